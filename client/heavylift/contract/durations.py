@@ -1,0 +1,62 @@
+"""Durations as users write them: Go-style strings, timedelta, or seconds."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+
+from heavylift.errors import InvalidDurationError
+
+_UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
+_PART = re.compile(r"(\d+)(ms|s|m|h)")
+
+Duration = timedelta | str | float | int
+
+
+def to_ms(value: Duration) -> int:
+    """Return whole milliseconds of ``90s``, ``1h30m``, ``250ms``, a timedelta or a number of seconds.
+
+    Raises:
+        InvalidDurationError: negative, not finite, or not of that form (Go's strings, no days).
+    """
+    if isinstance(value, timedelta):
+        return _checked(round(value.total_seconds() * 1000), value)
+    if isinstance(value, bool):
+        raise InvalidDurationError(f"{value!r} is not a duration: write 90s, 15m, 168h, a timedelta or seconds")
+    if isinstance(value, int | float):
+        if value != value or value in {float("inf"), float("-inf")}:  # noqa: PLR0124 - NaN is the one value unlike itself
+            raise InvalidDurationError(f"{value!r} is not a duration: write 90s, 15m, 168h, a timedelta or seconds")
+        return _checked(round(value * 1000), value)
+    return _parse(value)
+
+
+def _parse(text: str) -> int:
+    if text == "0":
+        return 0
+    position = total = 0
+    for part in _PART.finditer(text):
+        if part.start() != position:
+            break
+        total += int(part.group(1)) * _UNITS_MS[part.group(2)]
+        position = part.end()
+    if not text or position != len(text):
+        raise InvalidDurationError(f"{text[:40]!r} is not a duration: write it like 90s, 15m, 1h30m or 168h (no days)")
+    return total
+
+
+def _checked(ms: int, value: object) -> int:
+    if ms < 0:
+        raise InvalidDurationError(f"{value!r} is negative: a duration is 0 or more")
+    return ms
+
+
+def format_ms(ms: int) -> str:
+    """Return the shortest Go-style string of a whole number of milliseconds, for example ``1h30m``."""
+    if ms == 0:
+        return "0s"
+    parts = []
+    for unit in ("h", "m", "s", "ms"):
+        count, ms = divmod(ms, _UNITS_MS[unit])
+        if count:
+            parts.append(f"{count}{unit}")
+    return "".join(parts)

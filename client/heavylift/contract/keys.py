@@ -1,0 +1,199 @@
+"""Redis keys: RQ's own, with RQ's formats, and ours (architecture: "State in Redis")."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Every key any part reads or writes; ``{job}`` and ``{queue}`` are raw ids."""
+
+    rq: str = "rq"
+    """RQ's prefix (``RQ_KEY_PREFIX``)."""
+    ours: str = "heavylift"
+    """Our prefix."""
+
+    @classmethod
+    def from_env(cls) -> Keys:
+        """Return the keys for RQ's environment variable ``RQ_KEY_PREFIX``; another prefix moves ours with it."""
+        prefix = os.environ.get("RQ_KEY_PREFIX", "rq")
+        return cls(rq=prefix, ours="heavylift" if prefix == "rq" else f"heavylift:{prefix}")
+
+    # -- RQ's keys ------------------------------------------------------------------------------------------------
+    def queues(self) -> str:
+        """Set of queue keys (``rq:queue:Q``) RQ knows."""
+        return f"{self.rq}:queues"
+
+    def queue(self, queue: str) -> str:
+        """List of waiting job ids."""
+        return f"{self.rq}:queue:{queue}"
+
+    def level(self, queue: str, priority: int) -> str:
+        """List of waiting ids of one priority; priority 0 is the queue's own list."""
+        return self.queue(queue) if priority == 0 else f"{self.rq}:queue:{queue}@{priority}"
+
+    def job(self, job: str) -> str:
+        """Hash of one job."""
+        return f"{self.rq}:job:{job}"
+
+    def dependents(self, job: str) -> str:
+        """Set of ids that depend on this job."""
+        return f"{self.rq}:job:{job}:dependents"
+
+    def started(self, queue: str) -> str:
+        """Zset of ``job:execution``; our members score +inf."""
+        return f"{self.rq}:wip:{queue}"
+
+    def registry(self, name: str, queue: str) -> str:
+        """Zset ``scheduled`` | ``finished`` | ``failed`` | ``deferred`` | ``canceled`` of one queue."""
+        return f"{self.rq}:{name}:{queue}"
+
+    def execution(self, job: str, execution: str) -> str:
+        """Hash of one execution; ours never expires while current."""
+        return f"{self.rq}:execution:{job}:{execution}"
+
+    def executions(self, job: str) -> str:
+        """Zset of a job's execution ids."""
+        return f"{self.rq}:executions:{job}"
+
+    def worker_executions(self, worker: str) -> str:
+        """Set of ``job:execution`` a worker shows in RQ's tools."""
+        return f"{self.rq}:worker:{worker}:executions"
+
+    def results(self, job: str) -> str:
+        """Stream of results."""
+        return f"{self.rq}:results:{job}"
+
+    def suspended(self) -> str:
+        """Exists while ``rq suspend`` holds."""
+        return f"{self.rq}:suspended"
+
+    # -- ours -----------------------------------------------------------------------------------------------------
+    def settings(self, queue: str) -> str:
+        """Hash: ``json``, ``generation``, ``install``, ``namespace``, ``uid``; written by the operator only."""
+        return f"{self.ours}:settings:{queue}"
+
+    def pause(self, queue: str) -> str:
+        """Hash of ``queue.pause()``: ``by``, ``at`` (ms), ``reason``; absent = not paused by a client."""
+        return f"{self.ours}:pause:{queue}"
+
+    def levels(self, queue: str) -> str:
+        """Zset priority -> priority of levels in use."""
+        return f"{self.ours}:levels:{queue}"
+
+    def rate(self, queue: str) -> str:
+        """Zset of starts inside the rate limit's window."""
+        return f"{self.ours}:rate:{queue}"
+
+    def dedup(self, queue: str, key: str) -> str:
+        """Job id holding a deduplication key."""
+        return f"{self.ours}:dedup:{queue}:{key}"
+
+    def delayed(self, queue: str) -> str:
+        """Zset id -> due time in ms; RQ's scheduled registry mirrors it in seconds."""
+        return f"{self.ours}:delayed:{queue}"
+
+    def inflight(self, install: str) -> str:
+        """Zset of ``job:execution`` scored by claim time in ms: what this install runs."""
+        return f"{self.ours}:inflight:{install}"
+
+    def dispatchers(self, install: str) -> str:
+        """Zset worker -> time (ms) its registration ends; live dispatchers are those above now."""
+        return f"{self.ours}:dispatchers:{install}"
+
+    def replies(self, worker: str) -> str:
+        """Hash ``request`` -> reply of the last claim, so that a lost reply can be asked for again."""
+        return f"{self.ours}:replies:{worker}"
+
+    def trouble(self, queue: str) -> str:
+        """Hash kind -> JSON note: what only the dispatcher knows."""
+        return f"{self.ours}:trouble:{queue}"
+
+    def quarantine(self, queue: str) -> str:
+        """List of JSON notes on bad entries, newest first, bounded."""
+        return f"{self.ours}:quarantine:{queue}"
+
+    def events(self, queue: str) -> str:
+        """Stream of the queue's events, MAXLEN about 10,000."""
+        return f"{self.ours}:events:{queue}"
+
+    def counters(self, queue: str) -> str:
+        """Hash of counters scripts keep (dropped ghosts, quarantined, conflicts, enqueued...)."""
+        return f"{self.ours}:counters:{queue}"
+
+    def outbox(self) -> str:
+        """Stream of what must follow a finish."""
+        return f"{self.ours}:outbox"
+
+    def finished_index(self, queue: str, state: str) -> str:
+        """Zset id -> end time in ms for retention by count and age; ``completed``, ``failed`` or ``cancelled``."""
+        return f"{self.ours}:ended:{state}:{queue}"
+
+    def epoch(self) -> str:
+        """Exists once any part wrote to this Redis; its absence means Redis lost its data."""
+        return f"{self.ours}:epoch"
+
+    def lock(self, name: str) -> str:
+        """A lock that only saves double work (who reconciles, who exports gauges)."""
+        return f"{self.ours}:lock:{name}"
+
+    def unfinalized(self, install: str) -> str:
+        """Zset ``namespace/name`` -> ms of Jobs finished in Redis whose PATCH is not confirmed yet."""
+        return f"{self.ours}:unfinalized:{install}"
+
+    # -- channels -------------------------------------------------------------------------------------------------
+    def doorbell(self) -> str:
+        """Pub/sub: a job may be claimable; the message is the queue's name."""
+        return f"{self.ours}:doorbell"
+
+    def wake(self) -> str:
+        """Pub/sub: the operator should look at this job (cancel); the message is the job id."""
+        return f"{self.ours}:wake"
+
+    def done(self, job: str) -> str:
+        """Pub/sub: the job reached a terminal state."""
+        return f"{self.ours}:done:{job}"
+
+
+FIELD_PREFIX = "hl:"
+"""Side fields of the job hash: RQ ignores them on load, keeps them on save, and they die with the job."""
+
+
+class Field:
+    """Names of the side fields in a job's hash (values are UTF-8 text; times are integer ms since the epoch)."""
+
+    INCARNATION = "hl:inc"
+    SOURCE = "hl:src"  # plain RQ jobs: what the incarnation was derived from; another value = enqueued anew
+    SEQ = "hl:seq"  # sequence number of the current or last execution, from 1
+    EXECUTION = "hl:exec"  # current execution id; absent when none
+    WORKER = "hl:worker"
+    INSTALL = "hl:install"
+    NAMESPACE = "hl:ns"
+    PHASE = "hl:phase"
+    REASON = "hl:reason"  # why it is pending, or why it was released last
+    JOB_NAME = "hl:job"
+    JOB_UID = "hl:uid"
+    CLAIMED_AT = "hl:claimed"
+    DEADLINE = "hl:deadline"  # claim deadline
+    RUNNING_AT = "hl:running"  # container start as seen
+    EVIDENCE = "hl:evidence"  # JSON, merged by observe
+    TASK = "hl:task"
+    PRIORITY = "hl:priority"
+    DUE = "hl:due"  # not before
+    EXPIRES = "hl:expires"  # not after, while not started
+    OPTIONS = "hl:options"  # JSON: what the producer set explicitly (EnqueueOptions)
+    FROZEN = "hl:frozen"  # JSON: what claim resolved for the current attempt
+    ATTEMPTS_MADE = "hl:attempts"  # attempts spent so far
+    STARTS = "hl:starts"  # executions that got a Job, whatever became of them
+    SILENT_CLAIMS = "hl:silent"  # claims in a row that passed their deadline without a word from the dispatcher
+    BUDGETS = "hl:budgets"  # JSON: class -> retries spent of that class
+    HISTORY = "hl:history"  # JSON list of ended attempts, newest last, at most 20
+    OUTCOME = "hl:outcome"  # JSON of the last outcome
+    RESULT = "hl:result"  # JSON text of the result
+    CANCEL = "hl:cancel"  # JSON: by, at, reason; a request while active
+    DEDUP = "hl:dedup"
+    ENQUEUED_AT = "hl:enqueued"  # ms
+    ENDED_AT = "hl:ended"  # ms
+    PROGRESS = "hl:progress"

@@ -1,0 +1,35 @@
+"""Bounds every part keeps, in one place."""
+
+from __future__ import annotations
+
+PAYLOAD_DEFAULT = 64 * 1024
+"""Bytes of JSON a job's data may have unless its HeavyQueue says otherwise."""
+PAYLOAD_MAX = 100 * 1024
+"""Bytes; Linux holds one environment variable to 128 KiB."""
+STORED_MAX = 128 * 1024
+"""Bytes of RQ's ``data`` field that claim reads at all; larger = quarantined or invalid, never returned."""
+INFLATED_MAX = 256 * 1024
+"""Bytes a compressed ``data`` field may inflate to."""
+JSON_DEPTH = 64
+JOB_ID_MAX = 200
+"""Characters of a job id."""
+QUEUE_NAME_MAX = 100
+TASK_NAME_MAX = 200
+CLAIM_MAX = 20
+CLAIM_LOOKED_AT = 200
+CLAIM_BYTES = 256 * 1024
+CLAIM_PROMOTIONS = 50
+CLAIM_DEADLINE_MS = 60_000
+CREATE_RETRY_MS = 40_000
+HISTORY_MAX = 20
+EVIDENCE_MAX = 8 * 1024
+MESSAGE_MAX = 2048
+QUARANTINE_MAX = 1000
+EVENTS_MAXLEN = 10_000
+STARTS_MAX = 100
+"""Executions of one job, whatever became of them."""
+SILENT_CLAIMS_MAX = 3
+BATCH_MAX = 1000
+"""Entries per enqueue_many script call (larger batches are split)."""
+RETENTION_STEP = 20
+"""Jobs one script call removes at most when it trims."""

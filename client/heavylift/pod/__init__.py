@@ -1,0 +1,1 @@
+"""The runner inside the pod of a job: standard library only."""
