@@ -51,7 +51,10 @@ fi
 say "making the Python environment in $VENV ($("$python" -V))"
 mkdir -p build
 rm -f $VENV/heavylift-stamp
-[ -x $VENV/bin/python ] && $VENV/bin/python -c '' 2>/dev/null || { rm -rf $VENV; "$python" -m venv --without-pip $VENV; }
+if ! $VENV/bin/python -c '' 2>/dev/null; then
+    rm -rf $VENV
+    "$python" -m venv --without-pip $VENV
+fi
 "$uv" export -q --frozen --all-extras --no-emit-project -o build/requirements.txt
 export UV_SYSTEM_CERTS=1
 "$uv" pip sync -q --python $VENV/bin/python --require-hashes build/requirements.txt
