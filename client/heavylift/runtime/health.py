@@ -81,10 +81,10 @@ class HealthServer:
                 web.get("/metrics", self._scrape),
             ]
         )
-        runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await runner.setup()
         try:
-            await web.TCPSite(runner, self._host, self._asked_port, shutdown_timeout=1.0).start()
+            await web.TCPSite(runner, self._host, self._asked_port).start()
         except OSError as error:
             await runner.cleanup()
             raise ConfigurationError(

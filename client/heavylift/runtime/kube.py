@@ -14,6 +14,7 @@ from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 import aiohttp
+import yaml
 from kubernetes.aio import client as _client
 from kubernetes.aio import config as _config
 
@@ -130,7 +131,7 @@ class KubeApi:
                     config_file=kubeconfig, context=context, client_configuration=configuration, persist_config=False
                 )
                 renewal = asyncio.create_task(kubernetes_config.refresh_token(loader, configuration), name="kube-token")
-        except (kubernetes_config.ConfigException, OSError, ValueError, TypeError, KeyError) as error:
+        except (kubernetes_config.ConfigException, OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
             raise ConfigurationError(
                 f"no usable Kubernetes credentials ({_brief(error)}): run in a pod with a service account, "
                 "or set HEAVYLIFT_KUBECONFIG to a kubeconfig file"
@@ -345,4 +346,5 @@ def _unavailable(method: str, path: str, error: BaseException) -> ClusterUnavail
 
 
 def _brief(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    text = " ".join(str(error).split())[:300]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
