@@ -1,0 +1,296 @@
+"""HeavyQueue: a queue's settings and its Job template, as a person writes them and as the processes read them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, JsonValue, ValidationError, field_validator, model_validator
+
+from heavylift.contract import ids, limits, names
+from heavylift.errors import InvalidInputError, InvalidTemplateError
+from heavylift.spec.fields import (
+    DurationMs,
+    EnvName,
+    LabelKey,
+    LaterInteger,
+    LaterObject,
+    LaterString,
+    LimitMs,
+    Model,
+    PayloadBytes,
+    Quantity,
+)
+from heavylift.spec.problems import describe
+from heavylift.spec.rules import Outcomes
+from heavylift.spec.template import check_template
+
+_HOUR = 3_600_000
+_ATTEMPTS_MAX = 100
+_COUNT_MAX = 1_000_000
+
+
+class Concurrency(Model):
+    """How many executions may run at once."""
+
+    max: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """Executions at once over the whole installation; absent = no cap. Lowering it kills nothing."""
+    per_key: LaterInteger = None
+    """Not supported yet: executions at once per key."""
+
+
+class Backoff(Model):
+    """How long a retry waits."""
+
+    type: Literal["Exponential", "Fixed"] = "Exponential"
+    """Exponential doubles the delay from attempt to attempt; Fixed keeps it."""
+    delay: DurationMs = 60_000
+    """The first delay."""
+    max: DurationMs = _HOUR
+    """No delay is longer."""
+    jitter_percent: Annotated[int, Field(ge=0, le=100)] = 50
+    """How much of a delay is random, so that many jobs do not come back at once."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.delay > self.max:
+            raise ValueError("delay is longer than max: lower delay or raise max")
+        return self
+
+
+class Defaults(Model):
+    """What a job gets when its producer says nothing."""
+
+    priority: Annotated[int, Field(ge=0, le=0)] = 0
+    """Other priorities than 0 are not supported yet."""
+    max_attempts: Annotated[int, Field(ge=1, le=_ATTEMPTS_MAX)] = 1
+    """Attempts until a job counts as failed."""
+    backoff: Backoff = Backoff()
+    """How long a retry waits."""
+
+
+class Timeouts(Model):
+    """Limits on one attempt; none ends a job before it had its attempts."""
+
+    pending: LimitMs = _HOUR
+    """Job created until its container runs; stopped while the Job is suspended."""
+    run: LimitMs = 24 * _HOUR
+    """Container start to its end."""
+    heartbeat: LaterString = None
+    """Not supported yet: the longest silence of a program that reports progress."""
+    total: LaterString = None
+    """Not supported yet: first claim to end, over all attempts."""
+
+
+class PayloadSpec(Model):
+    """What a job's data may be."""
+
+    format: Literal["JSON"] = "JSON"
+    """JSON; Pickle is not supported yet."""
+    max_size: PayloadBytes = limits.PAYLOAD_DEFAULT
+    """The largest data a job may carry, as JSON; at most 100Ki."""
+
+    @field_validator("format", mode="before")
+    @classmethod
+    def _json(cls, value: object) -> object:
+        if value == "Pickle":
+            raise ValueError("Pickle is not supported yet: use JSON, and enqueue with rq's JSONSerializer")
+        return value
+
+
+class ResultSpec(Model):
+    """What a successful job must leave behind."""
+
+    policy: Literal["None", "Optional", "Required"] = "Optional"
+    """Required: a job that exits 0 without a valid JSON result ends as no-result. None: results are not read."""
+
+
+class Breaker(Model):
+    """When a broken template stops claiming."""
+
+    consecutive_failures: Annotated[int, Field(ge=1, le=1000)] = 3
+    """Failures in a row (image, rejected, template) after which claiming stops and one job probes per backoff."""
+
+
+class Allow(Model):
+    """What a producer may set per job; absent = refused; over a maximum = refused by name, never clamped."""
+
+    args: bool = False
+    """Arguments of the container."""
+    env: Annotated[tuple[EnvName, ...], Field(strict=False, max_length=100)] = ()
+    """Names of environment variables."""
+    labels: Annotated[tuple[LabelKey, ...], Field(strict=False, max_length=50)] = ()
+    """Keys of labels."""
+    resources: dict[str, Quantity] = Field(default_factory=dict, max_length=20)
+    """Resource name to the largest quantity."""
+    max_attempts: Annotated[int, Field(ge=1, le=_ATTEMPTS_MAX)] = 10
+    """The largest maxAttempts."""
+    run_timeout: LimitMs = 24 * _HOUR
+    """The longest run timeout."""
+    delay: DurationMs = 720 * _HOUR
+    """The longest delay."""
+    min_priority: Annotated[int, Field(ge=0, le=0)] = 0
+    """The most urgent priority; other priorities than 0 are not supported yet."""
+
+
+class Kept(Model):
+    """How many ended jobs are kept and for how long, whichever comes first."""
+
+    count: Annotated[int, Field(ge=0, le=_COUNT_MAX)]
+    """Jobs kept at most."""
+    age: DurationMs
+    """Time kept at most."""
+
+
+class Completed(Kept):
+    """Jobs that succeeded or were cancelled."""
+
+    count: Annotated[int, Field(ge=0, le=_COUNT_MAX)] = 1000
+    """Jobs kept at most."""
+    age: DurationMs = 24 * _HOUR
+    """Time kept at most."""
+
+
+class Failed(Kept):
+    """Jobs that failed."""
+
+    count: Annotated[int, Field(ge=0, le=_COUNT_MAX)] = 5000
+    """Jobs kept at most."""
+    age: DurationMs = 168 * _HOUR
+    """Time kept at most."""
+
+
+class PodsKept(Model):
+    """How long finished Jobs and their pods stay in the cluster, for their logs."""
+
+    succeeded: DurationMs = 600_000
+    """After a success."""
+    failed: DurationMs = 24 * _HOUR
+    """After a failure."""
+    count: Annotated[int, Field(ge=0, le=10_000)] = 200
+    """Finished Jobs kept at most."""
+
+
+class Retention(Model):
+    """What stays how long, whichever limit comes first."""
+
+    completed: Completed = Completed()
+    """Jobs in Redis that succeeded or were cancelled."""
+    failed: Failed = Failed()
+    """Jobs in Redis that failed."""
+    pods: PodsKept = PodsKept()
+    """Finished Jobs and their pods in the cluster."""
+
+
+class HeavyQueueSpec(Model):
+    """The spec of a HeavyQueue."""
+
+    queue: str | None = None
+    """RQ queue name; default metadata.name; cannot change. The oldest HeavyQueue of a name wins."""
+    paused: bool = False
+    """While true nothing is claimed; what runs goes on."""
+    concurrency: Concurrency = Concurrency()
+    """How many executions may run at once."""
+    rate_limit: LaterObject = None
+    """Not supported yet: starts in any window of time."""
+    defaults: Defaults = Defaults()
+    """What a job gets when its producer says nothing."""
+    timeouts: Timeouts = Timeouts()
+    """Limits on one attempt."""
+    payload: PayloadSpec = PayloadSpec()
+    """What a job's data may be."""
+    result: ResultSpec = ResultSpec()
+    """What a successful job must leave behind."""
+    outcomes: Outcomes = Outcomes()
+    """What to do with each class of outcome."""
+    breaker: Breaker = Breaker()
+    """When a broken template stops claiming."""
+    allow: Allow = Allow()
+    """What a producer may set per job."""
+    retention: Retention = Retention()
+    """What stays how long."""
+    container: Annotated[str, Field(min_length=1, max_length=63)] | None = None
+    """Whose exit code, environment and resources are Heavylift's; default: the first container."""
+    job_template: dict[str, JsonValue]
+    """A batch/v1 JobTemplateSpec; each attempt becomes one Job made from it."""
+
+    @field_validator("queue")
+    @classmethod
+    def _queue_name(cls, value: str | None) -> str | None:
+        return value if value is None else ids.check_queue_name(value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeavyQueue:
+    """One HeavyQueue as read from the cluster or from a file."""
+
+    name: str
+    namespace: str
+    uid: str
+    generation: int
+    created: str
+    """metadata.creationTimestamp (RFC 3339, UTC; sorts as text) or empty."""
+    queue: str
+    """RQ queue name: spec.queue, else metadata.name."""
+    spec: HeavyQueueSpec
+
+    @property
+    def seniority(self) -> tuple[str, str]:
+        """The oldest HeavyQueue of a name wins: the smallest of (creation time, uid)."""
+        return (self.created, self.uid)
+
+    @property
+    def container(self) -> str:
+        """The name of the container whose exit code, environment and resources are Heavylift's."""
+        if self.spec.container:
+            return self.spec.container
+        pod: Any = self.spec.job_template
+        return str(pod["spec"]["template"]["spec"]["containers"][0]["name"])
+
+    @classmethod
+    def parse(cls, obj: Mapping[str, Any]) -> Self:
+        """Return the HeavyQueue that an object (as the API server or a YAML file gives it) describes.
+
+        Raises:
+            InvalidTemplateError: something below spec.jobTemplate cannot be used.
+            InvalidInputError: anything else cannot be used; both name the object, each path and the remedy.
+        """
+        metadata = obj.get("metadata")
+        meta: Mapping[str, Any] = metadata if isinstance(metadata, Mapping) else {}
+        name, namespace = str(meta.get("name") or ""), str(meta.get("namespace") or "default")
+        subject = f"HeavyQueue {namespace}/{name or '(no name)'}"
+        if (obj.get("apiVersion"), obj.get("kind")) != (names.API_VERSION, "HeavyQueue"):
+            raise InvalidInputError(f"not a HeavyQueue: write apiVersion: {names.API_VERSION} and kind: HeavyQueue")
+        if not name:
+            raise InvalidInputError(f"{subject}: metadata.name is missing")
+        spec = _parse_spec(obj.get("spec"), subject)
+        try:
+            check_template(spec.job_template, spec.container)
+            queue = ids.check_queue_name(spec.queue or name)
+        except InvalidTemplateError as error:
+            raise InvalidTemplateError(f"{subject}: {error}") from None
+        generation = meta.get("generation")
+        return cls(
+            name=name,
+            namespace=namespace,
+            uid=str(meta.get("uid") or ""),
+            generation=generation if isinstance(generation, int) else 1,
+            created=str(meta.get("creationTimestamp") or ""),
+            queue=queue,
+            spec=spec,
+        )
+
+
+def _parse_spec(spec: object, subject: str) -> HeavyQueueSpec:
+    if not isinstance(spec, Mapping):
+        raise InvalidInputError(f"{subject}: spec is missing: give at least spec.jobTemplate")
+    try:
+        return HeavyQueueSpec.model_validate(spec)
+    except ValidationError as error:
+        kind = InvalidTemplateError if _is_template(error) else InvalidInputError
+        raise kind(f"{subject}: {describe(error)}") from None
+
+
+def _is_template(error: ValidationError) -> bool:
+    return all(entry["loc"][:1] == ("jobTemplate",) for entry in error.errors(include_url=False))
