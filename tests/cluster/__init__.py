@@ -1,0 +1,10 @@
+"""A real Kubernetes on this machine for tests and the demo: ``python -m tests.cluster up``.
+
+Everything else sees only its kubeconfig.
+"""
+
+from tests.cluster.cluster import Cluster, down, find, up
+from tests.cluster.errors import ClusterError, ComponentError, MissingToolError
+from tests.cluster.spec import ClusterSpec
+
+__all__ = ["Cluster", "ClusterError", "ClusterSpec", "ComponentError", "MissingToolError", "down", "find", "up"]

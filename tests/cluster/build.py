@@ -49,10 +49,6 @@ class Program:
     module: Path = TOOLS
     real_only: bool = False
 
-    def __str__(self) -> str:
-        """Return the program's name."""
-        return self.name
-
 
 PROGRAMS = (
     Program("etcd", "go.etcd.io/etcd/server/v3", TOOLS / "etcd"),
@@ -107,7 +103,8 @@ def missing(nodes: str) -> list[Program]:
 def ensure_built(nodes: str, say: Say) -> Path:
     """Build what the shape still lacks and return the folder of the programs.
 
-    A program counts only once it is whole: it is built under another name and renamed. Two builders at once wait for each other.
+    A program counts only once it is whole: it is built under another name and renamed. Two builders wait for each
+    other.
 
     Raises:
         ClusterError: a build failed; the message ends with what Go said.
@@ -144,20 +141,20 @@ def _environment() -> dict[str, str]:
 
 def _build(go: Path, program: Program, count: str, say: Say) -> None:
     started = time.monotonic()
-    say(f"[{count}] building {program} ...")
+    say(f"[{count}] building {program.name} ...")
     target = bin_dir() / program.name
     part = target.with_name(f".{program.name}.part")
     command = [str(go), "build", "-v", *FLAGS, "-ldflags", LDFLAGS, "-o", str(part), program.package]
     tail = _run_build(command, program, say)
     if tail is not None:
-        msg = f"building {program} failed:\n{tail}"
+        msg = f"building {program.name} failed:\n{tail}"
         raise ClusterError(msg)
     part.replace(target)
-    say(f"[{count}] {program} built in {time.monotonic() - started:.0f} s")
+    say(f"[{count}] {program.name} built in {time.monotonic() - started:.0f} s")
 
 
 def _run_build(command: list[str], program: Program, say: Say, every: float = 15.0) -> str | None:
-    """Run ``go build -v`` and report the packages compiled every ``every`` seconds; return its last words if it failed."""
+    """Run ``go build -v``, report every ``every`` seconds, and return its last words if it failed."""
     lines: list[str] = []
     spoke = time.monotonic()
     with subprocess.Popen(
@@ -167,7 +164,7 @@ def _run_build(command: list[str], program: Program, say: Say, every: float = 15
             lines.append(line.rstrip())
             if time.monotonic() - spoke > every:
                 spoke = time.monotonic()
-                say(f"      {program}: {len(lines)} packages, now {lines[-1]}")
+                say(f"      {program.name}: {len(lines)} packages, now {lines[-1]}")
     return None if process.returncode == 0 else "\n".join(lines[-20:])
 
 

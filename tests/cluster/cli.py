@@ -1,0 +1,168 @@
+"""The command line: ``python -m tests.cluster up|down|status|build|kubeconfig|images|doctor``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tests.cluster import build, controlplane, doctor
+from tests.cluster.cluster import Cluster, down, find, up
+from tests.cluster.errors import ClusterError
+from tests.cluster.spec import SHAPES, ClusterSpec
+
+DESCRIPTION = "Builds, starts and stops a real Kubernetes on this machine."
+EXAMPLES = """\
+examples:
+  python -m tests.cluster up                          control plane, two simulated nodes; no root needed
+  python -m tests.cluster up --nodes=real             one real node: kubelet, containerd, CoreDNS; needs root
+  python -m tests.cluster up --name=kills --kcm-flag=--kube-api-qps=500 --kcm-flag=--concurrent-job-syncs=20
+  export KUBECONFIG="$(python -m tests.cluster kubeconfig)"
+  python -m tests.cluster down --nodes=real           removes all of it
+  python -m tests.cluster doctor --nodes=real         what is missing here, and how to get it
+
+Without --name a cluster is named after its shape, so that one of each can run.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status: 0 done, 1 failed, 2 wrong usage, 3 no such cluster."""
+    args = parser().parse_args(argv)
+    commands: dict[str, Callable[[argparse.Namespace], int]] = {
+        "up": _up,
+        "down": _down,
+        "status": _status,
+        "build": _build,
+        "kubeconfig": _kubeconfig,
+        "images": _images,
+        "doctor": _doctor,
+    }
+    try:
+        return commands[args.command](args)
+    except ClusterError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    top = argparse.ArgumentParser(
+        prog="python -m tests.cluster",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    started = commands.add_parser("up", help="start a cluster; does nothing if it already runs as asked")
+    _which(started)
+    started.add_argument("--node-count", type=int, default=2, help="simulated nodes (default 2)")
+    for short, program in (("kcm", "controller-manager"), ("apiserver", "apiserver"), ("scheduler", "scheduler")):
+        text = f"further flag of kube-{program}, such as --v=2"
+        started.add_argument(f"--{short}-flag", action="append", default=[], metavar="FLAG", help=text)
+    for name, text in (
+        ("down", "stop a cluster and remove all it left, also one whose start was killed"),
+        ("status", "say which components run"),
+        ("kubeconfig", "print the path of the administrator's kubeconfig"),
+        ("build", "build the programs only, once per version, into the user's cache folder"),
+        ("doctor", "say what is missing on this machine and how to get it"),
+    ):
+        _which(commands.add_parser(name, help=text))
+    loaded = commands.add_parser("images", help="import oci archives into a real cluster, or list its images")
+    _which(loaded)
+    loaded.add_argument("archives", nargs="*", type=Path, metavar="ARCHIVE")
+    return top
+
+
+def _which(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--nodes", choices=SHAPES, default="kwok", help="simulated nodes or a real one (default kwok)")
+    command.add_argument("--name", help="tells clusters apart (default: the shape)")
+    command.add_argument("--state", type=Path, help="folder for all the cluster writes")
+
+
+def _spec(args: argparse.Namespace) -> ClusterSpec:
+    return ClusterSpec(nodes=args.nodes, name=args.name or args.nodes, state=args.state)
+
+
+def _up(args: argparse.Namespace) -> int:
+    started = time.monotonic()
+    spec = ClusterSpec(
+        nodes=args.nodes,
+        name=args.name or args.nodes,
+        state=args.state,
+        node_count=args.node_count,
+        kcm_flags=tuple(args.kcm_flag),
+        apiserver_flags=tuple(args.apiserver_flag),
+        scheduler_flags=tuple(args.scheduler_flag),
+    )
+    cluster = up(spec)
+    print(f"cluster {cluster.name} is up ({time.monotonic() - started:.1f} s). To use it:")
+    print(f"  export KUBECONFIG={cluster.kubeconfig}")
+    print(f"  {cluster.bin('kubectl')} get nodes")
+    return 0
+
+
+def _down(args: argparse.Namespace) -> int:
+    spec = _spec(args)
+    gone = down(spec.name, args.state, nodes=args.nodes)
+    print(f"cluster {spec.name} is gone" if gone else f"no cluster {spec.name}")
+    return 0
+
+
+def _found(args: argparse.Namespace) -> Cluster | None:
+    spec = _spec(args)
+    cluster = find(spec.folder)
+    if cluster is None:
+        remedy = f"start it with: python -m tests.cluster up --nodes={args.nodes}"
+        print(f"no cluster {spec.name}; {remedy}", file=sys.stderr)
+    return cluster
+
+
+def _status(args: argparse.Namespace) -> int:
+    cluster = _found(args)
+    if cluster is None:
+        return 3
+    for name in cluster.components():
+        pid = cluster.pid(name)
+        print(f"{name:<26} {'running, pid ' + str(pid) if pid else 'not running'}")
+    ready = controlplane.api_of(cluster.layout).ok("/readyz")
+    print(f"{'API server':<26} {cluster.layout.server} {'ready' if ready else 'not ready'}")
+    return 0 if cluster.healthy() else 1
+
+
+def _kubeconfig(args: argparse.Namespace) -> int:
+    cluster = _found(args)
+    if cluster is None:
+        return 3
+    print(cluster.kubeconfig)
+    return 0
+
+
+def _build(args: argparse.Namespace) -> int:
+    print(build.ensure_built(args.nodes, print))
+    return 0
+
+
+def _images(args: argparse.Namespace) -> int:
+    from tests.cluster import images  # noqa: PLC0415 - only a real cluster has images
+
+    cluster = _found(args)
+    if cluster is None:
+        return 3
+    for archive in args.archives:
+        images.load_image(cluster, archive)
+    print("\n".join(images.list_images(cluster)))
+    return 0
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    problems = doctor.problems(args.nodes)
+    for problem in problems:
+        print(f"missing: {problem.line}")
+    if not problems:
+        print(f"all is there for --nodes={args.nodes}")
+    return 1 if any(problem.blocking for problem in problems) else 0

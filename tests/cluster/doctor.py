@@ -1,0 +1,103 @@
+"""Says what a machine lacks for a shape, and how to get it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.cluster import build, golang, packages
+from tests.cluster.paths import cache_root
+
+ROOM = 6 * 1024**3
+"""Bytes that sources, build cache, programs and images need on an empty machine."""
+CAP_SYS_ADMIN = 21
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that is missing.
+
+    Attributes:
+        what: the missing thing.
+        remedy: how to get it.
+        blocking: whether ``up`` fails for it; otherwise ``up`` sees to it itself.
+    """
+
+    what: str
+    remedy: str
+    blocking: bool = False
+
+    @property
+    def line(self) -> str:
+        """Both on one line."""
+        return f"{self.what}: {self.remedy}"
+
+
+def problems(nodes: str) -> list[Problem]:
+    """Return what is missing for the shape ``nodes``, the blocking ones first."""
+    found = [*_machine(), *(_root() if nodes == "real" else []), *_packages(nodes), *_programs(nodes)]
+    return sorted(found, key=lambda problem: not problem.blocking)
+
+
+def _machine() -> list[Problem]:
+    found = []
+    if platform.system() != "Linux":
+        remedy = "use a Linux machine, or HEAVYLIFT_E2E_KUBECONFIG with a cluster of yours"
+        found.append(Problem("Linux", remedy, blocking=True))
+    parent = next(path for path in (cache_root(), *cache_root().parents) if path.is_dir())
+    free = shutil.disk_usage(parent).free
+    if free < ROOM and build.missing("kwok"):
+        remedy = f"{free >> 20} MiB are free under {parent}; set XDG_CACHE_HOME to a bigger disk"
+        found.append(Problem("room for the build", remedy, blocking=True))
+    return found
+
+
+def _root() -> list[Problem]:
+    found = []
+    if os.geteuid() != 0:
+        remedy = "run as root, or use HEAVYLIFT_E2E_KUBECONFIG with a cluster of yours"
+        found.append(Problem("root", remedy, blocking=True))
+    elif not has_capability(Path("/proc/self/status").read_text(), CAP_SYS_ADMIN):
+        found.append(Problem("CAP_SYS_ADMIN", "run outside of this container, or in a privileged one", blocking=True))
+    if not cgroup_controllers() >= {"memory", "pids"}:
+        remedy = "enable them in the kernel or the container"
+        found.append(Problem("cgroup controllers memory and pids", remedy, blocking=True))
+    return found
+
+
+def has_capability(status: str, number: int) -> bool:
+    """Tell from the text of ``/proc/PID/status`` whether a capability is effective."""
+    line = next((line for line in status.splitlines() if line.startswith("CapEff:")), "CapEff: 0")
+    return bool(int(line.split()[1], 16) >> number & 1)
+
+
+def cgroup_controllers(root: Path = Path("/sys/fs/cgroup")) -> set[str]:
+    """Return the cgroup controllers this machine has: version 2's list, or version 1's folders."""
+    listed = root / "cgroup.controllers"
+    if listed.is_file():
+        return set(listed.read_text().split())
+    return {path.name for path in root.iterdir() if path.is_dir()} if root.is_dir() else set()
+
+
+def _packages(nodes: str) -> list[Problem]:
+    names = packages.missing(nodes)
+    if not names:
+        return []
+    able = os.geteuid() == 0 and shutil.which("apt-get") is not None
+    command = f"apt-get install --no-install-recommends {' '.join(names)}"
+    return [Problem(f"Debian packages {' '.join(names)}", f"`up` installs them, or: {command}", blocking=not able)]
+
+
+def _programs(nodes: str) -> list[Problem]:
+    names = [program.name for program in build.missing(nodes)]
+    if not names:
+        return []
+    remedy = "`up` or `build` builds them, once, in about ten minutes on two cores"
+    found = [Problem(f"programs {' '.join(names)}", remedy)]
+    if golang.find_go() is None:
+        remedy = f"`build` installs the Python package {golang.PACKAGE} into {cache_root()}"
+        found.append(Problem(f"Go >= {golang.MINIMUM[0]}.{golang.MINIMUM[1]}", remedy))
+    return found
