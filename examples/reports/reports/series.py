@@ -66,6 +66,11 @@ class Series:
         cut = slice(int(lower), int(upper))
         return Series(self.days[cut], self.x[cut], self.y[cut], self.ut1_utc[cut], self.lod[cut], self.lod_error[cut])
 
+    def around(self, year: int, years: int) -> Series:
+        """Return ``years`` years with ``year`` in their middle, or as near to it as the ends of the series allow."""
+        first = min(max(year - years // 2, self.first_year), self.last_year - years + 1)
+        return self.span(first, first + years - 1)
+
 
 @cache
 def load() -> Series:

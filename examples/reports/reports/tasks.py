@@ -36,13 +36,12 @@ def annual(ctx: heavylift.Context, year: int, resamples: int = 6000) -> dict[str
     series = load()
     check_year("year", year, series)
     _check_resamples(resamples)
-    part, around = series.span(year, year), series.span(year - 2, year + 2)
+    part, around = series.span(year, year), series.around(year, 5)
     tick = _stopper(ctx)
     figures = analysis.year_figures(series, year)
     found = analysis.spectrum(around, shuffles=1000, seed=year, tick=tick)
     fortnight = analysis.tide(around, resamples=resamples, seed=year, tick=tick)
-    half = charts.WOBBLE_YEARS // 2
-    fit = analysis.wobble(series.span(year - half, year + half))
+    fit = analysis.wobble(series.around(year, charts.WOBBLE_YEARS))
     pages = [
         charts.length_of_day(part, analysis.day_of_year_band(series), figures),
         charts.pole(around, part, fit, figures),

@@ -24,6 +24,14 @@ def test_a_span_holds_whole_years() -> None:
     assert (str(part.days[0]), str(part.days[-1]), len(part)) == ("1999-01-01", "2000-12-31", 365 + 366)
 
 
+@pytest.mark.parametrize(("year", "first", "last"), [(1973, 1973, 1979), (1999, 1996, 2002), (2026, 2020, 2026)])
+def test_the_years_around_a_year_are_as_many_at_the_ends(year: int, first: int, last: int) -> None:
+    """A fit needs its length; near an end of the series the window moves inwards."""
+    part = load().around(year, 7)
+
+    assert (part.first_year, part.last_year) == (first, last)
+
+
 def test_earth_rotation_time_jumps_only_at_leap_seconds() -> None:
     """The column is the one it says: 27 minus the early ones, each at the start of January or July."""
     series = load()
