@@ -95,7 +95,7 @@ def declared_requirements() -> list[Requirement]:
         *project["project"]["optional-dependencies"].values(),
         *project["dependency-groups"].values(),
     ]
-    return [Requirement(text) for group in groups for text in group]
+    return [Requirement(text) for group in groups for text in group if isinstance(text, str)]
 
 
 @pytest.mark.parametrize("requirement", declared_requirements(), ids=str)
