@@ -1,0 +1,234 @@
+"""CustomResourceDefinitions derived from the models: structural schemas, CEL rules, columns.
+
+The API server so refuses early what the models refuse; the models stay the truth and check everything again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from heavylift.contract import durations, names
+from heavylift.spec.fields import DURATION_PATTERN, NOT_YET
+from heavylift.spec.models import HeavyQueueSpec
+from heavylift.spec.rules import ErrorRule, NodeLostRule, OomRule, OutcomeRule
+from heavylift.spec.status import STATUS
+from heavylift.spec.template import REFUSED_IN_JOB
+
+Schema = dict[str, Any]
+SIZE_MAX = 240_000
+"""Bytes a CRD may have as YAML: plain ``kubectl apply`` keeps a copy in an annotation of at most 256 KiB."""
+OPEN: Schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+
+_QUEUE_OF = "(has({0}.spec.queue) ? {0}.spec.queue : {0}.metadata.name)"
+_ROOT_RULES = [
+    {
+        "rule": f"{_QUEUE_OF.format('self')} == {_QUEUE_OF.format('oldSelf')}",
+        "message": "spec.queue cannot change: create another HeavyQueue for another queue",
+    },
+    {
+        "rule": "has(self.spec.queue) || size(self.metadata.name) <= 100",
+        "message": "the name is too long for a queue: use at most 100 characters, or set spec.queue",
+    },
+]
+_BUDGET = {
+    "rule": "!has(self.maxRetries) || self.action in ['Retry', 'Requeue']",
+    "message": "maxRetries goes with the actions Retry and Requeue only",
+}
+_RULES: dict[str, list[dict[str, str]]] = {
+    "Backoff": [
+        {
+            "rule": "duration(self.delay) <= duration(self.max)",
+            "message": "delay is longer than max: lower delay or raise max",
+        }
+    ],
+    "Timeouts": [
+        {"rule": f"duration(self.{name}) >= duration('1s')", "message": f"{name} is too short: use at least 1s"}
+        for name in ("pending", "run")
+    ],
+    "OutcomeRule": [_BUDGET],
+    "ErrorRule": [_BUDGET],
+    "OomRule": [_BUDGET],
+    "NodeLostRule": [
+        _BUDGET,
+        {
+            "rule": "has(self.after) == (self.action == 'Replace')",
+            "message": "after and action Replace go together: write {action: Replace, after: 10m}",
+        },
+    ],
+}
+"""CEL beside what the schema itself says, by model."""
+_REFUSED_TYPES = {
+    "completionMode": "string",
+    "managedBy": "string",
+    "manualSelector": "boolean",
+    "podFailurePolicy": "object",
+    "podReplacementPolicy": "string",
+    "selector": "object",
+    "successPolicy": "object",
+}
+_CONDITION = ".status.conditions[?(@.type=='{}')].{}"
+_COLUMNS = [
+    {"name": "Ready", "type": "string", "jsonPath": _CONDITION.format("Ready", "status")},
+    {"name": "Reason", "type": "string", "jsonPath": _CONDITION.format("Ready", "reason")},
+    {"name": "Paused", "type": "string", "jsonPath": _CONDITION.format("Paused", "status")},
+    {"name": "Waiting", "type": "integer", "jsonPath": ".status.waiting"},
+    {"name": "Active", "type": "integer", "jsonPath": ".status.active"},
+    {"name": "Failed", "type": "integer", "jsonPath": ".status.failed"},
+    {"name": "Oldest", "type": "date", "jsonPath": ".status.oldestWaitingTime"},
+    {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
+]
+
+
+def build(pod_template: Schema | None = None) -> list[Schema]:
+    """Return all CustomResourceDefinitions.
+
+    Args:
+        pod_template: structural schema of a PodTemplateSpec; None leaves it open (the models and the cluster judge it).
+    """
+    return [heavyqueue(pod_template or OPEN)]
+
+
+def heavyqueue(pod_template: Schema) -> Schema:
+    """Return the HeavyQueue's CustomResourceDefinition."""
+    root: Schema = {
+        "type": "object",
+        "description": "A queue and how its jobs run: each job claimed from it becomes one Kubernetes Job.",
+        "required": ["spec"],
+        "properties": {
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            "metadata": {"type": "object"},
+            "spec": spec_schema(pod_template),
+            "status": STATUS,
+        },
+        "x-kubernetes-validations": _ROOT_RULES,
+    }
+    plural = "heavyqueues"
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{plural}.{names.GROUP}"},
+        "spec": {
+            "group": names.GROUP,
+            "scope": "Namespaced",
+            "names": {
+                "kind": "HeavyQueue",
+                "listKind": "HeavyQueueList",
+                "plural": plural,
+                "singular": "heavyqueue",
+                "shortNames": ["hq"],
+                "categories": ["heavylift"],
+            },
+            "versions": [
+                {
+                    "name": names.VERSION,
+                    "served": True,
+                    "storage": True,
+                    "additionalPrinterColumns": _COLUMNS,
+                    "schema": {"openAPIV3Schema": root},
+                    "subresources": {"status": {}},
+                }
+            ],
+        },
+    }
+
+
+def spec_schema(pod_template: Schema) -> Schema:
+    """Return the structural schema of a HeavyQueue's spec."""
+    generated = HeavyQueueSpec.model_json_schema()
+    definitions = generated["$defs"]
+    for rule in (OutcomeRule, ErrorRule, OomRule, NodeLostRule):
+        definitions[rule.__name__]["properties"]["action"] = {
+            "type": "string",
+            "enum": [action.value for action in rule.actions()],
+        }
+    for model, rules in _RULES.items():
+        definitions[model]["x-kubernetes-validations"] = list(rules)
+    schema = _structural(generated, definitions)
+    properties = schema["properties"]
+    properties["jobTemplate"] = {
+        **_job_template(pod_template),
+        "description": properties["jobTemplate"]["description"],
+    }
+    properties["queue"] |= {"minLength": 1, "maxLength": 100, "pattern": "^[A-Za-z0-9][A-Za-z0-9_.:-]*$"}
+    return schema
+
+
+def _structural(node: Mapping[str, Any], definitions: Mapping[str, Any]) -> Schema:
+    """Return pydantic's JSON schema as a structural one: references inlined, no null, defaults at leaves only."""
+    merged = _resolved(node, definitions)
+    schema = {
+        key: value
+        for key, value in merged.items()
+        if key not in {"title", "$defs", "properties", "items", "additionalProperties", "default", "const", NOT_YET}
+    }
+    if "const" in merged:
+        schema["enum"] = [merged["const"]]
+    if NOT_YET in merged and merged["type"] == "object":
+        schema["x-kubernetes-preserve-unknown-fields"] = True
+    if "properties" in merged:
+        schema["properties"] = {name: _structural(sub, definitions) for name, sub in merged["properties"].items()}
+        later = [name for name, sub in merged["properties"].items() if NOT_YET in _resolved(sub, definitions)]
+        if later:
+            schema["x-kubernetes-validations"] = [*schema.get("x-kubernetes-validations", []), *map(_not_yet, later)]
+    if "items" in merged:
+        schema["items"] = _structural(merged["items"], definitions)
+    extra = merged.get("additionalProperties")
+    if isinstance(extra, Mapping):
+        schema["additionalProperties"] = _structural(extra, definitions)
+    if merged.get("default") is not None and merged.get("type") != "object":
+        schema["default"] = _default(merged)
+    return schema
+
+
+def _resolved(node: Mapping[str, Any], definitions: Mapping[str, Any]) -> Schema:
+    merged = dict(node)
+    options = [option for option in merged.pop("anyOf", []) if option != {"type": "null"}]
+    for option in options:
+        merged |= {key: value for key, value in option.items() if key not in merged}
+    reference = merged.pop("$ref", None)
+    if reference:
+        target = definitions[reference.rsplit("/", 1)[-1]]
+        merged = {**target, **merged}
+    return merged
+
+
+def _default(schema: Schema) -> Any:
+    """Return a leaf's default as a person writes it."""
+    default = schema["default"]
+    if schema.get("pattern") == DURATION_PATTERN:
+        return durations.format_ms(default)
+    if schema.get("x-kubernetes-int-or-string"):
+        return f"{default // 1024}Ki"
+    return default
+
+
+def _not_yet(name: str) -> dict[str, str]:
+    return {"rule": f"!has(self.{name})", "message": f"{name} is not supported yet: leave it out"}
+
+
+def _job_template(pod_template: Schema) -> Schema:
+    """Return the schema of a batch/v1 JobTemplateSpec without what Heavylift itself decides."""
+    strings = {"type": "object", "additionalProperties": {"type": "string"}}
+    refused = {name: _refused(_REFUSED_TYPES.get(name, "integer")) for name in sorted(REFUSED_IN_JOB)}
+    return {
+        "type": "object",
+        "required": ["spec"],
+        "properties": {
+            "metadata": {"type": "object", "properties": {"annotations": strings, "labels": strings}},
+            "spec": {
+                "type": "object",
+                "required": ["template"],
+                "properties": {**refused, "suspend": {"type": "boolean"}, "template": pod_template},
+                "x-kubernetes-validations": [
+                    {"rule": f"!has(self.{name})", "message": f"{name} is not allowed here: {REFUSED_IN_JOB[name]}"}
+                    for name in sorted(REFUSED_IN_JOB)
+                ],
+            },
+        },
+    }
+
+
+def _refused(kind: str) -> Schema:
+    return dict(OPEN) if kind == "object" else {"type": kind}
