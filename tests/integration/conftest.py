@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cluster import Cluster, ClusterSpec, down, up
+from tests.proofs.install import install_crds
+from tests.proofs.kube import Kube
 
 QUICK = ("--kube-api-qps=500", "--kube-api-burst=1000", "--concurrent-job-syncs=20")
 """The controller-manager's defaults let 3.4 Jobs through in a second; these 45."""
@@ -27,3 +29,11 @@ def kwok() -> Iterator[Cluster]:
     finally:
         if not kept:
             down(name)
+
+
+@pytest.fixture(scope="session")
+def kube(kwok: Cluster) -> Kube:
+    """Give a raw client of that control plane, with our CRDs installed."""
+    client = Kube(kwok.kubeconfig)
+    install_crds(client)
+    return client

@@ -76,16 +76,20 @@ class Run:
         with self.server.client() as client:
             until(lambda: client.exists(key), f"settings of {queue or self.name} in Redis", limit=limit)
 
-    def enqueue(self, count: int, *, prefix: str = "j", task: str = "proof", **options: Any) -> list[str]:
-        """Enqueue so many jobs by our client, one by one, and note each that was acknowledged."""
-        made = []
+    def enqueue(self, job: str, data: Json | None = None, *, queue: str = "", **options: Any) -> str:
+        """Enqueue one job by our client and note it as accepted once that was acknowledged."""
+        with Client(self.server.url, strict=False) as client:
+            client.queue(queue or self.name).enqueue("proof", data or {}, id=job, if_exists="return", **options)
+        self.accepted.add(job)
+        return job
+
+    def enqueue_all(self, jobs: Mapping[str, Json], **options: Any) -> None:
+        """Enqueue jobs (id -> data) one by one over one connection, noting each that was acknowledged."""
         with Client(self.server.url, strict=False) as client:
             queue = client.queue(self.name)
-            for n in range(count):
-                job = queue.enqueue(task, {"n": n}, id=f"{prefix}-{n:04}", **options)
-                self.accepted.add(job.id)
-                made.append(job.id)
-        return made
+            for job, data in jobs.items():
+                queue.enqueue("proof", data, id=job, if_exists="return", **options)
+                self.accepted.add(job)
 
     def statuses(self, jobs: Iterable[str] | None = None) -> dict[str, str]:
         """Return RQ's status of each accepted job; empty text for a vanished hash."""

@@ -1,0 +1,94 @@
+"""Killed at each boundary of an attempt, twenty times: every job still gets one Job per attempt and one end."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Mapping
+
+import pytest
+
+from heavylift.contract.keys import Field
+from tests.proofs.kills import staged, verdict, wait_killed
+from tests.proofs.processes import FAILPOINT, Daemon, Supervisor, stop_all
+from tests.proofs.run import Run
+from tests.proofs.waiting import until
+
+KILLS = 20
+
+BOUNDARIES = {
+    "between claim and create": ("dispatcher.claim.after", "dispatcher.create.before"),
+    "between create and record": ("dispatcher.create.after",),
+}
+
+
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+def test_dispatcher_killed(run: Run, boundary: str) -> None:
+    """Twenty dispatchers die at one boundary, each with a job in hand: two others take over, nothing runs twice."""
+    points = itertools.cycle(BOUNDARIES[boundary])
+    armed = [
+        run.daemon("dispatcher", f"armed-{n:02}", SLOTS="1", FAILPOINT=f"{next(points)}:kill") for n in range(KILLS)
+    ]
+    jobs = staged(KILLS)
+    operators = [run.daemon("operator", f"operator-{n}") for n in range(2)]
+    heirs = [run.daemon("dispatcher", f"heir-{n}") for n in range(2)]
+    with run.recorder() as recorder, Supervisor(*operators) as supervisor:
+        supervisor.wait_ready()
+        run.wait_settings()
+        try:
+            for daemon in armed:
+                daemon.start()
+            for daemon in armed:
+                daemon.wait_ready()
+            run.enqueue_all(jobs)
+            wait_killed(armed)
+        finally:
+            stop_all(*armed)
+        with Supervisor(*heirs):
+            run.wait_ended()
+            run.wait_quiet()
+        assert verdict(run, jobs, run.history(recorder)) == []
+    claims = [line for line in run.events() if line.name == "active"]
+    assert len({line.fields["worker"] for line in claims}) > KILLS, "each killed dispatcher had claimed, and an heir"
+
+
+def _arming(run: Run, point: str) -> tuple[list[Daemon], Supervisor]:
+    """Return two operators that die at a point, again and again until twenty deaths, at their 1st to 4th hit."""
+    choice = random.Random(point)
+    setting = FAILPOINT.removeprefix("HEAVYLIFT_")
+    operators = [run.daemon("operator", f"operator-{n}", **{setting: f"{point}:kill@{n + 1}"}) for n in range(2)]
+
+    def rearm(daemon: Daemon) -> Mapping[str, str]:
+        rest = {key: value for key, value in daemon.settings.items() if key != FAILPOINT}
+        return rest if supervisor.killed >= KILLS else {**rest, FAILPOINT: f"{point}:kill@{choice.randint(1, 4)}"}
+
+    supervisor = Supervisor(*operators, rearm=rearm)
+    return operators, supervisor
+
+
+@pytest.mark.parametrize("point", ["operator.observe.after", "operator.finish.after"])
+def test_operator_killed(run: Run, point: str) -> None:
+    """Two operators die twenty times between observe and finish, or finish and PATCH: each job still ends once."""
+    operators, supervisor = _arming(run, point)
+    jobs = staged(30)
+    more = staged(200, prefix="more")
+    names = iter(more)
+    dispatcher = run.daemon("dispatcher", "dispatcher")
+    with run.recorder() as recorder, supervisor, Supervisor(dispatcher):
+        run.wait_settings()
+        run.enqueue_all(jobs)
+
+        def killed_enough() -> bool:
+            if all(status in {"finished", "failed"} for status in run.statuses().values()):
+                name = next(names)  # the operators ran out of work before they ran out of deaths
+                run.enqueue_all({name: more[name]})
+                jobs[name] = more[name]
+            return supervisor.killed >= KILLS
+
+        until(killed_enough, f"{KILLS} deaths at {point}", limit=120, every=0.2)
+        run.wait_ended()
+        run.wait_quiet()
+        assert verdict(run, jobs, run.history(recorder)) == []
+    assert supervisor.crashed == []
+    assert all(daemon.starts > 2 for daemon in operators)
+    assert all(run.fields(job)[Field.STARTS] for job in jobs)
