@@ -1,1 +1,1 @@
-"""The runner inside the pod of a job: standard library only."""
+"""The runner inside the pod of a job (``heavylift run MODULE...``): standard library only."""
