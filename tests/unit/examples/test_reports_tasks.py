@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from reports import produce, tasks
-from reports.series import ReportInputError
 
 from heavylift.contract.names import RESULT_LIMIT
+from reports import produce, tasks
+from reports.series import ReportInputError
 
 ROOT = Path(__file__).resolve().parents[3]
 EXAMPLE = ROOT / "examples" / "reports"
