@@ -239,22 +239,34 @@ def job_fields(client: redis.Redis, job: str) -> dict[str, str]:
 def left_in_redis(client: redis.Redis, queues: Iterable[str], install: str) -> dict[str, list[str]]:
     """Return the members of every key that must be empty once nothing waits or runs."""
     keys = Keys()
-    left = {keys.inflight(install): _zset(client, keys.inflight(install))}
-    left[keys.unfinalized(install)] = _zset(client, keys.unfinalized(install))
+    left = {keys.inflight(install): zset(client, keys.inflight(install))}
+    left[keys.unfinalized(install)] = zset(client, keys.unfinalized(install))
     for queue in queues:
-        left[keys.started(queue)] = _zset(client, keys.started(queue))
-        left[keys.delayed(queue)] = _zset(client, keys.delayed(queue))
-        left[keys.registry("scheduled", queue)] = _zset(client, keys.registry("scheduled", queue))
-        waiting: Any = client.lrange(keys.queue(queue), 0, -1)
-        left[keys.queue(queue)] = [entry.decode() for entry in waiting]
+        left[keys.started(queue)] = zset(client, keys.started(queue))
+        left[keys.delayed(queue)] = zset(client, keys.delayed(queue))
+        left[keys.registry("scheduled", queue)] = zset(client, keys.registry("scheduled", queue))
+        left[keys.queue(queue)] = listed(client, keys.queue(queue))
     for pattern in (keys.execution("*", "*"), keys.executions("*")):
         left[pattern] = [key.decode() for key in client.scan_iter(pattern, count=1000)]
     return left
 
 
-def _zset(client: redis.Redis, key: str) -> list[str]:
+def zset(client: redis.Redis, key: str) -> list[str]:
+    """Return a sorted set's members as text."""
     raw: Any = client.zrange(key, 0, -1)
     return [member.decode("utf-8", "replace") for member in raw]
+
+
+def listed(client: redis.Redis, key: str) -> list[str]:
+    """Return a list's members as text."""
+    raw: Any = client.lrange(key, 0, -1)
+    return [member.decode("utf-8", "replace") for member in raw]
+
+
+def hash_field(client: redis.Redis, key: str, name: str) -> str:
+    """Return one field of a hash as text; empty when there is none."""
+    raw: Any = client.hget(key, name)
+    return raw.decode("utf-8", "replace") if raw else ""
 
 
 def standing(kube: Kube, namespace: str, install: str) -> list[Standing]:
