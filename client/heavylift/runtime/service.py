@@ -95,10 +95,13 @@ class Service:
         self.exit_code = 0
         self._grace_s, self._longest_pause_s = grace_s, longest_pause_s
         self._loops: dict[str, Loop] = {}
+        self._cut: set[str] = set()
 
-    def add(self, name: str, loop: Loop) -> None:
-        """Register a loop under a name for logs."""
+    def add(self, name: str, loop: Loop, *, drain: bool = True) -> None:
+        """Register a loop under a name for logs; ``drain=False``: cancelled at once at the end, it holds no work."""
         self._loops[name] = loop
+        if not drain:
+            self._cut.add(name)
 
     def end(self, why: str, *, exit_code: int = 0) -> None:
         """Ask the process to end, with the code it should exit with."""
@@ -126,6 +129,9 @@ class Service:
         tasks = [asyncio.create_task(self._keep(name, loop), name=name) for name, loop in self._loops.items()]
         try:
             await self.stop.wait()
+            for task in tasks:
+                if task.get_name() in self._cut:
+                    task.cancel()
             _, late = await asyncio.wait(tasks, timeout=self._grace_s) if tasks else (set(), set())
             for task in late:
                 self.log.warning("a loop did not end in time: cancelled", loop=task.get_name(), grace_s=self._grace_s)

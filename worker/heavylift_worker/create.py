@@ -1,0 +1,112 @@
+"""The create adapter: POST with the same name until an answer stands, GET on conflict. Never deletes."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from heavylift.contract.failpoints import ReplyDroppedError, afailpoint
+from heavylift.errors import ClusterUnavailableError
+from heavylift.runtime.kube import KubeReply, jobs_path
+from heavylift.runtime.service import Clock
+from heavylift_worker import answers
+from heavylift_worker.answers import Answer, Kind
+
+Json = dict[str, Any]
+Pause = Callable[[float], Awaitable[bool]]
+"""Waits that long; False = the process ends, give up now."""
+
+_FIRST_PAUSE_S = 0.25
+_LONGEST_PAUSE_S = 8.0
+
+
+class Api(Protocol):
+    """What is needed of ``heavylift.runtime.kube.KubeApi``."""
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        query: Any = None,
+        timeout: float = 10.0,  # noqa: ASYNC109 - as the real one
+    ) -> KubeReply:
+        """Send one request."""
+
+
+@dataclass(slots=True)
+class Pace:
+    """A token bucket shared by all creates, and the moment before which the server wants none (429 Retry-After)."""
+
+    rate: float
+    clock: Clock
+    _tokens: float = field(init=False)
+    _at: float = field(init=False)
+    _not_before: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Start with a full bucket: twice the rate of a second."""
+        self._tokens, self._at = 2 * self.rate, self.clock.monotonic()
+
+    def hold(self, seconds: float) -> None:
+        """Let nothing out for that long."""
+        self._not_before = max(self._not_before, self.clock.monotonic() + min(seconds, 60.0))
+
+    def take(self) -> float:
+        """Take one token and return how long to wait before using it."""
+        now = self.clock.monotonic()
+        self._tokens = min(2 * self.rate, self._tokens + (now - self._at) * self.rate) - 1
+        self._at = now
+        return max(0.0, self._not_before - now, -self._tokens / self.rate)
+
+
+@dataclass(slots=True, kw_only=True)
+class Creator:
+    """Creates Jobs through one connection."""
+
+    api: Api
+    clock: Clock
+    pace: Pace
+    pause: Pause
+    request_timeout_s: float = 10.0
+
+    async def create(self, manifest: Json, execution: str, *, patience_s: float) -> Answer:
+        """Return the answer that stands: retryable kinds only once ``patience_s`` is over or the process ends.
+
+        The Job may exist even then: an answer can be lost. The same execution meets it again under the same name.
+        """
+        end, pause_s = self.clock.monotonic() + patience_s, _FIRST_PAUSE_S
+        while True:
+            if not await self._wait(self.pace.take()):
+                return Answer(Kind.BUSY, "the dispatcher is stopping")
+            answer = await self._once(manifest, execution, max(0.1, end - self.clock.monotonic()))
+            if not answer.kind.retryable:
+                return answer
+            if answer.retry_after_s is not None:
+                self.pace.hold(answer.retry_after_s)
+            wait = max(pause_s * random.uniform(0.5, 1.5), answer.retry_after_s or 0.0)
+            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+            if self.clock.monotonic() + wait >= end or not await self._wait(wait):
+                return answer
+
+    async def _wait(self, seconds: float) -> bool:
+        return seconds <= 0 or await self.pause(seconds)
+
+    async def _once(self, manifest: Json, execution: str, left_s: float) -> Answer:
+        limit = min(self.request_timeout_s, left_s)
+        path = jobs_path(manifest["metadata"]["namespace"])
+        try:
+            # Strict: a misspelt field of the template is an error with its name, not a field dropped silently.
+            query = {"fieldValidation": "Strict"}
+            reply = await self.api.request("POST", path, body=manifest, query=query, timeout=limit)
+            await afailpoint("kube.create.reply")
+            answer = answers.of_create(reply)
+            if answer.kind is not Kind.LOOK:
+                return answer
+            named = jobs_path(manifest["metadata"]["namespace"], manifest["metadata"]["name"])
+            return answers.of_look(await self.api.request("GET", named, timeout=limit), execution)
+        except (ClusterUnavailableError, ReplyDroppedError) as error:
+            return Answer(Kind.BUSY, str(error))
