@@ -74,30 +74,35 @@ def of_create(reply: KubeReply) -> Answer:
 
 
 def _kind_of_create(reply: KubeReply) -> Kind:
-    words, denied = reply.message, bool(_DENIED.search(reply.message))
+    denied = bool(_DENIED.search(reply.message))
     match reply.status:
         case status if reply.ok:
             return Kind.CREATED
-        case 409:
-            return Kind.LOOK if reply.reason == "AlreadyExists" else Kind.BUSY
-        case 403 if "exceeded quota" in words or "failed quota" in words:
-            return Kind.QUOTA
-        case 403 if _has_cause(reply.object, _GONE) or "because it is being terminated" in words:
-            return Kind.NAMESPACE
-        case 403 if denied or not _RBAC.search(words):
-            return Kind.REJECTED
         case 403:
-            return Kind.FORBIDDEN
+            return _kind_of_refusal(reply, denied=denied)
         case 404:
             return Kind.NAMESPACE
-        case 401 | 408 | 425 | 429:
-            return Kind.BUSY
-        case status if status >= 500 or status < 400:  # noqa: PLR2004 - HTTP's classes
-            return Kind.BUSY
+        case 409:
+            return Kind.LOOK if reply.reason == "AlreadyExists" else Kind.BUSY
         case 400 | 413 | 422 if not denied:
             return Kind.INVALID
-        case _:
+        case 401 | 408 | 425 | 429:
+            return Kind.BUSY
+        case status if 400 <= status < 500:  # noqa: PLR2004 - the client's faults
             return Kind.REJECTED
+        case _:
+            return Kind.BUSY
+
+
+def _kind_of_refusal(reply: KubeReply, *, denied: bool) -> Kind:
+    """Tell the meanings of 403 apart."""
+    if "exceeded quota" in reply.message or "failed quota" in reply.message:
+        return Kind.QUOTA
+    if _has_cause(reply.object, _GONE) or "because it is being terminated" in reply.message:
+        return Kind.NAMESPACE
+    if _RBAC.search(reply.message) and not denied:
+        return Kind.FORBIDDEN
+    return Kind.REJECTED
 
 
 def of_look(reply: KubeReply, execution: str) -> Answer:

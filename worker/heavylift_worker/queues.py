@@ -71,16 +71,17 @@ class QueueCache:
         if self._versions.get(key) == version:
             return  # only its status changed
         self._versions[key] = version
+        before = self._broken.pop(key, "")
         try:
             self._found[key] = HeavyQueue.parse(item)
+            why = ""
         except InvalidInputError as error:
             self._found.pop(key, None)
-            if self._broken.get(key) != str(error):
-                self.log.error(f"not served until it is mended: {error}")
-            self._broken[key] = str(error)
-        else:
-            if self._broken.pop(key, None) is not None:
-                self.log.info("HeavyQueue served again", namespace=namespace, name=key[1])
+            self._broken[key] = why = str(error)
+        if why and why != before:
+            self.log.error("a HeavyQueue is not served until it is mended", why=why)
+        elif before and not why:
+            self.log.info("a HeavyQueue is served again", namespace=namespace, name=key[1])
 
     def _drop(self, namespace: str, name: str) -> None:
         key = (namespace, name)
@@ -140,7 +141,9 @@ class QueueWatch:
 
     def _words(self, error: KubeStatusError) -> str:
         if error.status == _NOT_FOUND:
-            return "this cluster does not serve HeavyQueues: install Heavylift's CRDs (manifests/crds, or crds.install=true)"
+            return (
+                "the cluster does not serve HeavyQueues: install Heavylift's CRDs (manifests/crds, crds.install=true)"
+            )
         return str(error)
 
 
