@@ -1,0 +1,1 @@
+"""The demo: a local Kubernetes, Heavylift installed by helm, real jobs, shown to a person."""
