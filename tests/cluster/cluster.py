@@ -32,6 +32,7 @@ STOP_ORDER = (
     APISERVER,
     ETCD,
     "containerd",
+    "node",
 )
 """Who goes first: those that would report or repair what vanishes under them."""
 

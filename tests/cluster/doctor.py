@@ -38,8 +38,13 @@ class Problem:
 
 def problems(nodes: str) -> list[Problem]:
     """Return what is missing for the shape ``nodes``, the blocking ones first."""
-    found = [*_machine(), *(_root() if nodes == "real" else []), *_packages(nodes), *_programs(nodes)]
+    found = [*machine_problems(nodes), *_packages(nodes), *_programs(nodes)]
     return sorted(found, key=lambda problem: not problem.blocking)
+
+
+def machine_problems(nodes: str) -> list[Problem]:
+    """Return what the machine itself lacks, whatever is installed on it."""
+    return [*_machine(), *(_root() if nodes == "real" else [])]
 
 
 def _machine() -> list[Problem]:

@@ -20,14 +20,17 @@ def cache_root() -> Path:
     return Path(base) / "heavylift" / "cluster"
 
 
-def state_root() -> Path:
-    """Return the folder under which clusters keep their state by default.
+def state_root(nodes: str) -> Path:
+    """Return the folder under which clusters of a shape keep their state by default.
 
-    It is short on purpose: the path of a Unix socket may hold 107 bytes only.
+    It is short on purpose: the path of a Unix socket may hold 107 bytes only. A real node keeps images there, too much
+    for a folder that lives in memory.
     """
+    if nodes == "real":
+        return Path("/var/tmp")  # noqa: S108 - the state folder in it is made for us alone, and checked
     return Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir())
 
 
-def default_state(name: str) -> Path:
+def default_state(nodes: str, name: str) -> Path:
     """Return the default state folder of the cluster called ``name``."""
-    return state_root() / f"heavylift-cluster-{name}"
+    return state_root(nodes) / f"heavylift-cluster-{name}"

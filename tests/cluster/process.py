@@ -9,7 +9,7 @@ import select
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from tests.cluster.errors import ComponentError
@@ -47,17 +47,19 @@ class Record:
         pid: process id.
         start: its start time, in the kernel's ticks since boot.
         boot: the boot it belongs to.
+        parent: a parent that only waits for it, or 0.
     """
 
     pid: int
     start: int
     boot: str
+    parent: int = 0
 
     @classmethod
-    def of(cls, pid: int) -> Record | None:
+    def of(cls, pid: int, parent: int = 0) -> Record | None:
         """Return the record of the live process ``pid``, or None if there is none."""
         start = start_time(pid)
-        return None if start is None else cls(pid, start, boot_id())
+        return None if start is None else cls(pid, start, boot_id(), parent)
 
     def alive(self) -> bool:
         """Tell whether this very process still runs; a zombie does not."""
@@ -115,7 +117,10 @@ class Processes:
         finally:
             os.close(out)
             os.close(null)
-        self._record(command.name, self._child(command.name, pid) if command.forks else pid)
+        if command.forks:
+            self._record(command.name, self._child(command.name, pid), pid)
+        else:
+            self._record(command.name, pid)
 
     def _child(self, name: str, parent: int, limit: float = 5.0) -> int:
         """Return the one child of ``parent``, once it is there."""
@@ -129,13 +134,13 @@ class Processes:
             time.sleep(0.005)
         raise ComponentError(f"{name} did not start:\n{self.tail(name)}")
 
-    def _record(self, name: str, pid: int) -> None:
-        record = Record.of(pid)
+    def _record(self, name: str, pid: int, parent: int = 0) -> None:
+        record = Record.of(pid, parent)
         if record is None:
             _reap(pid)
             raise ComponentError(f"{name} ended at once:\n{self.tail(name)}")
         part = self.run / f".{name}.part"
-        part.write_text(json.dumps({"pid": record.pid, "start": record.start, "boot": record.boot}))
+        part.write_text(json.dumps(asdict(record)))
         part.replace(self.run / f"{name}.json")
 
     def record(self, name: str) -> Record | None:
@@ -177,6 +182,7 @@ class Processes:
                 if record.alive():
                     _end(name, handle, grace)
             _reap(record.pid)
+            _reap(record.parent)
         (self.run / f"{name}.json").unlink(missing_ok=True)
 
     def log_file(self, name: str) -> Path:
@@ -211,6 +217,7 @@ def _end(name: str, handle: int, grace: float) -> None:
 
 
 def _reap(pid: int) -> None:
-    """Collect the exit status of a process if it is a child of ours."""
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(pid, os.WNOHANG)
+    """Collect the exit status of a process that has ended or is about to, if it is a child of ours."""
+    if pid:
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, 0)

@@ -57,7 +57,7 @@ class ClusterSpec:
     @property
     def folder(self) -> Path:
         """The state folder, absolute."""
-        return (self.state or default_state(self.name)).absolute()
+        return (self.state or default_state(self.nodes, self.name)).absolute()
 
     def to_json(self) -> str:
         """Return the spec as JSON, for the state folder."""
