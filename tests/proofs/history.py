@@ -272,10 +272,12 @@ def hash_field(client: redis.Redis, key: str, name: str) -> str:
 def standing(kube: Kube, namespace: str, install: str) -> list[Standing]:
     """Return the install's Jobs that stand in a namespace."""
     items, _ = kube.items(batch(namespace), labelSelector=f"{Label.INSTALL}={short_hash(install)}")
-    return [_standing(item["metadata"]) for item in items]
+    return [standing_of(item) for item in items]
 
 
-def _standing(metadata: Json) -> Standing:
+def standing_of(manifest: Json) -> Standing:
+    """Return what counts of a Job that stands."""
+    metadata = manifest["metadata"]
     annotations = metadata.get("annotations") or {}
     return Standing(
         name=metadata["name"],
