@@ -1,0 +1,439 @@
+"""Classification: every class from the evidence that stands for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from heavylift.contract.envelope import encode_error, encode_result, encode_snooze
+from heavylift.contract.outcomes import OutcomeClass
+from heavylift.contract.states import Phase
+from heavylift_operator.core.classify import Asked, classify
+from heavylift_operator.core.evidence import Evidence, Stop, merge_pods, read_job, read_pod
+from heavylift_operator.core.outcome import Ended, Underway
+from tests.unit.operator.objects import (
+    COMPLETE,
+    EXECUTION,
+    FAILED,
+    RUNNING,
+    T0,
+    condition,
+    disruption,
+    evidence,
+    job,
+    pod,
+    terminated,
+    waiting,
+)
+
+NOW = T0 + 40_000
+
+
+def ended(seen: Evidence, **asked: Any) -> Ended:
+    """Classify and insist on an end."""
+    found = classify(seen, Asked(execution=EXECUTION, now=NOW, **asked))
+    assert isinstance(found, Ended), found
+    return found
+
+
+def underway(seen: Evidence, **asked: Any) -> Underway:
+    """Classify and insist on no end."""
+    found = classify(seen, Asked(execution=EXECUTION, now=asked.pop("now", NOW), **asked))
+    assert isinstance(found, Underway), found
+    return found
+
+
+# -- the four situations measured on a real cluster (reliability 1.2) -------------------------------------------------
+def test_exit_64_is_an_error_that_is_not_retried() -> None:
+    """Exit 64, matched by the FailJob rule for exit codes: error, no retry."""
+    said = "Container main for pod a/b failed with exit code 64 matching FailJob rule at index 1"
+    found = ended(evidence(job(condition("Failed", "PodFailurePolicy", said)), pod("Failed", main=terminated(64))))
+    assert (found.cls, found.exit_code, found.no_retry) == (OutcomeClass.ERROR, 64, True)
+
+
+def test_a_memory_limit_hit_is_oom_with_limit_and_log_tail() -> None:
+    """137 with OOMKilled: oom, naming the limit, the log's tail in the evidence."""
+    dying = terminated(137, "OOMKilled", "loading year 1990\nloading year 1991")
+    found = ended(evidence(job(FAILED), pod("Failed", main=dying)))
+    assert found.cls is OutcomeClass.OOM
+    assert "64Mi" in found.message
+    assert found.evidence["log"].endswith("1991")
+
+
+def test_an_evicted_pod_is_disrupted_although_its_object_is_gone() -> None:
+    """DisruptionTarget seen in the last watch event: disrupted, with who did it."""
+    last = pod("Failed", deleted=20, main=terminated(143), conditions=[disruption("EvictionByEvictionAPI")])
+    said = "Pod a/b has condition DisruptionTarget matching FailJob rule at index 0"
+    found = ended(evidence(job(condition("Failed", "PodFailurePolicy", said)), read_pod(last, gone=True)))
+    assert found.cls is OutcomeClass.DISRUPTED
+    assert "EvictionByEvictionAPI" in found.message
+
+
+def test_a_deleted_pod_that_exits_0_is_no_success() -> None:
+    """Job Complete, exit 0, but the pod was being deleted when its container ended: pod-deleted."""
+    last = pod("Succeeded", deleted=20, main=terminated(0, end=22))
+    found = ended(evidence(job(COMPLETE), read_pod(last, gone=True)))
+    assert (found.cls, found.exit_code) == (OutcomeClass.POD_DELETED, 0)
+
+
+def test_a_deleted_pod_with_a_valid_result_envelope_is_a_success() -> None:
+    """The envelope of this execution says that the work was done."""
+    last = pod("Succeeded", deleted=20, main=terminated(0, message=encode_result(EXECUTION, {"rows": 7}), end=22))
+    found = ended(evidence(job(COMPLETE), last))
+    assert (found.cls, found.result) == (OutcomeClass.SUCCEEDED, '{"rows":7}')
+
+
+@pytest.mark.parametrize("message", ['{"rows":7}', encode_result("inc-2", 1), "half {", ""])
+def test_a_deleted_pod_with_anything_else_is_no_success(message: str) -> None:
+    """Plain JSON, another execution's envelope and log lines do not count while the pod is being deleted."""
+    found = ended(evidence(job(COMPLETE), pod("Succeeded", deleted=20, main=terminated(0, message=message, end=22))))
+    assert found.cls is OutcomeClass.POD_DELETED
+
+
+def test_a_pod_deleted_after_its_end_is_a_success() -> None:
+    """Seen terminated without deletionTimestamp first, then deleted within the same second."""
+    clean = read_pod(pod("Succeeded", main=terminated(0, end=22)), container="main")
+    later = read_pod(pod("Succeeded", deleted=22, main=terminated(0, end=22)), container="main", gone=True)
+    both = merge_pods(clean, later)
+    assert both is not None
+    assert ended(evidence(job(COMPLETE), both)).cls is OutcomeClass.SUCCEEDED
+
+
+# -- complete ---------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("message", "policy", "cls", "result"),
+    [
+        (encode_result(EXECUTION, [1]), "Required", OutcomeClass.SUCCEEDED, "[1]"),
+        (encode_result(EXECUTION, [1]), "None", OutcomeClass.SUCCEEDED, None),
+        (encode_result("inc-2", [1]), "Required", OutcomeClass.NO_RESULT, None),
+        (encode_result("inc-2", [1]), "Optional", OutcomeClass.SUCCEEDED, None),
+        ('{"a": 1}', "Required", OutcomeClass.SUCCEEDED, '{"a":1}'),
+        ('{"a": 1}', "Optional", OutcomeClass.SUCCEEDED, '{"a":1}'),
+        ("", "Required", OutcomeClass.NO_RESULT, None),
+        ("", "Optional", OutcomeClass.SUCCEEDED, None),
+        ("not json", "Required", OutcomeClass.NO_RESULT, None),
+        ("not json", "Optional", OutcomeClass.SUCCEEDED, None),
+        ("not json", "None", OutcomeClass.SUCCEEDED, None),
+        (encode_error(EXECUTION, "ValueError", "no"), "Optional", OutcomeClass.ERROR, None),
+    ],
+)
+def test_the_result_policy_decides_what_a_result_must_be(
+    message: str, policy: str, cls: OutcomeClass, result: str | None
+) -> None:
+    """None ignores it, Optional takes what is valid, Required insists."""
+    found = ended(evidence(job(COMPLETE), pod("Succeeded", main=terminated(0, message=message))), policy=policy)
+    assert (found.cls, found.result) == (cls, result)
+
+
+def test_an_unreadable_optional_result_leaves_a_warning() -> None:
+    """Null and a warning, not silence."""
+    found = ended(evidence(job(COMPLETE), pod("Succeeded", main=terminated(0, message="oops"))))
+    assert "not JSON" in found.evidence["warning"]
+
+
+@pytest.mark.parametrize(
+    ("policy", "cls"),
+    [
+        ("None", OutcomeClass.SUCCEEDED),
+        ("Optional", OutcomeClass.NO_RESULT),
+        ("Required", OutcomeClass.NO_RESULT),
+    ],
+)
+def test_a_complete_job_whose_pod_was_never_seen(policy: str, cls: OutcomeClass) -> None:
+    """What the pod left behind is lost; only a queue without results does not mind."""
+    assert ended(evidence(job(COMPLETE)), policy=policy).cls is cls
+
+
+# -- failed -----------------------------------------------------------------------------------------------------------
+DEADLINE = condition("Failed", "DeadlineExceeded", "Job was active longer than specified deadline")
+POLICY_0 = condition("Failed", "PodFailurePolicy", "Pod a/b has condition DisruptionTarget matching FailJob rule")
+NAMED_RULE = condition("Failed", "PodFailurePolicy_NoRetry", "Container main failed with exit code 3 matching ...")
+
+FAILURES: dict[str, tuple[Any, Any, OutcomeClass, str]] = {
+    "exit code": (FAILED, pod("Failed", main=terminated(3)), OutcomeClass.ERROR, "exit code 3"),
+    "log tail": (FAILED, pod("Failed", main=terminated(3, message="a\nBoom!\n")), OutcomeClass.ERROR, "Boom!"),
+    "sigterm of its own": (FAILED, pod("Failed", main=terminated(143)), OutcomeClass.ERROR, "SIGTERM"),
+    "137 without another reason": (FAILED, pod("Failed", main=terminated(137)), OutcomeClass.OOM, "64Mi"),
+    "137 of a deleted pod": (
+        FAILED,
+        pod("Failed", deleted=10, main=terminated(137)),
+        OutcomeClass.POD_DELETED,
+        "exit code 137",
+    ),
+    "cannot start": (
+        FAILED,
+        pod("Failed", main=terminated(128, "StartError", "exec: no such file")),
+        OutcomeClass.IMAGE,
+        "no such file",
+    ),
+    "node pressure": (
+        POLICY_0,
+        pod("Failed", reason="Evicted", conditions=[disruption("TerminationByKubelet")]),
+        OutcomeClass.DISRUPTED,
+        "TerminationByKubelet",
+    ),
+    "storage limit": (
+        FAILED,
+        pod("Failed", reason="Evicted", message="Pod ephemeral local storage usage exceeds the total limit of 1Gi"),
+        OutcomeClass.ERROR,
+        "storage usage exceeds",
+    ),
+    "kubelet admission": (
+        FAILED,
+        pod("Failed", reason="OutOfcpu", message="Node didn't have enough resource"),
+        OutcomeClass.DISRUPTED,
+        "OutOfcpu",
+    ),
+    "node shutdown": (FAILED, pod("Failed", reason="NodeShutdown"), OutcomeClass.DISRUPTED, "NodeShutdown"),
+    "status unknown": (
+        FAILED,
+        pod("Failed", main=terminated(137, "ContainerStatusUnknown")),
+        OutcomeClass.DISRUPTED,
+        "ContainerStatusUnknown",
+    ),
+    "disruption without a pod": (POLICY_0, None, OutcomeClass.DISRUPTED, "DisruptionTarget"),
+    "exit rule without a pod": (NAMED_RULE, None, OutcomeClass.ERROR, "exit code 3"),
+    "job deadline": (DEADLINE, pod("Failed", deleted=20, main=terminated(143)), OutcomeClass.TIMEOUT, "deadline"),
+    "job deadline without a pod": (DEADLINE, None, OutcomeClass.TIMEOUT, "deadline"),
+    "job deadline before a start": (
+        DEADLINE,
+        pod("Pending", deleted=20, main=waiting("ImagePullBackOff", "no such host")),
+        OutcomeClass.IMAGE,
+        "no such host",
+    ),
+    "pod deadline": (FAILED, pod("Failed", reason="DeadlineExceeded"), OutcomeClass.TIMEOUT, "DeadlineExceeded"),
+    "pod never seen": (FAILED, None, OutcomeClass.NO_RESULT, "gone"),
+    "init container": (
+        FAILED,
+        pod("Failed", main=waiting("PodInitializing"), inits={"fetch": terminated(2)}),
+        OutcomeClass.ERROR,
+        "fetch (init) ended with exit code 2",
+    ),
+    "init container oom": (
+        FAILED,
+        pod("Failed", inits={"fetch": terminated(137, "OOMKilled")}),
+        OutcomeClass.OOM,
+        "fetch",
+    ),
+    "another container": (
+        FAILED,
+        pod("Failed", main=terminated(0), others={"proxy": terminated(9)}),
+        OutcomeClass.ERROR,
+        "proxy ended with exit code 9",
+    ),
+    "a new reason": (condition("Failed", "SolarFlare", "too bright"), None, OutcomeClass.UNKNOWN, "too bright"),
+    "a new reason, the pod knows": (
+        condition("Failed", "SolarFlare", "too bright"),
+        pod("Failed", main=terminated(4)),
+        OutcomeClass.ERROR,
+        "exit code 4",
+    ),
+    "nothing fits": (FAILED, pod("Failed", reason="Odd"), OutcomeClass.UNKNOWN, "Odd"),
+    "deleted by hand": (FAILED, pod("Failed", deleted=10, main=terminated(143)), OutcomeClass.POD_DELETED, "143"),
+    "deleted before it started": (FAILED, pod("Pending", deleted=10), OutcomeClass.POD_DELETED, "deleted"),
+}
+
+
+@pytest.mark.parametrize("case", FAILURES)
+def test_a_failed_job_is_explained_by_its_pod(case: str) -> None:
+    """Each failure has its class and words a person understands."""
+    final, pod_object, cls, words = FAILURES[case]
+    found = ended(evidence(job(final), *([pod_object] if pod_object else [])))
+    assert found.cls is cls
+    assert words in found.message
+
+
+def test_a_typed_error_carries_type_traceback_delay_and_no_retry() -> None:
+    """The envelope of this execution says more than the exit code."""
+    said = encode_error(EXECUTION, "ValueError", "year < 1990", "Traceback ...", no_retry=True, delay_ms=5)
+    found = ended(evidence(job(FAILED), pod("Failed", main=terminated(1, message=said))))
+    assert (found.error_type, found.no_retry, found.delay_ms) == ("ValueError", True, 5)
+    assert found.message == "ValueError: year < 1990"
+    assert found.evidence["traceback"] == "Traceback ..."
+
+
+def test_another_executions_envelope_is_only_log() -> None:
+    """A forged or late envelope changes nothing but the log shown."""
+    said = encode_error("inc-9", "ValueError", "x", no_retry=True)
+    found = ended(evidence(job(FAILED), pod("Failed", main=terminated(1, message=said))))
+    assert (found.cls, found.error_type, found.no_retry) == (OutcomeClass.ERROR, "", False)
+
+
+@pytest.mark.parametrize(
+    ("message", "delay"), [("", None), (encode_snooze(EXECUTION, 600_000), 600_000), ("tail of a log", None)]
+)
+def test_exit_75_is_a_snooze(message: str, delay: int | None) -> None:
+    """75 asks to be run again; the envelope may name the time."""
+    found = ended(evidence(job(FAILED), pod("Failed", main=terminated(75, message=message))))
+    assert (found.snooze, found.delay_ms) == (True, delay)
+
+
+# -- deletions, stops, cancels ----------------------------------------------------------------------------------------
+def test_a_deleted_job_is_job_deleted_at_once() -> None:
+    """Its finalizer keeps the pods running until the operator acts."""
+    assert ended(evidence(job(deleted=12), pod(main=RUNNING))).cls is OutcomeClass.JOB_DELETED
+
+
+def test_a_job_deleted_after_its_end_keeps_its_end() -> None:
+    """Complete at 30 s, deleted at 31 s: the truth is a success."""
+    seen = evidence(job(COMPLETE, deleted=31), pod("Succeeded", main=terminated(0)))
+    assert ended(seen).cls is OutcomeClass.SUCCEEDED
+
+
+def test_a_job_that_failed_because_it_was_deleted_is_job_deleted() -> None:
+    """Deleted pods first: the condition comes after the deletion."""
+    seen = evidence(job(FAILED, deleted=20), pod("Failed", deleted=20, main=terminated(143)))
+    assert ended(seen).cls is OutcomeClass.JOB_DELETED
+
+
+def test_a_cancelled_job_ends_when_its_pod_is_gone() -> None:
+    """Still stopping while the pod is there; cancelled when it is not."""
+    stopping = job(deleted=12, finalizers=["foregroundDeletion", "heavylift.dev/outcome"])
+    assert underway(evidence(stopping, pod(deleted=12, main=RUNNING)), cancelled=True).reason == "stopping"
+    last = read_pod(pod("Failed", deleted=12, main=terminated(143)), gone=True)
+    assert ended(evidence(stopping, last), cancelled=True).cls is OutcomeClass.CANCELLED
+    assert ended(evidence(None, last), cancelled=True).cls is OutcomeClass.CANCELLED
+
+
+def test_a_background_deletion_is_not_waited_for() -> None:
+    """Without pods-first, the pod goes only once our finalizer does: waiting would be for ever."""
+    assert ended(evidence(job(deleted=12), pod(main=RUNNING)), cancelled=True).cls is OutcomeClass.CANCELLED
+
+
+def test_a_cancel_that_came_too_late_leaves_a_success() -> None:
+    """Complete with its pod not deleted: done is done."""
+    seen = evidence(job(COMPLETE), pod("Succeeded", main=terminated(0)))
+    assert ended(seen, cancelled=True).cls is OutcomeClass.SUCCEEDED
+
+
+@pytest.mark.parametrize("message", ["", encode_result(EXECUTION, 1)])
+def test_a_program_that_exits_0_on_the_cancels_sigterm_is_cancelled(message: str) -> None:
+    """What it says on its way out does not undo the cancel."""
+    seen = evidence(job(COMPLETE, deleted=12), pod("Succeeded", deleted=12, main=terminated(0, message=message)))
+    assert ended(seen, cancelled=True).cls is OutcomeClass.CANCELLED
+
+
+def test_a_failure_under_a_cancel_is_cancelled() -> None:
+    """It must not be retried."""
+    assert ended(evidence(job(FAILED), pod("Failed", main=terminated(1))), cancelled=True).cls is OutcomeClass.CANCELLED
+
+
+def test_our_own_stop_keeps_its_class() -> None:
+    """What we stopped at a deadline ends with the deadline's class and words."""
+    stop = Stop(cls="timeout", message="ran longer than its limit of 5m", at=T0, execution=EXECUTION)
+    seen = evidence(job(FAILED, deleted=12), pod("Failed", deleted=12, main=terminated(143)), stop=stop)
+    found = ended(seen)
+    assert (found.cls, found.message) == (OutcomeClass.TIMEOUT, "ran longer than its limit of 5m")
+
+
+def test_a_program_that_ended_by_itself_before_our_stop_keeps_its_end() -> None:
+    """The stop was decided, but the program was faster."""
+    stop = Stop(cls="timeout", message="too long", at=T0, execution=EXECUTION)
+    assert ended(evidence(job(FAILED), pod("Failed", main=terminated(3)), stop=stop)).cls is OutcomeClass.ERROR
+
+
+def test_a_job_gone_without_a_trace_is_lost() -> None:
+    """Unless its pod's own end was seen."""
+    assert ended(evidence(None)).cls is OutcomeClass.LOST
+    assert ended(evidence(None, pod(main=RUNNING))).cls is OutcomeClass.LOST
+    assert ended(evidence(None, pod("Failed", main=terminated(3)))).cls is OutcomeClass.ERROR
+    assert ended(evidence(None, pod("Succeeded", main=terminated(0, message="1")))).result == "1"
+
+
+# -- under way --------------------------------------------------------------------------------------------------------
+PENDING: dict[str, tuple[Any, Any, str, OutcomeClass | None]] = {
+    "no pod yet": (job(), None, "no-pod", OutcomeClass.UNSCHEDULABLE),
+    "suspended": (job(suspend=True), None, "suspended", None),
+    "unschedulable": (
+        job(),
+        pod(
+            "Pending",
+            conditions=[{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes"}],
+        ),
+        "unschedulable",
+        OutcomeClass.UNSCHEDULABLE,
+    ),
+    "gated": (
+        job(),
+        pod("Pending", conditions=[{"type": "PodScheduled", "status": "False", "reason": "SchedulingGated"}]),
+        "gated",
+        OutcomeClass.UNSCHEDULABLE,
+    ),
+    "image": (job(), pod("Pending", main=waiting("ImagePullBackOff", "back-off")), "image", OutcomeClass.IMAGE),
+    "image of an init container": (
+        job(),
+        pod("Pending", main=waiting("PodInitializing"), inits={"fetch": waiting("ErrImagePull")}),
+        "image",
+        OutcomeClass.IMAGE,
+    ),
+    "config": (job(), pod("Pending", main=waiting("CreateContainerConfigError")), "image", OutcomeClass.IMAGE),
+    "starting": (job(), pod("Pending", main=waiting("ContainerCreating")), "starting", OutcomeClass.UNSCHEDULABLE),
+}
+
+
+@pytest.mark.parametrize("case", PENDING)
+def test_a_pending_job_says_what_it_waits_for(case: str) -> None:
+    """Each reason, and what it ends as when the pending limit passes."""
+    job_object, pod_object, reason, stuck = PENDING[case]
+    found = underway(evidence(job_object, *([pod_object] if pod_object else [])))
+    assert (found.phase, found.reason, found.stuck) == (Phase.PENDING, reason, stuck)
+    assert not found.hopeless
+
+
+@pytest.mark.parametrize("reason", ["InvalidImageName", "ErrImageNeverPull"])
+def test_an_image_that_no_waiting_mends_is_hopeless(reason: str) -> None:
+    """These end the attempt at once."""
+    assert underway(evidence(job(), pod("Pending", main=waiting(reason)))).hopeless
+
+
+def test_a_running_job_runs_since_its_container_started() -> None:
+    """The pod's start is the attempt's."""
+    found = underway(evidence(job(), pod(main=RUNNING)))
+    assert (found.phase, found.running_at, found.reason) == (Phase.RUNNING, T0 + 5000, "")
+
+
+@pytest.mark.parametrize("interim", ["FailureTarget", "SuccessCriteriaMet"])
+def test_an_interim_condition_ends_nothing(interim: str) -> None:
+    """Only Complete and Failed are final; the old pod may still run."""
+    found = underway(evidence(job(condition(interim, "PodFailurePolicy")), pod(main=RUNNING)))
+    assert found.reason == "ending"
+
+
+def test_a_pod_that_should_be_long_gone_is_on_a_lost_node() -> None:
+    """Deletion asked for, grace over, a minute more, and still running."""
+    seen = evidence(job(), pod(deleted=10, main=RUNNING))
+    assert underway(seen, now=T0 + 99_000).phase is Phase.RUNNING
+    found = classify(seen, Asked(execution=EXECUTION, now=T0 + 101_000))
+    assert isinstance(found, Ended)
+    assert (found.cls, found.since) == (OutcomeClass.NODE_LOST, T0 + 100_000)
+    assert "node-1" in found.message
+
+
+# -- hostile input ----------------------------------------------------------------------------------------------------
+KEYS = st.sampled_from(
+    ["metadata", "spec", "status", "conditions", "type", "containerStatuses", "state", "terminated", "exitCode", "name"]
+)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8) | st.sampled_from(["Failed", "True", "main"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8) | KEYS, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(KEYS, JSON, max_size=4), st.dictionaries(KEYS, JSON, max_size=4), st.booleans())
+def test_nothing_in_an_object_can_make_classification_raise(job_object: Any, pod_object: Any, gone: bool) -> None:
+    """Whatever an object holds, there is an answer."""
+    seen = Evidence(job=None if gone else read_job(job_object), pod=read_pod(pod_object))
+    assert isinstance(classify(seen, Asked(execution=EXECUTION, now=NOW)), Ended | Underway)
+
+
+def test_control_characters_and_half_characters_never_reach_the_message() -> None:
+    """Escape sequences, NUL and lone surrogates become replacement characters."""
+    nasty = "ok\x1b[31m red\x00 \ud83d"
+    found = ended(evidence(job(FAILED), pod("Failed", main=terminated(1, message=nasty))))
+    assert "\x1b" not in found.message
+    assert "\x00" not in found.evidence["log"]
+    found.message.encode()
