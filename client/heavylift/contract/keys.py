@@ -42,6 +42,10 @@ class Keys:
         """Set of ids that depend on this job."""
         return f"{self.rq}:job:{job}:dependents"
 
+    def dependencies(self, job: str) -> str:
+        """Set of ids this job depends on; the double colon is RQ's."""
+        return f"{self.rq}:job::{job}:dependencies"
+
     def started(self, queue: str) -> str:
         """Zset of ``job:execution``; our members score +inf."""
         return f"{self.rq}:wip:{queue}"
@@ -127,6 +131,14 @@ class Keys:
         """Stream of what must follow a finish."""
         return f"{self.ours}:outbox"
 
+    def dependents_todo(self) -> str:
+        """Set of ended jobs with more dependents than one script lets go; claims go on with them."""
+        return f"{self.ours}:dependents"
+
+    def installs(self) -> str:
+        """Set of install ids seen here (few; never removed)."""
+        return f"{self.ours}:installs"
+
     def finished_index(self, queue: str, state: str) -> str:
         """Zset id -> end time in ms for retention by count and age; ``completed``, ``failed`` or ``cancelled``."""
         return f"{self.ours}:ended:{state}:{queue}"
@@ -142,6 +154,10 @@ class Keys:
     def unfinalized(self, install: str) -> str:
         """Zset ``namespace/name`` -> ms of Jobs finished in Redis whose PATCH is not confirmed yet."""
         return f"{self.ours}:unfinalized:{install}"
+
+    def unfinalized_jobs(self, install: str) -> str:
+        """Hash ``namespace/name`` -> ``job:execution`` of the entries of ``unfinalized``."""
+        return f"{self.ours}:unfinalized-jobs:{install}"
 
     # -- channels -------------------------------------------------------------------------------------------------
     def doorbell(self) -> str:
@@ -197,3 +213,8 @@ class Field:
     ENQUEUED_AT = "hl:enqueued"  # ms
     ENDED_AT = "hl:ended"  # ms
     PROGRESS = "hl:progress"
+    FINGERPRINT = "hl:fp"  # hash of task and data, compared under if_exists
+    TOP_SEQ = "hl:top"  # highest seq ever claimed; another install or namespace goes on after it
+    OPERATION = "hl:op"  # token of the last release or retry, so that a repeat of it changes nothing
+    TRACE = "hl:trace"  # traceparent
+    RQ_ATTEMPTS = "hl:rqmax"  # plain RQ jobs: attempts their Retry asked for

@@ -258,6 +258,9 @@ class JobRecord:
     dependencies: tuple[str, ...] = ()
     position: int | None = None
     """0-based place in the queue when asked for and found within the first 1,000."""
+    result_ttl: int | None = None
+    """Seconds, as plain RQ's producer asked; capped by retention."""
+    failure_ttl: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -294,3 +297,13 @@ class InFlight:
     job: str
     execution: str
     claimed_at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettingsOwner:
+    """Who wrote a queue's settings."""
+
+    install: str
+    namespace: str
+    uid: str
+    generation: int

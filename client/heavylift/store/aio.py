@@ -1,0 +1,195 @@
+"""The asynchronous runner: the same as ``sync``, awaited."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Any, Self
+
+import redis.asyncio as aioredis
+from redis import ResponseError
+from redis.asyncio.retry import Retry
+
+from heavylift.contract.failpoints import afailpoint
+from heavylift.contract.keys import Keys
+from heavylift.errors import ConfigurationError, HeavyliftError
+from heavylift.store import scripts
+from heavylift.store.connection import Target, no_backoff
+from heavylift.store.faults import FAULTS, Patience, missing_script, translate
+from heavylift.store.steps import Call, Op, Step, T
+from heavylift.store.sync import decode_message
+
+
+class AsyncStore:
+    """Runs operations on one Redis from coroutines of one event loop; see ``Store``."""
+
+    def __init__(
+        self,
+        *,
+        redis: aioredis.Redis,
+        patience: float = 5.0,
+        keys: Keys | None = None,
+        where: str = "",
+        owned: bool = False,
+    ) -> None:
+        given = redis.get_connection_kwargs()
+        if given.get("decode_responses"):
+            raise ConfigurationError("the Redis client decodes responses: make it with decode_responses=False")
+        self.redis = redis
+        self.keys = keys or Keys.from_env()
+        self.patience = patience
+        self.where = where or f"{given.get('host', given.get('path', '?'))}:{given.get('port', '')}"
+        self._owned = owned
+
+    @classmethod
+    def connect(
+        cls,
+        url: str,
+        *,
+        timeout: float = 5.0,
+        username: str | None = None,
+        password: str | None = None,
+        password_file: str | None = None,
+        patience: float = 5.0,
+    ) -> Self:
+        """Return a store for a URL; connects at the first operation.
+
+        Raises:
+            ConfigurationError: not a usable URL, or an unusable password file.
+        """
+        target = Target(url=url, timeout=timeout, username=username, password=password, password_file=password_file)
+        client = aioredis.Redis.from_url(url, retry=Retry(no_backoff(), 0), **target.options())
+        return cls(redis=client, patience=patience, where=target.where, owned=True)
+
+    async def run(self, op: Op[T]) -> T:
+        """Run one operation.
+
+        Raises:
+            RedisUnavailableError: Redis cannot be reached, or refuses; the message says what to check.
+            StoreCorruptError: a key has the wrong type.
+        """
+        try:
+            step = next(op)
+            while True:
+                try:
+                    reply = await self._take(step)
+                except HeavyliftError as error:
+                    step = op.throw(error)
+                else:
+                    step = op.send(reply)
+        except StopIteration as stop:
+            value: T = stop.value
+            return value
+
+    async def _take(self, step: Step) -> Any:
+        patience = Patience(self.patience)
+        while True:
+            try:
+                reply = await self._execute(step)
+                await afailpoint("store.reply")
+            except FAULTS as error:
+                delay = patience.wait(error, time.monotonic())
+                if delay is None:
+                    raise translate(error, self.where) from error
+                await asyncio.sleep(delay)
+            else:
+                return reply
+
+    async def _execute(self, step: Step) -> Any:
+        if not isinstance(step, Call):
+            return await self.redis.execute_command(*step.build(self.keys))  # type: ignore[no-untyped-call]
+        script = scripts.load(step.script)
+        arguments = (self.keys.rq, self.keys.ours, *step.args)
+        try:
+            return await self.redis.execute_command("EVALSHA", script.sha, 0, *arguments)  # type: ignore[no-untyped-call]
+        except ResponseError as error:
+            if not missing_script(error):
+                raise
+            return await self.redis.execute_command("EVAL", script.text, 0, *arguments)  # type: ignore[no-untyped-call]
+
+    def subscribe(self, *channels: str) -> AsyncSubscription:
+        """Return an async context manager that hears these channels; see ``AsyncSubscription``."""
+        return AsyncSubscription(self, channels)
+
+    async def aclose(self) -> None:
+        """Close the connections, if the store made them."""
+        if self._owned:
+            await self.redis.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+class AsyncSubscription:
+    """Messages of some channels: ``async with store.subscribe(a) as messages: await messages.get(timeout=1)``."""
+
+    def __init__(self, store: AsyncStore, channels: tuple[str, ...]) -> None:
+        self._store = store
+        self._channels = channels
+        self._pubsub: Any = None
+
+    async def _open(self) -> Any:
+        pubsub = self._store.redis.pubsub()  # type: ignore[no-untyped-call]
+        self._pubsub = pubsub
+        await pubsub.subscribe(*self._channels)
+        for _ in self._channels:
+            await pubsub.get_message(timeout=5.0)
+        return pubsub
+
+    async def _close(self) -> None:
+        if self._pubsub is not None:
+            pubsub, self._pubsub = self._pubsub, None
+            await pubsub.aclose()
+
+    async def _hear(self, timeout: float | None) -> tuple[str, bytes] | None:  # noqa: ASYNC109 - redis-py's own
+        pubsub = self._pubsub if self._pubsub is not None else await self._open()
+        return decode_message(await pubsub.get_message(timeout=timeout))
+
+    async def get(self, timeout: float | None = 1.0) -> tuple[str, bytes] | None:  # noqa: ASYNC109 - as queue.get
+        """Return the next (channel, message), or None after ``timeout`` seconds (None = wait without limit).
+
+        Raises:
+            RedisUnavailableError: the connection could not be made again within the store's patience.
+        """
+        patience = Patience(self._store.patience)
+        while True:
+            try:
+                return await self._hear(timeout)
+            except FAULTS as error:
+                await self._close()
+                delay = patience.wait(error, time.monotonic())
+                if delay is None:
+                    raise translate(error, self._store.where) from error
+                await asyncio.sleep(delay)
+
+    async def __aiter__(self) -> AsyncIterator[tuple[str, bytes]]:
+        while True:
+            message = await self.get(timeout=1.0)
+            if message is not None:
+                yield message
+
+    async def __aenter__(self) -> Self:
+        patience = Patience(self._store.patience)
+        while True:
+            try:
+                await self._open()
+            except FAULTS as error:
+                await self._close()
+                delay = patience.wait(error, time.monotonic())
+                if delay is None:
+                    raise translate(error, self._store.where) from error
+                await asyncio.sleep(delay)
+            else:
+                return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._close()

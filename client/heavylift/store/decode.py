@@ -1,0 +1,208 @@
+"""What comes back from Redis, as values: hostile bytes become replacement characters or are dropped, nothing raises."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from heavylift.contract.keys import Field
+from heavylift.contract.states import RQ_STATUS, JobState, Phase
+from heavylift.store.merge import without_marker
+from heavylift.store.model import Claim, Event, Json, JobRecord, QueueCounts
+
+_E = TypeVar("_E", bound=StrEnum)
+
+
+def text(value: Any) -> str:
+    """Return text of bytes, text or a number; anything else is empty."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, str):
+        return value
+    return str(value) if isinstance(value, int | float) else ""
+
+
+def raw(value: Any) -> bytes:
+    """Return the bytes of a reply's part."""
+    if isinstance(value, bytes):
+        return value
+    return value.encode() if isinstance(value, str) else b""
+
+
+def number(value: Any) -> int | None:
+    """Return a whole number, or None for anything else."""
+    try:
+        found = int(text(value))
+    except ValueError:
+        return None
+    return found if abs(found) < 2**53 else None
+
+
+def obj(value: Any) -> Json:
+    """Return a JSON object, or an empty one for anything else."""
+    try:
+        found = json.loads(text(value))
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def array(value: Any) -> list[Any]:
+    """Return a JSON array, or an empty one for anything else."""
+    try:
+        found = json.loads(text(value))
+    except (ValueError, RecursionError):
+        return []
+    return found if isinstance(found, list) else []
+
+
+def pairs(flat: Any) -> dict[str, Any]:
+    """Return a flat list of names and values (or a mapping, as redis-py may make of it) with text names."""
+    if isinstance(flat, Mapping):
+        return {text(name): value for name, value in flat.items()}
+    if not isinstance(flat, list | tuple):
+        return {}
+    return {text(flat[i]): flat[i + 1] for i in range(0, len(flat) - 1, 2)}
+
+
+def member(kind: type[_E], value: Any, default: _E) -> _E:
+    """Return an enum's member by value, or the default."""
+    try:
+        return kind(text(value))
+    except ValueError:
+        return default
+
+
+def state(status: Any) -> JobState:
+    """Return the state an RQ status means; an unknown or missing one counts as waiting, as RQ's ``created`` does."""
+    return RQ_STATUS.get(text(status), JobState.WAITING)
+
+
+def record(job: str, fields: Mapping[str, Any], position: int | None = None) -> JobRecord:
+    """Return a job's hash as a value."""
+
+    def say(name: str) -> str:
+        return text(fields.get(name))
+
+    def count(name: str) -> int:
+        return number(fields.get(name)) or 0
+
+    phase = say(Field.PHASE)
+    frozen, options = obj(fields.get(Field.FROZEN)), obj(fields.get(Field.OPTIONS))
+    return JobRecord(
+        id=job,
+        queue=say("origin"),
+        state=state(fields.get("status")),
+        rq_status=say("status"),
+        task=say(Field.TASK),
+        incarnation=say(Field.INCARNATION),
+        seq=count(Field.SEQ),
+        attempts_made=count(Field.ATTEMPTS_MADE),
+        max_attempts=_max_attempts(options, frozen),
+        starts=count(Field.STARTS),
+        priority=count(Field.PRIORITY),
+        phase=member(Phase, phase, Phase.CLAIMED) if phase else None,
+        reason=say(Field.REASON),
+        execution=say(Field.EXECUTION),
+        worker=say(Field.WORKER) or say("worker_name"),
+        install=say(Field.INSTALL),
+        namespace=say(Field.NAMESPACE),
+        job_name=say(Field.JOB_NAME),
+        job_uid=say(Field.JOB_UID),
+        enqueued_at=number(fields.get(Field.ENQUEUED_AT)),
+        claimed_at=number(fields.get(Field.CLAIMED_AT)),
+        deadline=number(fields.get(Field.DEADLINE)),
+        running_at=number(fields.get(Field.RUNNING_AT)),
+        ended_at=number(fields.get(Field.ENDED_AT)),
+        due=number(fields.get(Field.DUE)),
+        expires=number(fields.get(Field.EXPIRES)),
+        options=options,
+        frozen=frozen,
+        evidence=without_marker(obj(fields.get(Field.EVIDENCE))),
+        budgets={name: spent for name, spent in obj(fields.get(Field.BUDGETS)).items() if isinstance(spent, int)},
+        history=tuple(entry for entry in array(fields.get(Field.HISTORY)) if isinstance(entry, dict)),
+        outcome=obj(fields.get(Field.OUTCOME)),
+        result=say(Field.RESULT) if Field.RESULT in fields else None,
+        cancel=obj(fields.get(Field.CANCEL)),
+        dependencies=tuple(text(entry) for entry in array(fields.get("dependency_ids")) if isinstance(entry, str)),
+        position=position,
+        result_ttl=number(fields.get("result_ttl")),
+        failure_ttl=number(fields.get("failure_ttl")),
+    )
+
+
+def _max_attempts(options: Json, frozen: Json) -> int | None:
+    for source in (frozen, options):
+        found = source.get("maxAttempts")
+        if isinstance(found, int | float) and not isinstance(found, bool):
+            return int(found)
+    return None
+
+
+_CLAIM_PARTS = 15
+
+
+def claim(row: Any, *, install: str, worker: str) -> Claim:
+    """Return one row of the claim script's reply.
+
+    Raises:
+        ValueError: not such a row (a script of another version answered).
+    """
+    if not isinstance(row, list | tuple) or len(row) != _CLAIM_PARTS:
+        raise ValueError(f"not a claim: {row!r:.200}")
+    job, queue, namespace, execution, incarnation, seq, attempt, task, data, claimed, deadline, *rest = row
+    options, frozen, trace, plain = rest
+    return Claim(
+        job=text(job),
+        queue=text(queue),
+        namespace=text(namespace),
+        install=install,
+        worker=worker,
+        execution=text(execution),
+        incarnation=text(incarnation),
+        seq=number(seq) or 0,
+        attempt=number(attempt) or 1,
+        task=text(task),
+        data=raw(data),
+        claimed_at=number(claimed) or 0,
+        deadline=number(deadline) or 0,
+        options=obj(options),
+        frozen=obj(frozen),
+        rq={name: text(value) for name, value in pairs(plain).items()},
+        traceparent=text(trace),
+    )
+
+
+def event(entry_id: Any, fields: Any) -> Event:
+    """Return one entry of an event stream."""
+    found = {name: text(value) for name, value in pairs(fields).items()}
+    return Event(
+        id=text(entry_id),
+        name=found.pop("event", ""),
+        job=found.pop("job", ""),
+        at=number(found.pop("at", "")) or 0,
+        fields=found,
+    )
+
+
+def counts(found: Json) -> QueueCounts:
+    """Return the counts a script made."""
+
+    def many(name: str) -> int:
+        value = found.get(name)
+        return int(value) if isinstance(value, int | float) else 0
+
+    oldest = many("oldest")
+    return QueueCounts(
+        waiting=many("waiting"),
+        delayed=many("delayed"),
+        active=many("active"),
+        waiting_children=many("children"),
+        completed=many("completed"),
+        failed=many("failed"),
+        cancelled=many("cancelled"),
+        oldest_waiting=oldest if oldest >= 0 else None,
+        quarantined=many("quarantined"),
+    )

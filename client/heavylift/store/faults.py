@@ -1,0 +1,86 @@
+"""What went wrong between us and Redis, told apart; and how often to try again. Pure: no I/O, no clock of its own."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+from redis import exceptions as redis_errors
+
+from heavylift.contract.failpoints import ReplyDroppedError
+from heavylift.errors import HeavyliftError, RedisUnavailableError, StoreCorruptError
+
+_FIRST_S = 0.05
+_LONGEST_S = 1.0
+
+FAULTS: tuple[type[Exception], ...] = (redis_errors.RedisError, OSError, ReplyDroppedError)
+"""What a client call may raise."""
+
+
+def missing_script(error: Exception) -> bool:
+    """Whether Redis does not know the script (it was restarted, or its cache was cleared)."""
+    return isinstance(error, redis_errors.NoScriptError) or str(error).startswith("NOSCRIPT")
+
+
+def transient(error: Exception) -> bool:
+    """Whether trying again may help within seconds: the outcome of such a call is unknown."""
+    if isinstance(error, redis_errors.AuthenticationError | redis_errors.AuthorizationError):
+        return False
+    if isinstance(error, redis_errors.ConnectionError | redis_errors.TimeoutError | OSError | ReplyDroppedError):
+        return True
+    word = str(error).split(" ", 1)[0].upper()
+    return word in {"LOADING", "READONLY", "MASTERDOWN", "BUSY", "TRYAGAIN", "UNBLOCKED"} or isinstance(
+        error, redis_errors.ReadOnlyError
+    )
+
+
+_SAYS: tuple[tuple[str, str], ...] = (
+    ("LOADING", "is still loading its data; wait, it answers when that is done"),
+    ("READONLY", "is a read-only replica; point the URL at the primary"),
+    ("MASTERDOWN", "is a replica that lost its primary; point the URL at the primary"),
+    ("OOM", "is out of memory (maxmemory); give it more, or shorten retention"),
+    ("MISCONF", "refuses writes because it cannot save to disk; its log says why (disk full, rights)"),
+    ("NOPERM", "does not allow this user the command; see the ACL in the documentation"),
+    ("BUSY", "is busy with a script that does not end; SCRIPT KILL ends it"),
+)
+
+
+def translate(error: Exception, where: str) -> HeavyliftError:
+    """Return the error a user gets, with what to check; ``where`` is ``host:port/db`` without credentials."""
+    text = str(error) or type(error).__name__
+    if isinstance(error, redis_errors.AuthenticationError) or text.startswith(("NOAUTH", "WRONGPASS")):
+        return RedisUnavailableError(f"Redis at {where} refuses the credentials: check user and password ({text})")
+    if text.startswith("WRONGTYPE") or "WRONGTYPE" in text[:200]:
+        return StoreCorruptError(f"a key in Redis at {where} has the wrong type: {text}")
+    for word, advice in _SAYS:
+        if text.startswith(word) or f" {word} " in text[:200]:
+            return RedisUnavailableError(f"Redis at {where} {advice}")
+    if isinstance(error, redis_errors.TimeoutError):
+        return RedisUnavailableError(
+            f"Redis at {where} does not answer in time: check that it runs and is not overloaded"
+        )
+    if isinstance(error, redis_errors.ConnectionError | OSError):
+        return RedisUnavailableError(
+            f"Redis at {where} cannot be reached: check that it runs and that host and port are right ({text})"
+        )
+    return RedisUnavailableError(f"Redis at {where} answered with an error: {text}")
+
+
+@dataclass(slots=True)
+class Patience:
+    """How long one step is tried again: exponential waits with jitter, up to ``limit_s`` after the first failure."""
+
+    limit_s: float
+    rng: random.Random = field(default_factory=random.Random)
+    first_at: float | None = None
+    tries: int = 0
+
+    def wait(self, error: Exception, now: float) -> float | None:
+        """Return seconds to wait before the next try, or None to give up; ``now`` is monotonic seconds."""
+        if not transient(error):
+            return None
+        if self.first_at is None:
+            self.first_at = now
+        self.tries += 1
+        delay = min(_FIRST_S * 2 ** min(self.tries - 1, 10), _LONGEST_S) * self.rng.uniform(0.5, 1.0)
+        return delay if now + delay - self.first_at <= self.limit_s else None

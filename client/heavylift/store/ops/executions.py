@@ -1,0 +1,192 @@
+"""The current execution of a job: record, check, release, observe, finish. Each is fenced."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+from heavylift.contract import ids, limits
+from heavylift.contract.outcomes import OutcomeClass
+from heavylift.contract.states import JobState
+from heavylift.errors import InvalidInputError, StoreCorruptError
+from heavylift.store import bodies, decode
+from heavylift.store.merge import merge
+from heavylift.store.model import (
+    Claim,
+    Fence,
+    FinishReply,
+    FinishRequest,
+    JobRecord,
+    Observation,
+    Outcome,
+    Reply,
+    Verdict,
+)
+from heavylift.store.ops.replies import reply, verdict
+from heavylift.store.steps import Arg, Call, Op
+
+_OBSERVE_TRIES = 20
+RESULT_MAX = 4096
+
+RELEASE_ENDS = {
+    "cancelled": Outcome(cls=OutcomeClass.CANCELLED, message="cancelled before its pod was created"),
+    "silent": Outcome(
+        cls=OutcomeClass.INVALID,
+        message=f"{limits.SILENT_CLAIMS_MAX} claims in a row passed their deadline without a word from the dispatcher: "
+        "something in this job stops it",
+    ),
+}
+_ENDS = bodies.ends(RELEASE_ENDS)
+
+
+def _fence(fence: Fence) -> tuple[Arg, ...]:
+    return (fence.job, fence.execution, fence.worker or "", fence.uid or "")
+
+
+def record(fence: Fence, *, job_name: str, uid: str, namespace: str) -> Op[Reply]:
+    """Remember the Job created for an execution; filled in once, another UID is REFUSED.
+
+    CANCELLED = recorded (now or before), and a cancel is requested: delete the Job.
+    """
+    answer = yield Call("record", (fence.job, fence.execution, fence.worker or "", uid, job_name, namespace))
+    return reply(answer)
+
+
+def check(fence: Fence) -> Op[Reply]:
+    """Tell whether the caller may still act: APPLIED = go on, CANCELLED = a cancel is requested; changes nothing."""
+    answer = yield Call("check", _fence(fence))
+    return reply(answer)
+
+
+def release(fence: Fence, *, reason: str, delay_ms: int = 0, silent: bool = False) -> Op[Reply]:
+    """Give an execution back to the front of its queue, or among the delayed; no attempt is spent.
+
+    Args:
+        fence: whose it is.
+        reason: why, for people; also shown as the job's reason.
+        delay_ms: not again before; 0 = at once.
+        silent: the reconciler's: its claim deadline passed without a Job (else REFUSED); the third time in a row the
+            job ends as ``invalid``.
+
+    CANCELLED = a cancel was requested: the job has ended as cancelled instead.
+    """
+    answer = yield Call(
+        "release",
+        (
+            *_fence(fence),
+            bodies.clip(reason, 1000),
+            delay_ms,
+            "1" if silent else "0",
+            secrets.token_hex(8),
+            _ENDS,
+            limits.SILENT_CLAIMS_MAX,
+        ),
+    )
+    done = reply(answer)
+    return Reply(verdict=Verdict.APPLIED, message=done.message) if done.verdict is Verdict.ALREADY else done
+
+
+def observe(fence: Fence, obs: Observation) -> Op[tuple[Verdict, JobRecord | None]]:
+    """Merge what was seen into the stored evidence; APPLIED or CANCELLED (a cancel is requested), else unchanged.
+
+    The record is what stands in Redis afterwards; None when there is no job hash.
+    """
+    expected, stored = "", decode.obj("{}")
+    for _ in range(_OBSERVE_TRIES):
+        merged = merge(stored, obs.evidence, terminal=obs.terminal)
+        text = bodies.compact(bodies.bounded(merged, limits.EVIDENCE_MAX)) if merged else expected
+        answer = yield Call(
+            "observe",
+            (
+                *_fence(fence),
+                obs.phase.value,
+                bodies.clip(obs.reason, 1000),
+                "" if obs.running_at is None else obs.running_at,
+                text,
+                expected,
+            ),
+        )
+        fields = decode.pairs(answer[2])
+        if decode.text(answer[0]) != "conflict":
+            return verdict(answer[0]), decode.record(fence.job, fields) if fields else None
+        expected = decode.text(fields.get("hl:evidence"))
+        stored = decode.obj(expected)
+    raise StoreCorruptError(f"the evidence of job {fence.job} changes faster than it can be merged")
+
+
+def _finish_arguments(req: FinishRequest) -> tuple[Arg, ...]:
+    outcome, instead = req.outcome, bodies.cancelled_instead(req.outcome)
+    return (
+        *_fence(req.fence),
+        req.next.value,
+        req.spend.value,
+        outcome.cls.value,
+        req.delay_ms,
+        bodies.body(outcome),
+        bodies.body(outcome, evidence=bodies.SMALL_EVIDENCE),
+        bodies.exception_text(outcome),
+        bodies.body(instead),
+        bodies.body(instead, evidence=bodies.SMALL_EVIDENCE),
+        req.result or "",
+        bodies.return_value(req.result),
+        "" if req.started_at is None else req.started_at,
+        "" if req.ended_at is None else req.ended_at,
+        "1" if req.job_exists else "0",
+        "",
+    )
+
+
+def _finish_reply(answer: Any) -> FinishReply:
+    state = decode.text(answer[1])
+    return FinishReply(
+        verdict=verdict(answer[0]),
+        state=decode.member(JobState, state, JobState.FAILED) if state else None,
+        stored=decode.obj(answer[2]),
+        message=decode.text(answer[3]),
+    )
+
+
+def finish(req: FinishRequest) -> Op[FinishReply]:
+    """Write one outcome, once per execution; ALREADY carries what was written before.
+
+    A requested cancel turns a failure or a retry into ``cancelled``; so does RQ's own cancel, for a success too.
+    MISSING: the hash is gone (what was left of the execution is cleaned up). REFUSED: another execution is current.
+
+    Raises:
+        InvalidInputError: the result is larger than 4 KiB.
+    """
+    if req.result is not None and len(req.result.encode("utf-8", "replace")) > RESULT_MAX:
+        raise InvalidInputError(f"a result has at most {RESULT_MAX} bytes of JSON: return a reference")
+    answer = yield Call("finish", _finish_arguments(req))
+    done = _finish_reply(answer)
+    install, namespace, name, queue, incarnation, seq = (decode.text(part) for part in answer[4:10])
+    if done.verdict is Verdict.APPLIED and req.job_exists and not name:
+        name = ids.job_name(
+            install, queue, req.fence.job, incarnation, int(req.fence.execution.rpartition("-")[2] or seq)
+        )
+        owner = f"{req.fence.job}:{req.fence.execution}"
+        yield Call("finalized", (install, f"{namespace}/{name}", owner, "1"))
+    return done
+
+
+def finalized(install: str, namespace: str, job_name: str) -> Op[bool]:
+    """Note that a Job's finishing PATCH is confirmed; False = it was not open."""
+    changed = yield Call("finalized", (install, f"{namespace}/{job_name}", "", "0"))
+    return bool(changed)
+
+
+def unfinalized(install: str, limit: int = 100, older_than_ms: int = 0) -> Op[list[tuple[str, str, str, str]]]:
+    """Return (namespace, Job name, job, execution) of Jobs finished here whose PATCH is not confirmed, oldest first."""
+    answer = yield Call("unfinalized", (install, limit, older_than_ms))
+    found = []
+    for member, owner in decode.pairs(answer).items():
+        namespace, _, name = member.partition("/")
+        job, _, execution = decode.text(owner).partition(":")
+        found.append((namespace, name, job, execution))
+    return found
+
+
+def own_claims(install: str, worker: str) -> Op[tuple[Claim, ...]]:
+    """Return what this worker claimed and has no Job recorded for: to be resumed after an unknown outcome."""
+    rows = yield Call("own_claims", (install, worker, limits.STORED_MAX))
+    return tuple(decode.claim(row, install=install, worker=worker) for row in rows)

@@ -1,0 +1,169 @@
+"""Jobs from outside: enqueue, claim, cancel, retry."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from heavylift.contract import limits
+from heavylift.contract.outcomes import OutcomeClass
+from heavylift.contract.states import JobState
+from heavylift.store import bodies, decode
+from heavylift.store.model import ClaimReply, ClaimRequest, Enqueued, EnqueueRequest, Json, Outcome, Reply, Verdict
+from heavylift.store.ops.replies import reply
+from heavylift.store.steps import Arg, Call, Op
+
+_BATCH_BYTES = 4 * 1024 * 1024
+
+CLAIM_ENDS = {
+    "expired": Outcome(
+        cls=OutcomeClass.TIMEOUT,
+        message="expired: it was not started before its expiry (`expires`, or RQ's ttl)",
+        evidence={"reason": "expired"},
+    ),
+    "nodata": Outcome(cls=OutcomeClass.INVALID, message="the job has no data: enqueue it again"),
+    "toolarge": Outcome(
+        cls=OutcomeClass.INVALID,
+        message=f"the stored payload is larger than {limits.STORED_MAX:,} bytes: store the data elsewhere and pass a "
+        "reference (URL, object key, path)",
+    ),
+    "starts": Outcome(
+        cls=OutcomeClass.INVALID,
+        message=f"started {limits.STARTS_MAX} times without coming to an end: not started again",
+    ),
+    "options": Outcome(cls=OutcomeClass.INVALID, message="the job's options are not a JSON object: enqueue it again"),
+}
+"""What claim itself may find; the payload's content is judged by the dispatcher."""
+
+
+def _arguments(req: EnqueueRequest) -> tuple[Arg, ...]:
+    priority = req.options.get("priority", 0)
+    return (
+        req.queue,
+        req.id,
+        req.task,
+        req.data,
+        req.incarnation,
+        req.if_exists,
+        req.fingerprint,
+        req.delay_ms,
+        "" if req.expires_ms is None else req.expires_ms,
+        bodies.compact(req.options),
+        req.description or req.task,
+        req.origin_trace,
+        "1" if req.strict else "0",
+        priority if isinstance(priority, int) else 0,
+        len(req.depends_on),
+        *req.depends_on,
+    )
+
+
+def _enqueued(row: Any) -> Enqueued:
+    job, created, state, error, message = (decode.text(part) for part in row)
+    return Enqueued(
+        id=job,
+        created=created == "1",
+        state=decode.member(JobState, state, JobState.FAILED),
+        error=error,
+        message=message,
+    )
+
+
+def enqueue(req: EnqueueRequest) -> Op[Enqueued]:
+    """Accept one job. A refusal is in the value's ``error``, not raised."""
+    rows = yield Call("enqueue", _arguments(req))
+    return _enqueued(rows[0])
+
+
+def enqueue_many(reqs: Sequence[EnqueueRequest]) -> Op[list[Enqueued]]:
+    """Accept many jobs, each on its own, in as few calls as their size allows."""
+    accepted: list[Enqueued] = []
+    for batch in _batches(reqs):
+        rows = yield Call("enqueue", tuple(argument for req in batch for argument in _arguments(req)))
+        accepted.extend(_enqueued(row) for row in rows)
+    return accepted
+
+
+def _batches(reqs: Sequence[EnqueueRequest]) -> Iterator[list[EnqueueRequest]]:
+    batch: list[EnqueueRequest] = []
+    size = 0
+    for req in reqs:
+        if batch and (len(batch) >= limits.BATCH_MAX or size + len(req.data) > _BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(req)
+        size += len(req.data)
+    if batch:
+        yield batch
+
+
+_LIMITS = bodies.compact(
+    {
+        "max": limits.CLAIM_MAX,
+        "looked": limits.CLAIM_LOOKED_AT,
+        "bytes": limits.CLAIM_BYTES,
+        "promote": limits.CLAIM_PROMOTIONS,
+        "stored": limits.STORED_MAX,
+        "id": limits.JOB_ID_MAX,
+        "starts": limits.STARTS_MAX,
+    }
+)
+_ENDS = bodies.ends(CLAIM_ENDS)
+
+
+def claim(req: ClaimRequest) -> Op[ClaimReply]:
+    """Take up to ``max`` jobs (at most 20 a call), and learn why there are not more.
+
+    Bad entries never stop a queue: what is no job of ours goes to the quarantine, ghosts are dropped and counted, jobs
+    that are expired, without data, too large or with broken options end as failed. A queue with a corrupt key of its
+    own answers ``corrupt`` and keeps a trouble note until it is mended; the others go on.
+    """
+    answer = yield Call(
+        "claim",
+        (req.worker, req.request, req.install, req.max, req.slots, req.deadline_ms, _LIMITS, _ENDS, *req.queues),
+    )
+    rows, blocked, due = answer
+    return ClaimReply(
+        claims=tuple(decode.claim(row, install=req.install, worker=req.worker) for row in rows),
+        blocked={queue: decode.text(reason) for queue, reason in decode.pairs(blocked).items()},
+        next_due_ms=None if int(due) < 0 else int(due),
+    )
+
+
+def cancel(job: str, *, by: str, reason: str = "") -> Op[Reply]:
+    """Cancel a job.
+
+    APPLIED: it waited and is cancelled. CANCELLED: it is active; the request is stored and the operator woken.
+    ALREADY: it was cancelled before. REFUSED: too late, it has ended. MISSING, CORRUPT.
+    """
+    by, reason = bodies.clip(by, 200), bodies.clip(reason, 500)
+    message = f"cancelled by {by}" + (f": {reason}" if reason else "")
+    end = Outcome(cls=OutcomeClass.CANCELLED, message=message)
+    answer = yield Call(
+        "cancel",
+        (
+            job,
+            bodies.compact({"by": by, "reason": reason}),
+            bodies.compact({"class": end.cls.value, "body": bodies.body(end), "exc": ""}),
+        ),
+    )
+    return reply(answer)
+
+
+def retry(job: str, *, options: Json | None = None, by: str = "") -> Op[Reply]:
+    """Let a failed or cancelled job wait again: attempts from zero, history kept, next seq.
+
+    Args:
+        job: its id.
+        options: options that replace those of the same name, for example ``{"resources": {"memory": "8Gi"}}``.
+        by: who, for the event.
+    """
+    merged = ""
+    if options:
+        found = yield Call("get_job", (job, "0"))
+        stored = decode.obj(decode.pairs(found[2]).get("hl:options"))
+        merged = bodies.compact({**stored, **options})
+    answer = yield Call("retry", (job, secrets.token_hex(8), merged, by))
+    done = reply(answer)
+    return Reply(verdict=Verdict.APPLIED, message=done.message) if done.verdict is Verdict.ALREADY else done

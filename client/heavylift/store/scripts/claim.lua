@@ -1,0 +1,311 @@
+-- Take up to `max` waiting jobs over the queues in the order given: from its list into RQ's started registry, with an
+-- execution, in one step. Asking again with the same request id returns the same claims.
+-- ARGV: prefix, prefix, worker, request, install, max, slots, deadline ms, limits JSON {max, looked, bytes, promote,
+--   stored, id, starts}, ends JSON {code: {class, body, exc}}, queues...
+-- Returns: {claims, {queue, reason, ...}, next due in ms or -1}; a claim as L.claim makes it.
+local worker, request, install = ARGV[3], ARGV[4], ARGV[5]
+local limits, ends = cjson.decode(ARGV[9]), cjson.decode(ARGV[10])
+local wanted, slots, patience = min(tonumber(ARGV[6]), limits.max), tonumber(ARGV[7]), tonumber(ARGV[8])
+local FIELDS = {
+  'status', 'origin', 'created_at', 'timeout', 'retries_left', 'retry_intervals', 'result_ttl', 'failure_ttl', 'ttl',
+  'hl:inc', 'hl:src', 'hl:seq', 'hl:top', 'hl:exec', 'hl:worker', 'hl:install', 'hl:ns', 'hl:task', 'hl:priority',
+  'hl:expires', 'hl:options', 'hl:attempts', 'hl:starts', 'hl:history', 'hl:ended', 'hl:trace', 'hl:rqmax',
+}
+-- All of ours but incarnation, source and history's own: what a job enqueued anew must not inherit.
+local SIDE = {}
+for _, name in ipairs(L.FIELDS) do
+  if string.sub(name, 1, 3) == 'hl:' then SIDE[#SIDE + 1] = name end
+end
+
+local claims, blocked, next_due, left = {}, {}, -1, { looked = limits.looked, promote = limits.promote, bytes = 0 }
+local room = 0 -- executions this install may still start
+
+local function block(q, reason)
+  blocked[#blocked + 1] = q
+  blocked[#blocked + 1] = reason
+end
+
+local function fail(q, job, h, code)
+  local e = ends[code]
+  L.finish(q, job, h, { state = 'failed', body = e.body, class = e.class, exc = e.exc, execution = '',
+    seq = L.num(h['hl:seq'], 0), attempt = L.num(h['hl:attempts'], 0) + 1 })
+end
+
+-- RQ enqueued this id anew over our fields, or it is plain RQ's and new to us: nothing of before counts.
+local function adopt(q, job, h, source)
+  if h['hl:exec'] then L.forget(q, job, h['hl:exec'], h['hl:worker'], h['hl:install']) end
+  call('HSET', K.job(job), 'origin', q) -- may be refused for want of memory, before anything is dropped
+  call('HDEL', K.job(job), unpack(SIDE))
+  call('HSET', K.job(job), 'hl:inc', string.sub(source, 1, 16), 'hl:src', source)
+  for _, name in ipairs(SIDE) do h[name] = nil end
+  for _, state in ipairs({ 'completed', 'failed', 'cancelled' }) do try('ZREM', K.ended(q, state), job) end
+  h['hl:inc'], h['hl:src'] = string.sub(source, 1, 16), source
+  local retries = L.num(h.retries_left, -1)
+  if retries >= 0 then h['hl:rqmax'] = L.int(retries + 1) end
+end
+
+-- `rq requeue` of a job that had ended: attempts from zero, history kept, as our own retry does.
+local function requeued(q, job, h)
+  for _, state in ipairs({ 'completed', 'failed', 'cancelled' }) do
+    try('ZREM', K.ended(q, state), job)
+    try('ZREM', K.registry(L.REGISTRY[state], q), job)
+  end
+  call('HDEL', K.job(job), 'hl:expires')
+  h['hl:attempts'], h['hl:starts'], h['hl:ended'], h['hl:expires'] = '0', '0', nil, nil
+  return { 'hl:attempts', '0', 'hl:starts', '0', 'hl:silent', '0', 'hl:budgets', '{}' }
+end
+
+local function freeze(h, options, set)
+  local spec = set.spec
+  local defaults, times, payload = L.table(spec.defaults), L.table(spec.timeouts), L.table(spec.payload)
+  local own = L.table(options.timeouts)
+  local timeout = L.num(h.timeout, -1)
+  local asked = (timeout > 0 and timeout ~= 180) and timeout * 1000 or nil
+  local frozen = {
+    maxAttempts = L.number(options.maxAttempts) or L.num(h['hl:rqmax'], nil) or L.number(defaults.maxAttempts) or 1,
+    timeouts = { pending = L.number(own.pending) or L.number(times.pending) or 3600000,
+      run = L.number(own.run) or asked or L.number(times.run) or 86400000 },
+    payload = { format = type(payload.format) == 'string' and payload.format or 'JSON',
+      maxSize = L.number(payload.maxSize) or 65536 },
+    generation = set.generation, container = type(spec.container) == 'string' and spec.container or cjson.null,
+  }
+  return cjson.encode(frozen)
+end
+
+-- The next seq: the one after the last, but never one that another install or namespace may have used.
+local function next_seq(h, set)
+  local seq, top = L.num(h['hl:seq'], 0), L.num(h['hl:top'], 0)
+  local mine = (h['hl:install'] or install) == install and (h['hl:ns'] or set.namespace) == set.namespace
+  return (mine and seq or max(seq, top)) + 1
+end
+
+local function start(q, job, h, set, data, options)
+  local seq, attempt = next_seq(h, set), L.num(h['hl:attempts'], 0) + 1
+  local execution = h['hl:inc'] .. '-' .. L.int(seq)
+  local member = job .. ':' .. execution
+  local wrong = L.wrong(K.execution(job, execution), 'hash', K.executions(job), 'zset')
+  if wrong then return nil, wrong end
+  local frozen, deadline, started = freeze(h, options, set), NOW + patience, L.utc_now()
+  local fields = { 'status', 'started', 'started_at', started, 'last_heartbeat', started, 'ended_at', '',
+    'worker_name', worker, 'origin', q, 'hl:inc', h['hl:inc'], 'hl:src', h['hl:src'], 'hl:seq', L.int(seq),
+    'hl:top', L.int(max(seq, L.num(h['hl:top'], 0))), 'hl:exec', execution, 'hl:worker', worker, 'hl:install', install,
+    'hl:ns', set.namespace, 'hl:phase', 'claimed', 'hl:claimed', L.int(NOW), 'hl:deadline', L.int(deadline),
+    'hl:attempts', L.int(attempt - 1), 'hl:frozen', frozen }
+  if h['hl:rqmax'] then
+    fields[#fields + 1] = 'hl:rqmax'
+    fields[#fields + 1] = h['hl:rqmax']
+  end
+  for _, value in ipairs(h.reset or {}) do fields[#fields + 1] = value end
+  call('HSET', K.job(job), unpack(fields))
+  call('HDEL', K.job(job), 'hl:reason', 'hl:job', 'hl:uid', 'hl:running', 'hl:evidence', 'hl:due', 'hl:ended',
+    'hl:outcome', 'hl:result', 'hl:cancel')
+  call('PERSIST', K.job(job)) -- RQ's ttl would delete it while it runs
+  call('HSET', K.execution(job, execution), 'id', execution, 'job_id', job, 'created_at', L.int(NOW_S),
+    'last_heartbeat', L.int(NOW_S), 'worker_name', worker)
+  call('PERSIST', K.execution(job, execution))
+  call('ZADD', K.executions(job), '+inf', execution)
+  call('PERSIST', K.executions(job))
+  call('ZADD', K.started(q), '+inf', member)
+  call('ZADD', K.inflight(install), L.int(NOW), member)
+  try('SADD', K.worker_executions(worker), member)
+  L.count(q, 'claimed')
+  L.emit(q, 'active', job, 'execution', execution, 'attempt', L.int(attempt), 'seq', L.int(seq), 'worker', worker)
+  h['hl:ns'], h['hl:exec'], h['hl:seq'], h['hl:attempts'] = set.namespace, execution, L.int(seq), L.int(attempt - 1)
+  h['hl:claimed'], h['hl:deadline'], h['hl:frozen'] = L.int(NOW), L.int(deadline), frozen
+  return L.claim(q, job, h, data)
+end
+
+-- What to do with the id at the head of a list: 'claimed', 'gone' (taken off), 'stop' (leave it for the next call).
+local function judge(q, job, p, set)
+  if #job > limits.id or not string.match(job, '^[%w_-]+$') then
+    L.quarantine(q, job, 'not a usable job id: letters, digits, - and _, at most ' .. limits.id .. ' characters')
+    return 'gone'
+  end
+  local h, why, message = L.load(job, FIELDS)
+  if why == 'missing' then
+    L.drop(q, job, 'its job is gone')
+    return 'gone'
+  elseif why == 'corrupt' then
+    L.quarantine(q, job, message)
+    return 'gone'
+  elseif not L.STATES[h.status or ''] then
+    L.quarantine(q, job, h.status and 'unknown status ' .. string.sub(h.status, 1, 100) or 'the job has no status')
+    return 'gone'
+  elseif h.status ~= 'queued' then
+    L.drop(q, job, 'its status is ' .. h.status)
+    return 'gone'
+  elseif h.origin and h.origin ~= q then
+    L.quarantine(q, job, 'the job belongs to queue ' .. string.sub(h.origin, 1, 200))
+    return 'gone'
+  end
+  local own = L.priority(h)
+  if p ~= own and p == 0 and not L.unfit(q, h) then
+    L.place(q, job, h, false, nil)
+    return 'gone'
+  end
+  local source = L.source(job, h)
+  local sound = h['hl:src'] == source and string.match(h['hl:inc'] or '', '^[a-z0-9]+$') and #h['hl:inc'] <= 40
+  if not sound then
+    adopt(q, job, h, source)
+  elseif h['hl:ended'] then
+    h.reset = requeued(q, job, h)
+  end
+  local size = call('HSTRLEN', K.job(job), 'data')
+  local options = h['hl:options'] and L.object(h['hl:options']) or (not h['hl:options'] and {})
+  local expires = L.num(h['hl:expires'], nil)
+  local code = (expires and expires <= NOW and 'expired') or (size == 0 and 'nodata')
+    or (size > limits.stored and 'toolarge') or (L.num(h['hl:starts'], 0) >= limits.starts and 'starts')
+    or (not options and 'options')
+  if code then
+    fail(q, job, h, code)
+    return 'gone'
+  end
+  if #claims > 0 and left.bytes + size > limits.bytes then return 'stop' end
+  if sound and h['hl:exec'] then -- somebody queued it while it ran: the old execution is superseded
+    L.forget(q, job, h['hl:exec'], h['hl:worker'], h['hl:install'])
+    L.emit(q, 'stalled', job, 'execution', h['hl:exec'], 'reason', 'queued again while active')
+  end
+  local claim, wrong = start(q, job, h, set, call('HGET', K.job(job), 'data'), options)
+  if not claim then
+    L.quarantine(q, job, wrong)
+    return 'gone'
+  end
+  left.bytes = left.bytes + size
+  claims[#claims + 1] = claim
+  return 'claimed'
+end
+
+local function soonest(due) if due and (next_due < 0 or due - NOW < next_due) then next_due = max(due - NOW, 0) end end
+
+local function promote_one(q, job, front_allowed)
+  local h, why = L.load(job, { 'status', 'hl:priority', 'enqueue_at_front' })
+  if h and h.status == 'scheduled' then
+    local wrong = L.unfit(q, h)
+    if wrong then return wrong end
+    call('HSET', K.job(job), 'status', 'queued', 'enqueued_at', L.utc_now())
+    L.place(q, job, h, front_allowed and h.enqueue_at_front == '1', nil)
+    L.emit(q, 'waiting', job, 'reason', 'due')
+  elseif why ~= 'corrupt' then
+    L.drop(q, job, h and 'it is among the delayed, its status is ' .. (h.status or 'none') or 'its job is gone')
+  else
+    L.quarantine(q, job, 'its key is not a hash')
+  end
+  try('ZREM', K.delayed(q), job)
+  try('ZREM', K.registry('scheduled', q), job)
+end
+
+-- Delayed jobs that are due, ours (milliseconds) and those of RQ's own enqueue_in and enqueue_at (seconds).
+local function promote(q)
+  for _, job in ipairs(call('ZRANGEBYSCORE', K.delayed(q), '-inf', L.int(NOW), 'LIMIT', 0, max(left.promote, 0))) do
+    promote_one(q, job, false)
+    left.promote = left.promote - 1
+  end
+  local key = K.registry('scheduled', q)
+  for _, job in ipairs(call('ZRANGEBYSCORE', key, '-inf', NOW_S, 'LIMIT', 0, max(left.promote, 0))) do
+    if not call('ZSCORE', K.delayed(q), job) then promote_one(q, job, true) end
+    left.promote = left.promote - 1
+  end
+  local ours = call('ZRANGE', K.delayed(q), 0, 0, 'WITHSCORES')
+  soonest(tonumber(ours[2]))
+  local theirs = call('ZRANGE', key, 0, 0, 'WITHSCORES')
+  if theirs[1] and not call('ZSCORE', K.delayed(q), theirs[1]) then soonest(tonumber(theirs[2]) * 1000) end
+end
+
+-- Levels in use, sooner first; the base list is level 0.
+local function levels(q)
+  local out, base = {}, false
+  for _, text in ipairs(call('ZRANGE', K.levels(q), 0, 31)) do
+    local p = L.num(text, nil)
+    if p and p ~= 0 and p >= -1000 and p <= 1000 then
+      if p > 0 and not base then
+        out[#out + 1] = 0
+        base = true
+      end
+      out[#out + 1] = p
+    end
+  end
+  if not base then out[#out + 1] = 0 end
+  return out
+end
+
+-- One level; returns why it stopped: nil (empty), or a reason.
+local function drain(q, p, set, cap)
+  local key = K.level(q, p)
+  while true do
+    if #claims >= wanted or left.looked <= 0 then return 'enough' end
+    if cap.left <= 0 then return 'cap' end
+    if room <= 0 then return 'width' end
+    local job = call('LINDEX', key, 0)
+    if not job then
+      if p ~= 0 then call('ZREM', K.levels(q), L.int(p)) end
+      return nil
+    end
+    left.looked = left.looked - 1
+    local verdict = judge(q, job, p, set)
+    if verdict == 'stop' then return 'enough' end
+    call('LPOP', key) -- last: whatever happened to the job is written
+    if verdict == 'claimed' then
+      cap.left = cap.left - 1
+      room = room - 1
+    end
+  end
+end
+
+local function corrupt(q, message)
+  L.trouble(q, 'corrupt', message)
+  block(q, 'corrupt')
+end
+
+local function serve(q)
+  local set, message = L.settings(q)
+  if message then return corrupt(q, message) end
+  if L.type(K.pause(q)) ~= 'none' or (set and set.spec.paused == true) then return block(q, 'paused') end
+  if call('EXISTS', K.suspended) == 1 then return block(q, 'suspended') end
+  if not set or set.install ~= install then return block(q, 'no-heavyqueue') end
+  local wrong = L.wrong(K.queue(q), 'list', K.levels(q), 'zset', K.started(q), 'zset', K.delayed(q), 'zset',
+    K.registry('scheduled', q), 'zset', K.queues, 'set')
+  if wrong then return corrupt(q, wrong) end
+  local order = levels(q)
+  for _, p in ipairs(order) do wrong = wrong or L.wrong(K.level(q, p), 'list') end
+  if wrong then return corrupt(q, wrong) end
+  try('HDEL', K.trouble(q), 'corrupt')
+  promote(q)
+  local most = L.number(set.spec.concurrencyMax)
+  local cap = { left = most and most - call('ZCARD', K.started(q)) or math.huge }
+  for _, p in ipairs(levels(q)) do
+    local reason = drain(q, p, set, cap)
+    if reason == 'enough' then return end
+    if reason then return block(q, reason) end
+  end
+  block(q, 'empty')
+end
+
+local function serve_all()
+  local live = try('ZCOUNT', K.dispatchers(install), '(' .. L.int(NOW), '+inf')
+  live = max(type(live) == 'number' and live or 1, 1)
+  room = slots * live - call('ZCARD', K.inflight(install))
+  for i = 11, #ARGV do
+    if #claims >= wanted or left.looked <= 0 then break end
+    serve(ARGV[i])
+  end
+  for _, job in ipairs(L.type(K.todo) == 'set' and call('SRANDMEMBER', K.todo, 1) or {}) do
+    local h = L.load(job, { 'status' })
+    L.free_dependents(job, h and L.STATES[h.status or ''] or 'completed', 100)
+  end
+end
+
+local key = K.replies(worker)
+local wrong = L.wrong(K.inflight(install), 'zset', key, 'hash')
+if wrong then
+  for i = 11, #ARGV do corrupt(ARGV[i], wrong) end
+  return { claims, blocked, -1 }
+end
+local last = call('HMGET', key, 'request', 'reply')
+if last[1] == request and last[2] then return cmsgpack.unpack(last[2]) end
+serve_all()
+local reply = { claims, blocked, next_due }
+if #claims > 0 then
+  call('HSET', key, 'request', request, 'reply', cmsgpack.pack(reply))
+  call('PEXPIRE', key, 600000)
+end
+return reply

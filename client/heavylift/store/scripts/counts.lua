@@ -1,0 +1,4 @@
+-- Jobs of one queue by state.
+-- ARGV: prefix, prefix, queue.
+-- Returns: JSON {waiting, delayed, active, children, completed, failed, cancelled, quarantined, oldest (ms or -1)}.
+return cjson.encode(L.counts(ARGV[3]))

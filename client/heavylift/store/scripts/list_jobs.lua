@@ -1,0 +1,51 @@
+-- A page of a queue's jobs in one state; ids whose hash is gone or which have moved on are left out.
+-- ARGV: prefix, prefix, queue, state, start, count.
+-- Returns: {job, {field, value, ...}, ...}.
+local q, state, from, count = ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
+local ids, out = {}, {}
+local function add(list)
+  for _, id in ipairs(list) do ids[#ids + 1] = id end
+end
+local function zset(key, command)
+  if L.type(key) == 'zset' then add(call(command, key, from, from + count - 1)) end
+end
+if state == 'waiting' then
+  local lists, skip = { K.queue(q) }, from
+  if L.type(K.levels(q)) == 'zset' then
+    lists = {}
+    local base = false
+    for _, text in ipairs(call('ZRANGE', K.levels(q), 0, 31)) do
+      local p = L.num(text, 0)
+      if p > 0 and not base then
+        lists[#lists + 1] = K.queue(q)
+        base = true
+      end
+      if p ~= 0 then lists[#lists + 1] = K.level(q, p) end
+    end
+    if not base then lists[#lists + 1] = K.queue(q) end
+  end
+  for _, key in ipairs(lists) do
+    local depth = L.type(key) == 'list' and call('LLEN', key) or 0
+    if #ids < count and skip < depth then add(call('LRANGE', key, skip, skip + count - #ids - 1)) end
+    skip = max(skip - depth, 0)
+  end
+elseif state == 'active' then
+  zset(K.started(q), 'ZRANGE')
+  for i, member in ipairs(ids) do ids[i] = string.match(member, '^([^:]+)') or member end
+elseif state == 'delayed' then
+  zset(K.registry('scheduled', q), 'ZRANGE')
+elseif state == 'waiting-children' then
+  zset(K.registry('deferred', q), 'ZRANGE')
+elseif state == 'cancelled' then
+  zset(K.registry('canceled', q), 'ZREVRANGE')
+else
+  zset(K.ended(q, state), 'ZREVRANGE')
+end
+for _, id in ipairs(ids) do
+  local h = L.load(id)
+  if h and L.STATES[h.status or ''] == state then
+    out[#out + 1] = id
+    out[#out + 1] = L.flat(h)
+  end
+end
+return out

@@ -1,0 +1,209 @@
+"""The synchronous runner."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any, Self
+
+import redis
+from redis.retry import Retry
+
+from heavylift.contract.failpoints import failpoint
+from heavylift.contract.keys import Keys
+from heavylift.errors import ConfigurationError, HeavyliftError
+from heavylift.store import scripts
+from heavylift.store.connection import Target, no_backoff
+from heavylift.store.faults import FAULTS, Patience, missing_script, translate
+from heavylift.store.steps import Call, Op, Step, T
+
+
+class Store:
+    """Runs operations on one Redis; threads may share it.
+
+    Each step is tried again on lost connections and while Redis loads or fails over, for ``patience`` seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        redis: redis.Redis,
+        patience: float = 5.0,
+        keys: Keys | None = None,
+        where: str = "",
+        owned: bool = False,
+    ) -> None:
+        given = redis.get_connection_kwargs()
+        if given.get("decode_responses"):
+            raise ConfigurationError("the Redis client decodes responses: make it with decode_responses=False")
+        self.redis = redis
+        self.keys = keys or Keys.from_env()
+        self.patience = patience
+        self.where = where or f"{given.get('host', given.get('path', '?'))}:{given.get('port', '')}"
+        self._owned = owned
+
+    @classmethod
+    def connect(
+        cls,
+        url: str,
+        *,
+        timeout: float = 5.0,
+        username: str | None = None,
+        password: str | None = None,
+        password_file: str | None = None,
+        patience: float = 5.0,
+    ) -> Self:
+        """Return a store for a URL (``redis://``, ``rediss://``, ``unix://``); connects at the first operation.
+
+        Raises:
+            ConfigurationError: not a usable URL, or an unusable password file.
+        """
+        target = Target(url=url, timeout=timeout, username=username, password=password, password_file=password_file)
+        client = redis.Redis.from_url(url, retry=Retry(no_backoff(), 0), **target.options())
+        return cls(redis=client, patience=patience, where=target.where, owned=True)
+
+    def run(self, op: Op[T]) -> T:
+        """Run one operation.
+
+        Raises:
+            RedisUnavailableError: Redis cannot be reached, or refuses; the message says what to check.
+            StoreCorruptError: a key has the wrong type.
+        """
+        try:
+            step = next(op)
+            while True:
+                try:
+                    reply = self._take(step)
+                except HeavyliftError as error:
+                    step = op.throw(error)
+                else:
+                    step = op.send(reply)
+        except StopIteration as stop:
+            value: T = stop.value
+            return value
+
+    def _take(self, step: Step) -> Any:
+        patience = Patience(self.patience)
+        while True:
+            try:
+                reply = self._execute(step)
+                failpoint("store.reply")
+            except FAULTS as error:
+                delay = patience.wait(error, time.monotonic())
+                if delay is None:
+                    raise translate(error, self.where) from error
+                time.sleep(delay)
+            else:
+                return reply
+
+    def _execute(self, step: Step) -> Any:
+        if not isinstance(step, Call):
+            return self.redis.execute_command(*step.build(self.keys))  # type: ignore[no-untyped-call]
+        script = scripts.load(step.script)
+        arguments = (self.keys.rq, self.keys.ours, *step.args)
+        try:
+            return self.redis.execute_command("EVALSHA", script.sha, 0, *arguments)  # type: ignore[no-untyped-call]
+        except redis.ResponseError as error:
+            if not missing_script(error):
+                raise
+            return self.redis.execute_command("EVAL", script.text, 0, *arguments)  # type: ignore[no-untyped-call]
+
+    def subscribe(self, *channels: str) -> Subscription:
+        """Return a context manager that hears these channels; see ``Subscription``."""
+        return Subscription(self, channels)
+
+    def close(self) -> None:
+        """Close the connections, if the store made them."""
+        if self._owned:
+            self.redis.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Subscription:
+    """Messages of some channels: ``with store.subscribe(a, b) as messages: messages.get(timeout=1)``.
+
+    Once the block is entered, nothing published is missed while the connection lasts; a lost one is made again, and
+    what was published in between is gone: look at the state too.
+    """
+
+    def __init__(self, store: Store, channels: tuple[str, ...]) -> None:
+        self._store = store
+        self._channels = channels
+        self._pubsub: redis.client.PubSub | None = None
+
+    def _open(self) -> redis.client.PubSub:
+        pubsub = self._store.redis.pubsub()  # type: ignore[no-untyped-call]
+        pubsub.subscribe(*self._channels)
+        for _ in self._channels:
+            pubsub.get_message(timeout=5.0)
+        self._pubsub = pubsub
+        return pubsub
+
+    def _close(self) -> None:
+        if self._pubsub is not None:
+            self._pubsub.close()
+            self._pubsub = None
+
+    def _hear(self, timeout: float | None) -> tuple[str, bytes] | None:
+        pubsub = self._pubsub or self._open()
+        message = pubsub.get_message(timeout=timeout)
+        return decode_message(message)
+
+    def get(self, timeout: float | None = 1.0) -> tuple[str, bytes] | None:
+        """Return the next (channel, message), or None after ``timeout`` seconds (None = wait without limit).
+
+        Raises:
+            RedisUnavailableError: the connection could not be made again within the store's patience.
+        """
+        patience = Patience(self._store.patience)
+        while True:
+            try:
+                return self._hear(timeout)
+            except FAULTS as error:
+                self._close()
+                delay = patience.wait(error, time.monotonic())
+                if delay is None:
+                    raise translate(error, self._store.where) from error
+                time.sleep(delay)
+
+    def __iter__(self) -> Iterator[tuple[str, bytes]]:
+        while True:
+            message = self.get(timeout=1.0)
+            if message is not None:
+                yield message
+
+    def __enter__(self) -> Self:
+        patience = Patience(self._store.patience)
+        while True:
+            try:
+                self._open()
+            except FAULTS as error:
+                delay = patience.wait(error, time.monotonic())
+                if delay is None:
+                    raise translate(error, self._store.where) from error
+                time.sleep(delay)
+            else:
+                return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+
+
+def decode_message(message: Any) -> tuple[str, bytes] | None:
+    """Return (channel, message) of a pub/sub message, None for anything else."""
+    if not isinstance(message, dict) or message.get("type") != "message":
+        return None
+    channel, data = message.get("channel"), message.get("data")
+    if not isinstance(channel, bytes) or not isinstance(data, bytes):
+        return None
+    return channel.decode("utf-8", "replace"), data
