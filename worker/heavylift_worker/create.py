@@ -19,6 +19,7 @@ Pause = Callable[[float], Awaitable[bool]]
 """Waits that long; False = the process ends, give up now."""
 
 _FIRST_PAUSE_S = 0.25
+_SHORTEST_LIMIT_S = 0.5
 _LONGEST_PAUSE_S = 8.0
 
 
@@ -73,24 +74,39 @@ class Creator:
     pause: Pause
     request_timeout_s: float = 10.0
 
-    async def create(self, manifest: Json, execution: str, *, patience_s: float) -> Answer:
-        """Return the answer that stands: retryable kinds only once ``patience_s`` is over or the process ends.
+    async def create(
+        self, manifest: Json, execution: str, *, patience_s: float, retrying: Callable[[int], None] = lambda _: None
+    ) -> Answer:
+        """Return the answer that stands: retryable kinds only once the patience is over or the process ends.
 
         The Job may exist even then: an answer can be lost. The same execution meets it again under the same name.
+
+        Args:
+            manifest: the Job.
+            execution: whose Job it is.
+            patience_s: seconds from now.
+            retrying: told +1 when the first answer asks for another try, and -1 when the last one is there.
         """
-        end, pause_s = self.clock.monotonic() + patience_s, _FIRST_PAUSE_S
-        while True:
-            if not await self._wait(self.pace.take()):
-                return Answer(Kind.BUSY, "the dispatcher is stopping")
-            answer = await self._once(manifest, execution, max(0.1, end - self.clock.monotonic()))
-            if not answer.kind.retryable:
-                return answer
-            if answer.retry_after_s is not None:
-                self.pace.hold(answer.retry_after_s)
-            wait = max(pause_s * random.uniform(0.5, 1.5), answer.retry_after_s or 0.0)
-            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
-            if self.clock.monotonic() + wait >= end or not await self._wait(wait):
-                return answer
+        end, pause_s, tries = self.clock.monotonic() + patience_s, _FIRST_PAUSE_S, 0
+        try:
+            while True:
+                if not await self._wait(self.pace.take()):
+                    return Answer(Kind.BUSY, "the dispatcher is stopping")
+                answer = await self._once(manifest, execution, max(_SHORTEST_LIMIT_S, end - self.clock.monotonic()))
+                if not answer.kind.retryable:
+                    return answer
+                tries += 1
+                if tries == 1:
+                    retrying(1)
+                if answer.retry_after_s is not None:
+                    self.pace.hold(answer.retry_after_s)
+                wait = max(pause_s * random.uniform(0.5, 1.5), answer.retry_after_s or 0.0)
+                pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+                if self.clock.monotonic() + wait >= end or not await self._wait(wait):
+                    return answer
+        finally:
+            if tries:
+                retrying(-1)
 
     async def _wait(self, seconds: float) -> bool:
         return seconds <= 0 or await self.pause(seconds)

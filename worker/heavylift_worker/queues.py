@@ -58,9 +58,12 @@ class QueueCache:
         serving = [found for found in self._found.values() if (found.queue, found.namespace) == (queue, namespace)]
         return min(serving, key=lambda found: found.seniority, default=None)
 
-    def names(self) -> tuple[str, ...]:
-        """Return the RQ queues some sound HeavyQueue names, in stable order; Redis' settings decide whose it is."""
-        return tuple(sorted({found.queue for found in self._found.values()}))
+    def serving(self) -> dict[str, str]:
+        """Return RQ queue -> namespace of the oldest HeavyQueue naming it; whose it is, Redis' settings decide."""
+        oldest: dict[str, HeavyQueue] = {}
+        for found in sorted(self._found.values(), key=lambda found: found.seniority):
+            oldest.setdefault(found.queue, found)
+        return {queue: oldest[queue].namespace for queue in sorted(oldest)}
 
     def _put(self, namespace: str, item: Json) -> None:
         key, metadata = (namespace, _name(item)), item.get("metadata") or {}
@@ -101,6 +104,10 @@ class QueueWatch:
     beat: Beat
     synced: bool = False
     """Whether the cache held this namespace's whole list at least once, and the last list was not refused."""
+
+    def check(self) -> tuple[bool, str]:
+        """Return the state as a readiness check."""
+        return self.synced and self.line.ok, self.line.why or ("" if self.synced else "not listed yet")
 
     async def run(self) -> None:
         """List and watch until the process ends; trouble is said once and tried again."""

@@ -1,0 +1,176 @@
+"""The claim loop: whenever there is room, claim and send each claim on its way; hand back what is left at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from structlog.typing import FilteringBoundLogger
+
+from heavylift.contract import limits
+from heavylift.contract.failpoints import afailpoint
+from heavylift.errors import HeavyliftError, RedisUnavailableError
+from heavylift.runtime import logs
+from heavylift.runtime.health import Beat
+from heavylift.runtime.service import Service
+from heavylift.store import ops
+from heavylift.store.model import Claim, ClaimReply, ClaimRequest, Fence
+from heavylift_worker.dispatch import STOPPING, Dispatch
+from heavylift_worker.settings import DispatcherSettings
+
+ACTIVE_PER_CREATE: Final = 4
+"""Claims held per create slot: one namespace whose creates are being retried must not hold up the others."""
+DRAIN_S: Final = 3.0
+"""How long creates under way may take at the end before they are cut off and their claims handed back."""
+
+
+@dataclass(slots=True, kw_only=True)
+class ClaimLoop:
+    """One process's claims."""
+
+    dispatch: Dispatch
+    settings: DispatcherSettings
+    service: Service
+    beat: Beat
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set by doorbells, by changed HeavyQueues and by ended claims."""
+    unsettled: bool = True
+    """Claims of ours may have no recorded Job although nobody works on them: at the start and after lost answers."""
+    log: FilteringBoundLogger = field(default_factory=lambda: logs.get("claims"))
+    _active: dict[tuple[str, str], tuple[Claim, asyncio.Task[None]]] = field(default_factory=dict)
+    _pending: ClaimRequest | None = None
+    """A claim whose answer was lost: asked for again under the same request id."""
+    _turn: int = 0
+
+    @property
+    def active(self) -> int:
+        """Claims under way."""
+        return len(self._active)
+
+    async def run(self) -> None:
+        """Claim until the process ends, then hand back."""
+        while not self.service.stop.is_set():
+            self.beat.tick()
+            self.wake.clear()
+            try:
+                wait_s = await self._round()
+            except RedisUnavailableError:
+                self.unsettled = True
+                await self.service.pause(0.5)
+                continue
+            if wait_s > 0:
+                await self._idle(wait_s)
+        await self._drain()
+
+    async def _round(self) -> float:
+        """Claim once for what there is room for; return seconds to wait before the next round."""
+        if self.unsettled:
+            await self._resume()
+        if self._pending is not None:
+            await self._claim(self._pending)
+        spare = self.settings.create_concurrency * ACTIVE_PER_CREATE - self.active
+        serving = self.dispatch.cache.serving()
+        room = self.dispatch.gate.room(serving)
+        if spare <= 0 or not (room.free or room.probes):
+            return self.settings.poll
+        due_s = self.settings.poll
+        for queue in room.probes:
+            reply = await self._claim(self._request((queue,), 1))
+            for claim in reply.claims:
+                self.dispatch.gate.probing(claim.queue, claim.namespace)
+        if not room.free:
+            return due_s
+        wanted = min(spare, limits.CLAIM_MAX)
+        reply = await self._claim(self._request(self._turned(room.free), wanted))
+        if reply.claims:
+            return 0.0
+        if reply.next_due_ms is not None:
+            due_s = min(due_s, max(0.01, reply.next_due_ms / 1000))
+        return due_s
+
+    def _turned(self, queues: tuple[str, ...]) -> tuple[str, ...]:
+        """Start at another queue each time, so that none is served last for ever."""
+        self._turn += 1
+        start = self._turn % len(queues)
+        return queues[start:] + queues[:start]
+
+    def _request(self, queues: tuple[str, ...], most: int) -> ClaimRequest:
+        return ClaimRequest(
+            worker=self.settings.worker_name,
+            request=secrets.token_hex(8),
+            install=self.settings.install_id,
+            queues=queues,
+            max=most,
+            slots=self.settings.slots,
+            deadline_ms=round(self.settings.claim_deadline * 1000),
+        )
+
+    async def _claim(self, request: ClaimRequest) -> ClaimReply:
+        self._pending = request
+        await afailpoint("dispatcher.claim.before")
+        reply: ClaimReply = await self.dispatch.link.run(ops.claim(request))
+        self._pending = None
+        if reply.claims:
+            await afailpoint("dispatcher.claim.after")
+        for claim in reply.claims:
+            self.dispatch.metrics.claimed.labels(claim.queue).inc()
+            self._start(claim, self.dispatch.handle(claim))
+        return reply
+
+    async def _resume(self) -> None:
+        """Go on with claims of ours that nobody works on (an answer was lost, Redis was away, we were restarted)."""
+        own = await self.dispatch.link.run(ops.own_claims(self.settings.install_id, self.settings.worker_name))
+        self.unsettled = False
+        for claim in own:
+            if (claim.job, claim.execution) not in self._active:
+                self.log.warning("resumes a claim without a recorded Job", job=claim.job, execution=claim.execution)
+                self._start(claim, self.dispatch.handle(claim, resumed=True))
+
+    def _start(self, claim: Claim, work: Coroutine[Any, Any, None]) -> None:
+        key = (claim.job, claim.execution)
+        if key in self._active:
+            work.close()
+            return
+        self._active[key] = (claim, asyncio.create_task(self._carry(key, work)))
+
+    async def _carry(self, key: tuple[str, str], work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except RedisUnavailableError:
+            self.unsettled = True  # said by the link; its own claims are asked for again
+        except HeavyliftError as error:
+            self.log.error("a claim could not be carried out", job=key[0], execution=key[1], why=str(error))  # noqa: TRY400 - our own words, no traceback
+        except Exception:
+            # The operator hands the job back at its claim deadline, and ends it when that happens three times.
+            self.log.exception("a claim could not be carried out", job=key[0], execution=key[1])
+        finally:
+            self._active.pop(key, None)
+            self.wake.set()
+
+    async def _idle(self, seconds: float) -> None:
+        """Wait for a doorbell, an ended claim or the end of the process, at most that long."""
+        waits = [asyncio.ensure_future(event.wait()) for event in (self.wake, self.service.stop)]
+        try:
+            await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    async def _drain(self) -> None:
+        """Let creates under way end, cut off those that do not, and hand their jobs back."""
+        if not self._active:
+            return
+        tasks = [task for _, task in self._active.values()]
+        _, late = await asyncio.wait(tasks, timeout=DRAIN_S)
+        left = [claim for claim, task in self._active.values() if task in late]
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*(self._hand_back(claim) for claim in left), return_exceptions=True)
+
+    async def _hand_back(self, claim: Claim) -> None:
+        fence = Fence(job=claim.job, execution=claim.execution, worker=claim.worker)
+        await self.dispatch.link.run(ops.release(fence, reason=STOPPING))

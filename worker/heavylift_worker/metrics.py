@@ -1,0 +1,62 @@
+"""The dispatcher's Prometheus metrics (names: interface "Metrics and autoscaling")."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from heavylift_worker.breaker import State
+
+_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 60.0)
+
+
+class Metrics:
+    """One registry; never a job id in a label."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.claimed = Counter(
+            "heavylift_jobs_claimed", "Jobs this dispatcher claimed.", ["queue"], registry=self.registry
+        )
+        self.dispatch = Histogram(
+            "heavylift_job_dispatch_seconds",
+            "From a claim to its recorded Job.",
+            ["queue"],
+            buckets=_BUCKETS,
+            registry=self.registry,
+        )
+        self.answers = Counter(
+            "heavylift_job_creates",
+            "What became of creates (answer: created, adopted, name-taken, busy, quota, namespace, forbidden, ...).",
+            ["queue", "answer"],
+            registry=self.registry,
+        )
+        self.conflicts = Counter(
+            "heavylift_dispatcher_conflicts",
+            "Claims that had passed to somebody else when their Job was to be recorded.",
+            ["queue"],
+            registry=self.registry,
+        )
+        self.slots = Gauge(
+            "heavylift_dispatcher_slots",
+            "Slots by state: total, in-use (this dispatcher's share of the installation's executions), creating.",
+            ["state"],
+            registry=self.registry,
+        )
+        self.redis_up = Gauge("heavylift_redis_up", "1 while Redis answers.", registry=self.registry)
+        self.breakers = Gauge(
+            "heavylift_dispatcher_breaker_open",
+            "1 while a breaker lets nothing or only a probe through (scope: namespace, queue).",
+            ["scope", "name"],
+            registry=self.registry,
+        )
+        Gauge("heavylift_build_info", "Always 1.", ["version", "process"], registry=self.registry).labels(
+            version=version("heavylift"), process="dispatcher"
+        ).set(1)
+
+    def show_breakers(self, scope: str, states: dict[str, State]) -> None:
+        """Set the breakers' gauges of one scope."""
+        for name, state in states.items():
+            self.breakers.labels(scope=scope, name=name).set(0 if state is State.CLOSED else 1)
