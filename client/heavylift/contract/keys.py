@@ -144,7 +144,7 @@ class Keys:
         return f"{self.ours}:ended:{state}:{queue}"
 
     def epoch(self) -> str:
-        """Exists once any part wrote to this Redis; its absence means Redis lost its data."""
+        """``<ms it began>-<random>``, set by the first write; absent, or younger than a Job = Redis lost its data."""
         return f"{self.ours}:epoch"
 
     def lock(self, name: str) -> str:

@@ -57,7 +57,7 @@ local function write(e)
   else
     L.place(e.queue, e.id, { ['hl:priority'] = L.int(e.priority) }, false, due)
   end
-  try('SET', K.epoch, e.incarnation, 'NX')
+  try('SET', K.epoch, L.int(NOW) .. '-' .. e.incarnation, 'NX')
   L.count(e.queue, 'enqueued')
   local state = L.STATES[status]
   L.emit(e.queue, 'added', e.id, 'state', state, 'task', e.task)
