@@ -48,8 +48,7 @@ class Dispatcher:
     def __post_init__(self) -> None:
         """Make what needs no connection."""
         self.service = Service("dispatcher", grace_s=8.0)
-        self.link = RedisLink(self.settings, StateLine(self._log, "redis", ok=True, why=""))
-        self.link.line.ok, self.link.line.why = False, "not reached yet"
+        self.link = RedisLink(self.settings, StateLine(self._log, "redis", ok=False, why="redis was not reached yet"))
         self.registration = Registration(self.settings)
 
     async def run(self) -> int:
@@ -146,8 +145,10 @@ class Dispatcher:
         settings, metrics = self.settings, self.metrics
         metrics.slots.labels("total").set(settings.slots)
         ttl_ms = round(settings.heartbeat * LIVE_FOR * 1000)
+        keeps = StateLine(self._log, "redis settings")
         while not self.service.stop.is_set():
             try:
+                judge_policy(keeps, await self.link.run(ops.server_report()))
                 live = await self.link.run(ops.register_dispatcher(settings.install_id, settings.worker_name, ttl_ms))
                 used = await self.link.run(ops.inflight_count(settings.install_id))
                 metrics.slots.labels("in-use").set(used / max(1, live))
@@ -202,3 +203,12 @@ class Dispatcher:
         for result in results:
             if isinstance(result, Exception):
                 self._log.warning("could not take leave of Redis: it will notice", why=str(result))
+
+
+def judge_policy(line: StateLine, report: Mapping[str, Any]) -> None:
+    """Say once when this Redis may throw jobs away to make room."""
+    policy = report.get("maxmemory_policy", "unknown")
+    if policy in {"noeviction", "unknown"}:
+        line.good("maxmemory-policy is noeviction")
+    else:
+        line.bad(f"maxmemory-policy is {policy}, so Redis may drop waiting jobs: set maxmemory-policy to noeviction")

@@ -19,6 +19,8 @@ Loop = Callable[[], Awaitable[None]]
 
 
 _SHORTEST_PAUSE_S = 0.25
+_SAID_MAX = 10
+"""Different words for one trouble: two that take turns are each said once."""
 
 
 class Clock(Protocol):
@@ -59,19 +61,21 @@ class StateLine:
     def __init__(self, log: FilteringBoundLogger, name: str, *, ok: bool = True, why: str = "") -> None:
         self._log, self._name = log, name
         self.ok, self.why = ok, why
-        self._said = ok
+        self._said: set[str] = set()
 
     def good(self, message: str = "works again") -> None:
         """Note that it works; logs only after trouble was logged."""
-        if not self._said:
+        if self._said:
             self._log.info(f"{self._name}: {message}")
-        self.ok, self.why, self._said = True, "", True
+            self._said.clear()
+        self.ok, self.why = True, ""
 
     def bad(self, why: str, *, trace: bool = False) -> None:
         """Note that it is broken, and why and what to do; logs only when that is news, ``trace`` with the traceback."""
-        if self._said or why != self.why:
+        if why not in self._said and len(self._said) < _SAID_MAX:
+            self._said.add(why)
             self._log.error(f"{self._name}: {why}", exc_info=trace)
-        self.ok, self.why, self._said = False, why, False
+        self.ok, self.why = False, why
 
     def check(self) -> tuple[bool, str]:
         """Return the state as a readiness check."""

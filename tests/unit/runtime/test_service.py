@@ -121,6 +121,8 @@ def test_state_line_speaks_on_change_only() -> None:
         line.bad("refused")
         line.bad("refused")
         line.bad("wrong password")
+        line.bad("refused")
+        line.bad("wrong password")
         assert line.check() == (False, "wrong password")
         line.good()
         line.good()
