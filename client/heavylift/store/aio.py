@@ -34,7 +34,7 @@ class AsyncStore:
         where: str = "",
         owned: bool = False,
     ) -> None:
-        given = redis.get_connection_kwargs()
+        given = redis.get_connection_kwargs()  # type: ignore[no-untyped-call]
         if given.get("decode_responses"):
             raise ConfigurationError("the Redis client decodes responses: make it with decode_responses=False")
         self.redis = redis
@@ -136,7 +136,7 @@ class AsyncSubscription:
         self._pubsub: Any = None
 
     async def _open(self) -> Any:
-        pubsub = self._store.redis.pubsub()  # type: ignore[no-untyped-call]
+        pubsub = self._store.redis.pubsub()
         self._pubsub = pubsub
         await pubsub.subscribe(*self._channels)
         for _ in self._channels:

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import redis
 from redis.backoff import NoBackoff
+from typing_extensions import override
 
 from heavylift.errors import ConfigurationError
 

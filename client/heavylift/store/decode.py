@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from heavylift.contract.keys import Field
 from heavylift.contract.states import RQ_STATUS, JobState, Phase
 from heavylift.store.merge import without_marker
-from heavylift.store.model import Claim, Event, Json, JobRecord, QueueCounts
+from heavylift.store.model import Claim, Event, JobRecord, Json, QueueCounts
 
 _E = TypeVar("_E", bound=StrEnum)
 

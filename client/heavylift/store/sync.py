@@ -140,7 +140,7 @@ class Subscription:
         self._pubsub: redis.client.PubSub | None = None
 
     def _open(self) -> redis.client.PubSub:
-        pubsub = self._store.redis.pubsub()  # type: ignore[no-untyped-call]
+        pubsub: redis.client.PubSub = self._store.redis.pubsub()  # type: ignore[no-untyped-call]
         pubsub.subscribe(*self._channels)
         for _ in self._channels:
             pubsub.get_message(timeout=5.0)
@@ -154,8 +154,7 @@ class Subscription:
 
     def _hear(self, timeout: float | None) -> tuple[str, bytes] | None:
         pubsub = self._pubsub or self._open()
-        message = pubsub.get_message(timeout=timeout)
-        return decode_message(message)
+        return decode_message(pubsub.get_message(timeout=timeout))  # type: ignore[arg-type] # None = no limit
 
     def get(self, timeout: float | None = 1.0) -> tuple[str, bytes] | None:
         """Return the next (channel, message), or None after ``timeout`` seconds (None = wait without limit).

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 from heavylift.contract.states import JobState
 from heavylift.errors import StoreCorruptError
@@ -11,7 +12,7 @@ from heavylift.store import decode
 from heavylift.store.model import Event, InFlight, JobRecord, Json, QueueCounts
 from heavylift.store.steps import Call, Command, Op
 
-_BLOCK_MS = 1000
+_BLOCK_MS = 500
 
 
 def get_job(job: str, *, position: bool = False) -> Op[JobRecord | None]:
@@ -86,17 +87,12 @@ def events(queue: str, after: str = "0", count: int = 100, block_ms: int | None 
             return _entries(found)
 
 
-def _entries(found: object) -> list[Event]:
-    streams = list(found.values()) if isinstance(found, dict) else [stream[1] for stream in found or ()]  # type: ignore[attr-defined]
-    entries = []
-    for stream in streams:
-        rows = (
-            stream[0]
-            if stream and isinstance(stream[0], list) and stream[0] and isinstance(stream[0][0], list | tuple)
-            else stream
-        )
-        entries.extend(decode.event(entry_id, fields) for entry_id, fields in rows)
-    return entries
+def _entries(found: Any) -> list[Event]:
+    """Return the entries of XREAD's reply for one stream, as a list (RESP2) or a mapping (RESP3)."""
+    if not found:
+        return []
+    stream = next(iter(found.values()))[0] if isinstance(found, dict) else found[0][1]
+    return [decode.event(entry_id, fields) for entry_id, fields in stream if fields]
 
 
 def quarantine(queue: str, count: int = 50) -> Op[list[Json]]:
