@@ -3,8 +3,18 @@
 Everything else sees only its kubeconfig.
 """
 
-from tests.cluster.cluster import Cluster, down, find, up
+from tests.cluster.cluster import Cluster, down, find, running, up
 from tests.cluster.errors import ClusterError, ComponentError, MissingToolError
 from tests.cluster.spec import ClusterSpec
 
-__all__ = ["Cluster", "ClusterError", "ClusterSpec", "ComponentError", "MissingToolError", "down", "find", "up"]
+__all__ = [
+    "Cluster",
+    "ClusterError",
+    "ClusterSpec",
+    "ComponentError",
+    "MissingToolError",
+    "down",
+    "find",
+    "running",
+    "up",
+]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tests.cluster import build, controlplane, doctor
-from tests.cluster.cluster import Cluster, down, find, up
+from tests.cluster.cluster import Cluster, down, running, up
 from tests.cluster.errors import ClusterError
 from tests.cluster.spec import SHAPES, ClusterSpec
 
@@ -20,10 +20,12 @@ examples:
   python -m tests.cluster up --nodes=real             one real node: kubelet, containerd, CoreDNS; needs root
   python -m tests.cluster up --name=kills --kcm-flag=--kube-api-qps=500 --kcm-flag=--concurrent-job-syncs=20
   export KUBECONFIG="$(python -m tests.cluster kubeconfig)"
-  python -m tests.cluster down --nodes=real           removes all of it
+  python -m tests.cluster status                      what runs
+  python -m tests.cluster down --name=kills           removes all of it
   python -m tests.cluster doctor --nodes=real         what is missing here, and how to get it
 
-Without --name a cluster is named after its shape, so that one of each can run.
+Without --name `up` and `down` mean the cluster named after its shape, so that one of each can run; other commands
+mean the one that runs, whatever its name and shape.
 """
 
 
@@ -59,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     started = commands.add_parser("up", help="start a cluster; does nothing if it already runs as asked")
-    _which(started)
+    _which(started, default="kwok")
     started.add_argument("--node-count", type=int, default=2, help="simulated nodes (default 2)")
     for short, program in (("kcm", "controller-manager"), ("apiserver", "apiserver"), ("scheduler", "scheduler")):
         text = f"further flag of kube-{program}, such as --v=2"
@@ -71,21 +73,18 @@ def parser() -> argparse.ArgumentParser:
         ("build", "build the programs only, once per version, into the user's cache folder"),
         ("doctor", "say what is missing on this machine and how to get it"),
     ):
-        _which(commands.add_parser(name, help=text))
+        _which(commands.add_parser(name, help=text), default="kwok" if name in {"build", "doctor"} else None)
     loaded = commands.add_parser("images", help="import oci archives into a real cluster, or list its images")
-    _which(loaded)
+    _which(loaded, default="real")
     loaded.add_argument("archives", nargs="*", type=Path, metavar="ARCHIVE")
     return top
 
 
-def _which(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--nodes", choices=SHAPES, default="kwok", help="simulated nodes or a real one (default kwok)")
+def _which(command: argparse.ArgumentParser, default: str | None) -> None:
+    text = "simulated nodes or a real one" + (f" (default {default})" if default else "")
+    command.add_argument("--nodes", choices=SHAPES, default=default, help=text)
     command.add_argument("--name", help="tells clusters apart (default: the shape)")
     command.add_argument("--state", type=Path, help="folder for all the cluster writes")
-
-
-def _spec(args: argparse.Namespace) -> ClusterSpec:
-    return ClusterSpec(nodes=args.nodes, name=args.name or args.nodes, state=args.state)
 
 
 def _up(args: argparse.Namespace) -> int:
@@ -107,35 +106,40 @@ def _up(args: argparse.Namespace) -> int:
 
 
 def _down(args: argparse.Namespace) -> int:
-    spec = _spec(args)
-    gone = down(spec.name, args.state, nodes=args.nodes)
-    print(f"cluster {spec.name} is gone" if gone else f"no cluster {spec.name}")
+    names = [args.name] if args.name else [args.nodes] if args.nodes else list(SHAPES)
+    gone = [name for name in names if down(name, args.state, nodes=args.nodes)]
+    print(f"gone: {', '.join(gone)}" if gone else f"no cluster {' or '.join(names)}")
     return 0
 
 
-def _found(args: argparse.Namespace) -> Cluster | None:
-    spec = _spec(args)
-    cluster = find(spec.folder)
-    if cluster is None:
-        remedy = f"start it with: python -m tests.cluster up --nodes={args.nodes}"
-        print(f"no cluster {spec.name}; {remedy}", file=sys.stderr)
-    return cluster
+def _one(args: argparse.Namespace) -> Cluster | None:
+    """Return the cluster that is meant; say so if there is none, or more than one."""
+    found = running(args.nodes, args.name, args.state)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        print(f"several run, give --name: {', '.join(cluster.name for cluster in found)}", file=sys.stderr)
+    else:
+        print("no such cluster; start one with: python -m tests.cluster up", file=sys.stderr)
+    return None
 
 
 def _status(args: argparse.Namespace) -> int:
-    cluster = _found(args)
-    if cluster is None:
+    found = running(args.nodes, args.name, args.state)
+    if not found:
+        print("no such cluster; start one with: python -m tests.cluster up", file=sys.stderr)
         return 3
-    for name in cluster.components():
-        pid = cluster.pid(name)
-        print(f"{name:<26} {'running, pid ' + str(pid) if pid else 'not running'}")
-    ready = controlplane.api_of(cluster.layout).ok("/readyz")
-    print(f"{'API server':<26} {cluster.layout.server} {'ready' if ready else 'not ready'}")
-    return 0 if cluster.healthy() else 1
+    for cluster in found:
+        ready = controlplane.api_of(cluster.layout).ok("/readyz")
+        print(f"{cluster.name} ({cluster.spec.nodes}): {cluster.layout.server} {'ready' if ready else 'not ready'}")
+        for name in cluster.components():
+            pid = cluster.pid(name)
+            print(f"  {name:<26} {'running, pid ' + str(pid) if pid else 'not running'}")
+    return 0 if all(cluster.healthy() for cluster in found) else 1
 
 
 def _kubeconfig(args: argparse.Namespace) -> int:
-    cluster = _found(args)
+    cluster = _one(args)
     if cluster is None:
         return 3
     print(cluster.kubeconfig)
@@ -150,7 +154,7 @@ def _build(args: argparse.Namespace) -> int:
 def _images(args: argparse.Namespace) -> int:
     from tests.cluster import images  # noqa: PLC0415 - only a real cluster has images
 
-    cluster = _found(args)
+    cluster = _one(args)
     if cluster is None:
         return 3
     for archive in args.archives:

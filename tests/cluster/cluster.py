@@ -18,8 +18,9 @@ from tests.cluster.build import Say
 from tests.cluster.controlplane import APISERVER, ETCD
 from tests.cluster.errors import ClusterError
 from tests.cluster.layout import Layout
+from tests.cluster.paths import PREFIX, state_root
 from tests.cluster.process import Command, Processes
-from tests.cluster.spec import ClusterSpec
+from tests.cluster.spec import SHAPES, ClusterSpec
 
 SPEC = "spec.json"
 STOP_ORDER = (
@@ -171,10 +172,10 @@ def up(spec: ClusterSpec, say: Say = print) -> Cluster:
     packages.ensure(spec.nodes, say)
     binaries = build.ensure_built(spec.nodes, say)
     with _locked(spec.folder):
-        running = find(spec.folder)
-        if running is not None and running.spec == replace(spec, state=spec.folder) and running.healthy():
-            return running
-        if any(spec.folder.iterdir()):
+        found = find(spec.folder)
+        if found is not None and found.spec == replace(spec, state=spec.folder) and found.healthy():
+            return found
+        if any(spec.folder.iterdir()) or leftovers.processes_of(spec.folder):
             say(f"removing the remains of an earlier cluster {spec.name}")
             _remove(spec.folder, spec)
         return _bring_up(spec, shape, binaries, say)
@@ -203,13 +204,13 @@ def _keep_logs(folder: Path) -> None:
         shutil.copytree(folder / "log", kept)
 
 
-def down(name: str = "default", state: Path | None = None, nodes: str = "kwok") -> bool:
+def down(name: str = "default", state: Path | None = None, nodes: str | None = None) -> bool:
     """Take a cluster down and remove all it left: processes, files, and for a real one mounts, interfaces and cgroups.
 
     Args:
         name: the cluster's name.
         state: its state folder, if it was given one.
-        nodes: its shape, in case its state folder no longer says.
+        nodes: its shape; without it, the clusters of this name of every shape.
 
     Returns:
         Whether there was anything.
@@ -217,13 +218,30 @@ def down(name: str = "default", state: Path | None = None, nodes: str = "kwok") 
     Raises:
         ClusterError: something cannot be removed, by name.
     """
-    spec = ClusterSpec(nodes=nodes, name=name, state=state)
+    shapes = (nodes,) if nodes else SHAPES
+    specs = [ClusterSpec(nodes=shape, name=name, state=state) for shape in (shapes[-1:] if state else shapes)]
+    taken = [_take_down(spec) for spec in specs]
+    return any(taken)
+
+
+def _take_down(spec: ClusterSpec) -> bool:
     if not spec.folder.is_dir() and not leftovers.processes_of(spec.folder):
         return False
     with _locked(spec.folder):
         _remove(spec.folder, spec)
         _lock_file(spec.folder).unlink(missing_ok=True)
     return True
+
+
+def running(nodes: str | None = None, name: str | None = None, state: Path | None = None) -> list[Cluster]:
+    """Return the clusters that were brought up and not taken down, of a shape, a name or a state folder if given."""
+    if state is not None:
+        folders = [state.absolute()]
+    else:
+        shapes = (nodes,) if nodes else SHAPES
+        folders = [path for shape in shapes for path in sorted(state_root(shape).glob(f"{PREFIX}{name or '*'}"))]
+    found = [find(folder) for folder in dict.fromkeys(folders)]
+    return [cluster for cluster in found if cluster is not None and nodes in {None, cluster.spec.nodes}]
 
 
 def find(folder: Path) -> Cluster | None:

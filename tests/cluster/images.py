@@ -5,13 +5,20 @@ from __future__ import annotations
 import hashlib
 import platform
 import subprocess
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fcntl import LOCK_EX, flock
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from tests.cluster import ociarchive
+from tests.cluster import ociarchive, rootfs
+from tests.cluster.build import Say
+from tests.cluster.buildah import Buildah, Recipe, key_of
 from tests.cluster.errors import ClusterError
 from tests.cluster.layout import Layout
-from tests.cluster.paths import cache_root
+from tests.cluster.paths import PROJECT, cache_root
 
 BUSYBOX = Path("/usr/bin/busybox")
 BUSYBOX_IMAGE = "localhost/heavylift-test/busybox:1"
@@ -67,6 +74,14 @@ APPLETS = [
     "which",
 ]
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+
+
+LIST = PROJECT / "images" / "images.toml"
+PREFIX = "localhost/heavylift"
+TAG = "dev"
+BASE_PREFIX = "localhost/heavylift-test"
+KEPT = 3
+"""Archives of one image that stay in the cache, the newest."""
 
 
 class HasLayout(Protocol):
@@ -139,3 +154,137 @@ def ctr(layout: Layout, *args: str) -> str:
     if done.returncode != 0:
         raise ClusterError(f"ctr {' '.join(args)}: {done.stderr.strip()}")
     return done.stdout
+
+
+@dataclass(frozen=True)
+class Listed:
+    """An image of ``images/images.toml``.
+
+    Attributes:
+        name: its name in the list.
+        dockerfile: path of its Dockerfile in the repository.
+        inputs: what its build reads, in the repository.
+        base: name of the listed image that BASE stands for; empty: the root file system.
+    """
+
+    name: str
+    dockerfile: str
+    inputs: tuple[str, ...]
+    base: str = ""
+
+    @property
+    def tag(self) -> str:
+        """The full name under which clusters know it."""
+        return f"{PREFIX}/{self.name}:{TAG}"
+
+
+def listed(path: Path = LIST) -> dict[str, Listed]:
+    """Return the images of the list, each after the one it stands on.
+
+    Raises:
+        ClusterError: the list cannot be read or names a base that is not in it before.
+    """
+    try:
+        raw: dict[str, dict[str, Any]] = tomllib.loads(path.read_text())
+        found = {
+            name: Listed(name, entry["dockerfile"], tuple(entry.get("inputs", ())), entry.get("base", ""))
+            for name, entry in raw.items()
+        }
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ClusterError(f"{path}: {error!r}") from error
+    names = list(found)
+    for image in found.values():
+        if image.base and image.base not in names[: names.index(image.name)]:
+            raise ClusterError(f"{path}: the base {image.base!r} of {image.name} must stand before it")
+    return found
+
+
+def build_listed(names: Sequence[str] = (), say: Say = print) -> dict[str, Path]:
+    """Build images of the list, all or those named, and return their archives by name.
+
+    Raises:
+        ClusterError: one is not in the list, or a build failed.
+    """
+    known = listed()
+    for name in names:
+        if name not in known:
+            raise ClusterError(f"no image {name!r} in {LIST}; there are {', '.join(known)}")
+    return {name: _build_listed(known, known[name], say)[0] for name in names or known}
+
+
+def _build_listed(known: Mapping[str, Listed], image: Listed, say: Say) -> tuple[Path, str]:
+    base = _build_listed(known, known[image.base], say)[1] if image.base else ""
+    args = {"BASE": base} if base else {}
+    recipe = Recipe(PROJECT / image.dockerfile, PROJECT, image.inputs, args)
+    return _build(recipe, image.tag, say)
+
+
+def build_image(
+    dockerfile: Path,
+    context: Path,
+    tag: str,
+    build_args: Mapping[str, str] | None = None,
+    *,
+    inputs: Sequence[str] = (".",),
+) -> Path:
+    """Build an image and return its OCI archive, which is cached by the content of all that went in.
+
+    Args:
+        dockerfile: the Dockerfile.
+        context: the folder its COPY paths are relative to.
+        tag: full name, such as ``localhost/example:1``.
+        build_args: build arguments; BASE is our root file system unless given.
+        inputs: files and folders in ``context`` that the build reads; by default all of it.
+
+    Raises:
+        ClusterError: the build failed; the message ends with what it said.
+    """
+    return _build(Recipe(dockerfile, context, inputs, build_args or {}), tag, print)[0]
+
+
+def _build(recipe: Recipe, tag: str, say: Say) -> tuple[Path, str]:
+    """Build what is missing and return the archive, and the image's name in the builder's storage."""
+    name = tag.rpartition(":")[0].rpartition("/")[2]
+    with _lock():
+        builder = Buildah(folder())
+        if "BASE" not in recipe.args:
+            recipe = Recipe(
+                recipe.dockerfile, recipe.context, recipe.inputs, {**recipe.args, "BASE": _base(builder, say)}
+            )
+        key = key_of(recipe)
+        stored = f"{BASE_PREFIX}/built-{name}:{key}"
+        archive = folder() / f"{name}-{hashlib.sha256(f'{tag} {key}'.encode()).hexdigest()[:16]}.tar"
+        if archive.is_file() and builder.has(stored):
+            archive.touch()
+            return archive, stored
+        say(f"building image {tag}")
+        builder.build(recipe, stored)
+        builder.export(stored, tag, archive)
+        _forget_old(name)
+    return archive, stored
+
+
+def _base(builder: Buildah, say: Say) -> str:
+    """Return the name, in the builder's storage, of the image that is our root file system."""
+    tar, key = rootfs.ensure(folder(), say)
+    stored = f"{BASE_PREFIX}/rootfs:{key}"
+    if not builder.has(stored):
+        text = f'FROM scratch\nADD {tar.name} /\nCMD ["/bin/sh"]\n'
+        dockerfile = folder() / "rootfs.Dockerfile"
+        dockerfile.write_text(text)
+        builder.build(Recipe(dockerfile, folder(), (tar.name,), {}), stored)
+    return stored
+
+
+def _forget_old(name: str) -> None:
+    """Remove all but the newest archives of an image."""
+    archives = [path for path in folder().glob(f"{name}-*.tar") if len(path.stem) == len(name) + 17]
+    for path in sorted(archives, key=lambda path: path.stat().st_mtime, reverse=True)[KEPT:]:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _lock() -> Iterator[None]:
+    with (folder() / "lock").open("w") as handle:
+        flock(handle, LOCK_EX)
+        yield

@@ -9,6 +9,8 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parent
 PROJECT = PACKAGE.parent.parent
 TOOLS = PACKAGE / "tools"
+PREFIX = "heavylift-cluster-"
+"""How the names of state folders begin."""
 
 
 def cache_root() -> Path:
@@ -33,4 +35,4 @@ def state_root(nodes: str) -> Path:
 
 def default_state(nodes: str, name: str) -> Path:
     """Return the default state folder of the cluster called ``name``."""
-    return state_root(nodes) / f"heavylift-cluster-{name}"
+    return state_root(nodes) / f"{PREFIX}{name}"
