@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Sequence
@@ -65,7 +66,7 @@ def annual(ctx: heavylift.Context, year: int, resamples: int = 6000) -> dict[str
         "poleMetres": round(figures.pole_path, 2),
         "fortnightlyTideMs": f"{fortnight.value:.4f} ({fortnight.low:.4f} to {fortnight.high:.4f})",
     }
-    return {**_save(f"annual/{year}.pdf", pages), "summary": summary}
+    return {**_save(ctx, f"annual/{year}.pdf", pages), "summary": summary}
 
 
 @heavylift.task(queue="reports", no_retry_on=(ReportInputError,))
@@ -119,7 +120,7 @@ def span(ctx: heavylift.Context, first: int, last: int) -> dict[str, Value | dic
         "chandlerMetres": f"{fits[0].chandler:.2f} to {fits[-1].chandler:.2f}",
         "yearlyMetres": f"{fits[0].annual:.2f} to {fits[-1].annual:.2f}",
     }
-    return {**_save(f"span/{first}-{last}.pdf", pages), "summary": summary}
+    return {**_save(ctx, f"span/{first}-{last}.pdf", pages), "summary": summary}
 
 
 def _check_resamples(value: object) -> None:
@@ -146,17 +147,18 @@ def _stopper(ctx: heavylift.Context) -> Callable[[], None]:
     return tick
 
 
-def _save(name: str, pages: Sequence[Figure]) -> dict[str, Value]:
+def _save(ctx: heavylift.Context, name: str, pages: Sequence[Figure]) -> dict[str, Value]:
     """Write the pages as PDF and the first as PNG under ``REPORTS_DIR``; return what refers to them.
 
-    Each file appears whole or not at all, and a repeated attempt replaces it: attempts may overlap.
+    Each file appears whole or not at all, and a repeated attempt replaces it. Attempts may overlap, so each writes to a
+    name of its own first: no two have the same execution id.
 
     Raises:
         RuntimeError: the folder is not there or not writable; the message says what to mount.
     """
     folder = Path(os.environ.get("REPORTS_DIR", "/reports"))
     target = folder / name
-    unfinished = target.with_name(f".{target.stem}.{os.getpid()}")
+    unfinished = target.with_name(f".{target.stem}.{ctx.execution}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with PdfPages(unfinished, metadata={"Title": f"Earth rotation, {target.stem}", "CreationDate": None}) as pdf:
@@ -171,7 +173,8 @@ def _save(name: str, pages: Sequence[Figure]) -> dict[str, Value]:
             f"cannot write {target}: {error.strerror}; mount a volume at {folder} that user {os.getuid()} may write to"
         ) from error
     finally:
-        unfinished.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
     return {
         "report": name,
         "preview": str(Path(name).with_suffix(".png")),
