@@ -1,0 +1,137 @@
+"""Brings up what the demo runs on: cluster, images, the chart, the example's queue."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from scripts.demo.place import CLUSTER, EXAMPLE, JOBS_NAMESPACE, NAMESPACE, QUEUE, RELEASE, ROOT
+from scripts.demo.shell import DemoError, run, say, step
+from tests.cluster import Cluster, ClusterSpec, find, up
+from tests.cluster.images import build_listed, load_image
+
+READY = "180s"
+"""How long the queue may take to become Ready."""
+
+
+@dataclass(frozen=True)
+class Demo:
+    """A demo that is up.
+
+    Attributes:
+        cluster: where it runs.
+        redis_url: Redis as this machine reaches it, password included.
+    """
+
+    cluster: Cluster
+    redis_url: str
+
+
+def spec() -> ClusterSpec:
+    """Return the demo's cluster: one real node."""
+    return ClusterSpec(nodes="real", name=CLUSTER)
+
+
+def bring_up() -> Demo:
+    """Bring up everything; what is up already is left alone or brought up to date.
+
+    Raises:
+        DemoError: not root, or a step failed; the message has its words and what to do.
+        ClusterError: the cluster cannot be started.
+    """
+    if os.geteuid() != 0:
+        raise DemoError("the demo starts a kubelet and needs root: run `make demo` as root")
+    with step("Kubernetes: one node, built from source (the first time takes about ten minutes)"):
+        cluster = up(spec())
+    with step("Images: built on this machine (the first time takes some minutes)"):
+        images = load_images(cluster)
+    with step("helm install heavylift"):
+        install(cluster, images)
+    with step("kubectl apply -f examples/reports/queue.yaml"):
+        apply_queue(cluster)
+    return Demo(cluster, redis_url(cluster))
+
+
+def load_images(cluster: Cluster) -> str:
+    """Build the images and import those that the cluster has not; return a word for their contents."""
+    archives = build_listed(say=lambda text: say(f"    {text}"))
+    marker = cluster.layout.folder / "demo-images.json"
+    loaded = json.loads(marker.read_text()) if marker.exists() else []
+    for archive in archives:
+        if str(archive) not in loaded:
+            say(f"    importing {archive.name}")
+            load_image(cluster, archive)
+    marker.write_text(json.dumps([str(archive) for archive in archives]))
+    return "-".join(sorted(archive.stem[-8:] for archive in archives))
+
+
+def install(cluster: Cluster, images: str) -> None:
+    """Install or upgrade the release; pods start anew when an image changed."""
+    for namespace in (NAMESPACE, JOBS_NAMESPACE):
+        manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
+        cluster.kubectl("apply", "-f", "-", stdin=json.dumps(manifest))
+    chart = ROOT / "charts" / "heavylift"
+    values = Path(__file__).with_name("values.yaml")
+    command = [cluster.bin("helm"), "upgrade", "--install", RELEASE, chart, "-n", NAMESPACE, "-f", values]
+    command += ["--set-string", f"dispatcher.podAnnotations.demo/images={images}"]
+    command += ["--set-string", f"operator.podAnnotations.demo/images={images}"]
+    run(
+        [*command, "--wait", "--timeout", "5m"],
+        env=cluster.environment(),
+        remedy=f"look at: KUBECONFIG={cluster.kubeconfig} {cluster.bin('kubectl')} get pods,events -n {NAMESPACE}\n"
+        "`make demo-down`, then `make demo` starts from nothing",
+    )
+
+
+def apply_queue(cluster: Cluster) -> None:
+    """Apply the example's HeavyQueue and wait until it is served."""
+    cluster.kubectl("apply", "-f", str(EXAMPLE / "queue.yaml"))
+    run(
+        [
+            *(cluster.bin("kubectl"), "wait", f"heavyqueue/{QUEUE}", "-n", JOBS_NAMESPACE),
+            *("--for=condition=Ready", f"--timeout={READY}"),
+        ],
+        env=cluster.environment(),
+        remedy=f"its condition says why: KUBECONFIG={cluster.kubeconfig} {cluster.bin('kubectl')} "
+        f"describe heavyqueue {QUEUE} -n {JOBS_NAMESPACE}",
+    )
+
+
+def running() -> Demo:
+    """Return the demo that is up.
+
+    Raises:
+        DemoError: none is.
+    """
+    cluster = find(spec().folder)
+    if cluster is None or not cluster.healthy():
+        raise DemoError("the demo is not up: run `make demo`")
+    return Demo(cluster, redis_url(cluster))
+
+
+def redis_url(cluster: Cluster) -> str:
+    """Return the URL of the release's Redis: this machine has a route to the cluster's Services."""
+    secret = json.loads(cluster.kubectl("get", "secret", f"{RELEASE}-redis", "-n", NAMESPACE, "-o", "json"))
+    password = base64.b64decode(secret["data"]["password"]).decode()
+    service = json.loads(cluster.kubectl("get", "service", f"{RELEASE}-redis", "-n", NAMESPACE, "-o", "json"))
+    port = service["spec"]["ports"][0]["port"]
+    return f"redis://:{quote(password, safe='')}@{service['spec']['clusterIP']}:{port}/0"
+
+
+def reports_folder(cluster: Cluster) -> Path:
+    """Return the folder on this machine behind the volume that the reports are written to.
+
+    Raises:
+        DemoError: the claim is bound to no volume of this machine.
+    """
+    claim = json.loads(cluster.kubectl("get", "pvc", QUEUE, "-n", JOBS_NAMESPACE, "-o", "json"))
+    name = claim["spec"].get("volumeName")
+    volume = json.loads(cluster.kubectl("get", "pv", name, "-o", "json"))["spec"] if name else {}
+    path = (volume.get("local") or volume.get("hostPath") or {}).get("path")
+    if not path:
+        raise DemoError(f"the claim {QUEUE} is bound to no folder of this machine; see `kubectl get pvc,pv -A`")
+    return Path(path)
