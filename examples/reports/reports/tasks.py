@@ -92,12 +92,12 @@ def span(ctx: heavylift.Context, first: int, last: int) -> dict[str, Value | dic
     if len(part) < WINDOW:
         raise ReportInputError(f"{first} to {last} has {len(part)} days: the wobbles need {WINDOW}, so take 7 years")
     tick = _stopper(ctx)
+    matrix = analysis.distances(part)
     starts = range(0, len(part) - WINDOW + 1, 15)
     fits = []
     for start in starts:
         tick()
         fits.append(analysis.wobble(_days(part, start, start + WINDOW)))
-    matrix = analysis.distances(part)
     apart = float(matrix.max())
     back = float((matrix < 1.0).mean() * 100)
     centres = [first + (start + WINDOW / 2) / analysis.YEAR for start in starts]

@@ -166,11 +166,11 @@ def test_every_bad_job_of_the_producer_fails_with_its_words(tmp_path: Path) -> N
 
 
 def test_the_whole_series_does_not_fit_into_the_queues_memory(tmp_path: Path) -> None:
-    """With an address space of 4 GiB the span of all years cannot even allocate its matrices."""
+    """With an address space of 2 GiB the span of all years cannot even allocate its matrices."""
     request = produce.bad("x")[-1]
 
     code, envelope, _ = run_in_pod(
-        tmp_path, request.task, request.data, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (4 << 30,) * 2)
+        tmp_path, request.task, request.data, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (2 << 30,) * 2)
     )
 
     assert code != 0
