@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Literal, TypedDict, Unpack
 
 from heavylift.contract.durations import Duration, to_ms
-from heavylift.errors import InvalidInputError
+from heavylift.errors import InvalidDurationError, InvalidInputError
 
 IfExists = Literal["return", "raise", "retry_failed", "replace"]
 IF_EXISTS: tuple[IfExists, ...] = ("return", "raise", "retry_failed", "replace")
@@ -23,6 +24,20 @@ _LABEL_NAME = re.compile(r"(?:[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-
 _LABEL_VALUE = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
 _RESOURCE = re.compile(r"[a-z0-9](?:[a-z0-9./-]{0,251}[a-z0-9])?", re.IGNORECASE)
 _QUANTITY = re.compile(r"(?:\d+(?:\.\d+)?|\.\d+)(?:m|k|Ki|[MGTPE]i?|[eE][+-]?\d+)?")
+
+
+def duration_ms(option: str, value: object) -> int:
+    """Return the milliseconds of an option's duration.
+
+    Raises:
+        InvalidDurationError: not a duration; the message names the option.
+    """
+    if not isinstance(value, timedelta | str | int | float):
+        raise InvalidDurationError(f"{option} is {value!r}: write 90s, 15m, 168h, a timedelta or seconds")
+    try:
+        return to_ms(value)
+    except InvalidDurationError as error:
+        raise InvalidDurationError(f"{option}: {error}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +63,13 @@ class Backoff:
             InvalidDurationError: not a duration.
             InvalidInputError: a jitter outside 0 to 1, or ``max`` below ``delay``.
         """
-        return cls._checked("Exponential", to_ms(delay), None if max is None else to_ms(max), jitter)
+        max_ms = None if max is None else duration_ms("backoff max", max)
+        return cls._checked("Exponential", duration_ms("backoff delay", delay), max_ms, jitter)
 
     @classmethod
     def fixed(cls, delay: Duration, *, jitter: float = 0.0) -> Backoff:
         """Return the same wait after each failure; ``jitter`` as in ``exponential``."""
-        return cls._checked("Fixed", to_ms(delay), None, jitter)
+        return cls._checked("Fixed", duration_ms("backoff delay", delay), None, jitter)
 
     @classmethod
     def _checked(
@@ -100,7 +116,7 @@ class Timeouts:
     def to_json(self) -> dict[str, int]:
         """Return the shape stored with the job: ms by name, None left out."""
         given = {"pending": self.pending, "run": self.run, "heartbeat": self.heartbeat, "total": self.total}
-        return {name: to_ms(value) for name, value in given.items() if value is not None}
+        return {name: duration_ms(f"timeouts {name}", value) for name, value in given.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,3 +242,82 @@ def _entries(option: str, value: object, example: str, most: int = 16) -> list[t
     if len(value) > most:
         raise InvalidInputError(f"{option} has {len(value)} entries, more than {most}")
     return list(value.items())
+
+
+# -- all options of one enqueue ---------------------------------------------------------------------------------------
+class RetryOptions(TypedDict, total=False):
+    """What ``Job.retry`` may set anew."""
+
+    max_attempts: int
+    backoff: Backoff
+    timeouts: Timeouts
+    resources: Mapping[str, str | int]
+    env: Mapping[str, str]
+    labels: Mapping[str, str]
+
+
+def stored_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the shape in which a job's own options are stored: only what was set, durations in ms.
+
+    Raises:
+        InvalidInputError: an option is unknown, not available yet, or not usable; the message names it.
+    """
+    stored: dict[str, Any] = {}
+    for name, value in options.items():
+        if name not in _CHECKS:
+            known = ", ".join(sorted(_CHECKS))
+            raise InvalidInputError(f"there is no option {name!r}; options of a job are {known}")
+        if value is not None:
+            _CHECKS[name](stored, value)
+    return stored
+
+
+def _set_attempts(stored: dict[str, Any], value: object) -> None:
+    stored["maxAttempts"] = check_attempts(value)
+
+
+def _set_backoff(stored: dict[str, Any], value: object) -> None:
+    if not isinstance(value, Backoff):
+        raise InvalidInputError(f"backoff is {value!r}: make one with Backoff.exponential(...) or Backoff.fixed(...)")
+    stored["backoff"] = value.to_json()
+
+
+def _set_timeouts(stored: dict[str, Any], value: object) -> None:
+    if not isinstance(value, Timeouts):
+        raise InvalidInputError(f"timeouts is {value!r}: write it like Timeouts(run='30m')")
+    for name in ("heartbeat", "total"):
+        if getattr(value, name) is not None:
+            raise InvalidInputError(f"Timeouts({name}=...) is not available yet: leave it out")
+    if given := value.to_json():
+        stored["timeouts"] = given
+
+
+def _set_resources(stored: dict[str, Any], value: object) -> None:
+    if given := check_resources(value):
+        stored["resources"] = given
+
+
+def _set_env(stored: dict[str, Any], value: object) -> None:
+    if given := check_env(value):
+        stored["env"] = given
+
+
+def _set_labels(stored: dict[str, Any], value: object) -> None:
+    if given := check_labels(value):
+        stored["labels"] = given
+
+
+def _set_priority(_stored: dict[str, Any], value: object) -> None:
+    if isinstance(value, bool) or value != 0:
+        raise InvalidInputError(f"priority {value!r} is not available yet: leave it out or use 0")
+
+
+_CHECKS = {
+    "max_attempts": _set_attempts,
+    "backoff": _set_backoff,
+    "timeouts": _set_timeouts,
+    "resources": _set_resources,
+    "env": _set_env,
+    "labels": _set_labels,
+    "priority": _set_priority,
+}

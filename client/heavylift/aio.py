@@ -1,0 +1,184 @@
+"""The asynchronous client: the same operations as ``heavylift.client``, awaited."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar, Unpack
+
+from heavylift import operations
+from heavylift.contract import ids
+from heavylift.contract.durations import Duration
+from heavylift.contract.states import JobState
+from heavylift.errors import RedisUnavailableError
+from heavylift.jobs import JobEvent, JobInfo, QueueCounts
+from heavylift.options import EnqueueOptions, JobRequest, RetryOptions
+from heavylift.requests import draft
+from heavylift.store import AsyncStore, ops
+from heavylift.store.steps import Op, T
+
+R = TypeVar("R")
+
+
+class AsyncClient:
+    """As ``Client``, for coroutines of one event loop; ``redis`` is a ``redis.asyncio.Redis``."""
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        redis: Any = None,
+        password: str | None = None,
+        strict: bool = True,
+        actor: str = "client",
+    ) -> None:
+        self.strict = strict
+        self.actor = actor
+        if redis is not None:
+            self._store = AsyncStore(redis=redis)
+        else:
+            self._store = AsyncStore.connect(**operations.redis_settings(url, password))
+
+    def queue(self, name: str) -> AsyncQueue:
+        """Return a queue; asks nothing. Raises as ``Client.queue``."""
+        return AsyncQueue(self, ids.check_queue_name(name))
+
+    def job(self, id: str) -> AsyncJob[Any]:  # noqa: A002 - as in ``job.id``
+        """Return the handle of a job by id; asks nothing. Raises as ``Client.job``."""
+        return AsyncJob(self, ids.check_job_id(id))
+
+    async def queues(self) -> list[str]:
+        """Return the names of all queues known in this Redis, sorted."""
+        return sorted(await self.run(ops.queues()))
+
+    async def aclose(self) -> None:
+        """Close the connections, unless they were given."""
+        await self._store.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def run(self, op: Op[T]) -> T:
+        """Run an operation of the store (``heavylift.store.ops``)."""
+        return await self._store.run(op)
+
+    async def _wait(self, job: str, timeout: object) -> Any:  # noqa: ASYNC109 - the job's time
+        patience = operations.Patience.until(job, timeout, time.monotonic())
+        found = await self.run(operations.ended(job))
+        if found is not None:
+            return found.value
+        async with self._store.subscribe(self._store.keys.done(job)) as messages:
+            while True:
+                try:
+                    found = await self.run(operations.ended(job))
+                    if found is not None:
+                        return found.value
+                    await messages.get(timeout=patience.pause(time.monotonic()))
+                except RedisUnavailableError as error:
+                    await asyncio.sleep(patience.after_outage(error, time.monotonic()))
+
+
+class AsyncJob(Generic[R]):
+    """As ``Job``: attributes cost nothing, methods are awaited."""
+
+    __slots__ = ("_client", "created", "id", "queue_name")
+
+    def __init__(self, client: AsyncClient, id: str, *, created: bool = False, queue_name: str = "") -> None:  # noqa: A002
+        self._client = client
+        self.id = id
+        self.created = created
+        self.queue_name = queue_name
+
+    def __repr__(self) -> str:  # type: ignore[explicit-override]  # the decorator is not in Python 3.11's library
+        return f"<AsyncJob {self.id!r}>"
+
+    async def info(self) -> JobInfo:
+        """As ``Job.info``."""
+        return await self._client.run(operations.info(self.id))
+
+    async def wait(self, timeout: Duration | None = None) -> R:  # noqa: ASYNC109 - the job's time, not the call's
+        """As ``Job.wait``; cancelling the coroutine leaves the job alone."""
+        result: R = await self._client._wait(self.id, timeout)  # noqa: SLF001 - the handle is the client's other half
+        return result
+
+    async def cancel(self, reason: str = "") -> bool:
+        """As ``Job.cancel``."""
+        return await self._client.run(operations.cancel(self.id, self._client.actor, reason))
+
+    async def retry(self, **options: Unpack[RetryOptions]) -> None:
+        """As ``Job.retry``."""
+        await self._client.run(operations.retry(self.id, self._client.actor, options))
+
+    async def events(self, *, follow: bool = True) -> AsyncIterator[JobEvent]:
+        """As ``Job.events``."""
+        after, idle = "0", False
+        while True:
+            page = await self._client.run(operations.job_events(self.id, after, follow=follow, idle=idle))
+            for event in page.events:
+                yield event
+            if page.done:
+                return
+            idle, after = page.after == after, page.after
+
+
+class AsyncQueue:
+    """As ``Queue``, awaited."""
+
+    def __init__(self, client: AsyncClient, name: str) -> None:
+        self._client = client
+        self.name = name
+
+    def __repr__(self) -> str:  # type: ignore[explicit-override]  # the decorator is not in Python 3.11's library
+        return f"<AsyncQueue {self.name!r}>"
+
+    async def enqueue(self, task: str, data: Any = None, **options: Unpack[EnqueueOptions]) -> AsyncJob[Any]:
+        """As ``Queue.enqueue``."""
+        checked = draft(task, data, options)
+        made = await self._client.run(operations.enqueue(self.name, checked, strict=self._client.strict))
+        return AsyncJob(self._client, made.id, created=made.created, queue_name=self.name)
+
+    async def enqueue_many(self, requests: Sequence[JobRequest]) -> list[AsyncJob[Any]]:
+        """As ``Queue.enqueue_many``."""
+        batch = await self._client.run(operations.enqueue_many(self.name, requests, strict=self._client.strict))
+        handles: list[AsyncJob[Any]] = [
+            AsyncJob(self._client, made.id, created=made.created, queue_name=self.name) for made in batch.accepted
+        ]
+        refused = batch.refused(handles)
+        if refused is not None:
+            raise refused
+        return handles
+
+    async def jobs(
+        self, state: str | JobState = JobState.WAITING, *, labels: Mapping[str, str] | None = None, limit: int = 100
+    ) -> list[JobInfo]:
+        """As ``Queue.jobs``."""
+        return await self._client.run(operations.jobs(self.name, state, labels, limit))
+
+    async def counts(self) -> QueueCounts:
+        """As ``Queue.counts``."""
+        return await self._client.run(ops.counts(self.name))
+
+    async def pause(self, reason: str = "") -> None:
+        """As ``Queue.pause``."""
+        await self._client.run(ops.pause(self.name, by=self._client.actor, reason=reason))
+
+    async def resume(self) -> None:
+        """As ``Queue.resume``."""
+        await self._client.run(ops.resume(self.name))
+
+    async def events(self, *, after: str = "0", follow: bool = True) -> AsyncIterator[JobEvent]:
+        """As ``Queue.events``."""
+        while True:
+            page = await self._client.run(operations.queue_events(self.name, after, follow=follow))
+            for event in page.events:
+                yield event
+            after = page.after
+            if page.done:
+                return

@@ -1,0 +1,169 @@
+"""``heavylift enqueue``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from itertools import islice
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from heavylift.cli.exits import Exit, report, say
+from heavylift.cli.inputs import Line, pairs, read_data, read_lines
+from heavylift.cli.output import Format, Output, emit
+from heavylift.cli.session import Session, session
+from heavylift.client import Client
+from heavylift.errors import BatchError, HeavyliftError, InvalidInputError
+from heavylift.jobs import Job
+from heavylift.options import JobRequest, Timeouts
+
+_AT_ONCE = 500
+
+Data = Annotated[
+    str | None, typer.Option("--data", "-d", help="The task's data: JSON, @FILE, or - for standard input.")
+]
+
+
+Text = str | None
+Words = list[str] | None
+
+
+def enqueue(  # noqa: PLR0913, PLR0917 - one parameter per option of the command
+    context: typer.Context,
+    queue: Annotated[Text, typer.Argument(help="Queue.")] = None,
+    task: Annotated[Text, typer.Argument(help="The task's registered name.")] = None,
+    data: Data = None,
+    id: Annotated[Text, typer.Option("--id", help="Job id; random when left out.")] = None,  # noqa: A002
+    if_exists: Annotated[Text, typer.Option(help="If the id is taken: raise, return, retry_failed or replace.")] = None,
+    max_attempts: Annotated[int | None, typer.Option(help="Attempts before the job fails.")] = None,
+    delay: Annotated[Text, typer.Option(help="Start not before this much later, for example 5m.")] = None,
+    expires: Annotated[Text, typer.Option(help="Fail if not started within this time, for example 48h.")] = None,
+    timeout: Annotated[Text, typer.Option(help="Longest run of one attempt, for example 30m.")] = None,
+    resources: Annotated[Words, typer.Option("--set", help="Resource, for example memory=4Gi.")] = None,
+    env: Annotated[Words, typer.Option(help="Environment variable, NAME=VALUE.")] = None,
+    label: Annotated[Words, typer.Option(help="Label, NAME=VALUE.")] = None,
+    depends_on: Annotated[Words, typer.Option(help="Id of a job that must complete first.")] = None,
+    from_file: Annotated[Text, typer.Option(help="Enqueue each line of a JSON Lines file (-: standard input).")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the job's end and print its result.")] = False,
+    wait_timeout: Annotated[Text, typer.Option(help="Wait at most this long, for example 10m.")] = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Enqueue a job, or each line of a file.
+
+    Example: heavylift enqueue reports annual --data '{"year": 2026}' --wait
+
+    Example: heavylift enqueue --from-file jobs.jsonl, lines like {"queue": "reports", "task": "annual", "data": {}}
+    """
+    options: dict[str, Any] = {
+        "id": id,
+        "if_exists": if_exists,
+        "max_attempts": max_attempts,
+        "delay": delay,
+        "expires": expires,
+        "timeouts": None if timeout is None else Timeouts(run=timeout),
+        "resources": pairs("--set", resources) or None,
+        "env": pairs("--env", env) or None,
+        "labels": pairs("--label", label) or None,
+        "depends_on": depends_on or None,
+    }
+    given = {key: value for key, value in options.items() if value is not None}
+    if from_file is not None:
+        if data is not None or wait or given:
+            raise InvalidInputError("--from-file takes data and options from the lines: leave --data and options out")
+        with session(context).client() as client:
+            raise typer.Exit(_file(client, read_lines(from_file, queue, task), output))
+    _enqueue_one(session(context), (queue, task), read_data(data), given, (wait, wait_timeout, output))
+
+
+def _enqueue_one(
+    here: Session,
+    target: tuple[Text, Text],
+    data: Any,
+    given: dict[str, Any],
+    shown: tuple[bool, Text, Format],
+) -> None:
+    (queue, task), (wait, timeout, output) = target, shown
+    if queue is None or task is None:
+        raise InvalidInputError("give QUEUE and TASK, or --from-file FILE")
+    with here.client() as client:
+        job = client.queue(queue).enqueue(task, data, **given)
+        _show([job], output, quiet=wait)
+        if wait:
+            _wait(job, timeout)
+
+
+def _show(jobs: list[Job[Any]], output: Format, *, quiet: bool = False) -> None:
+    if quiet:
+        for job in jobs:
+            say(f"job {job.id} {'enqueued' if job.created else 'exists already'}; waiting for its end")
+        return
+    rows = [{"id": job.id, "queue": job.queue_name, "created": job.created} for job in jobs]
+    emit(rows, output, ("id", "queue", "created"))
+
+
+def _wait(job: Job[Any], timeout: str | None) -> None:
+    try:
+        with waiting(f"waiting for job {job.id}"):
+            value = job.wait(timeout=timeout)
+    except KeyboardInterrupt:
+        say(f"job {job.id} goes on; wait again with: heavylift jobs wait {job.id}")
+        raise
+    print(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def waiting(message: str) -> AbstractContextManager[object]:
+    """Return a spinner on a terminal, nothing elsewhere."""
+    err = Console(stderr=True, markup=False)
+    return err.status(message) if err.is_terminal else nullcontext()
+
+
+def _file(client: Client, lines: Iterable[Line | HeavyliftError], output: Format) -> int:
+    """Enqueue lines in batches, bad ones reported by number; return the exit code."""
+    iterator, jobs, refused = iter(lines), list[Job[Any]](), 0
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
+        bar = progress.add_task("enqueued", total=None)
+        while batch := list(islice(iterator, _AT_ONCE)):
+            made, bad = _batch(client, batch)
+            jobs += made
+            refused += bad
+            progress.update(bar, completed=len(jobs))
+    _show(jobs, output)
+    if refused:
+        say(f"{refused} lines refused, {len(jobs)} jobs enqueued")
+    return Exit.REFUSED if refused else Exit.DONE
+
+
+def _batch(client: Client, batch: list[Line | HeavyliftError]) -> tuple[list[Job[Any]], int]:
+    made: list[Job[Any]] = []
+    bad = 0
+    by_queue: dict[str, list[Line]] = {}
+    for entry in batch:
+        if isinstance(entry, Line):
+            by_queue.setdefault(entry.queue, []).append(entry)
+        else:
+            report(entry)
+            bad += 1
+    for queue, lines in by_queue.items():
+        requests = [JobRequest(line.task, line.data, **line.options) for line in lines]
+        try:
+            made += client.queue(queue).enqueue_many(requests)
+        except BatchError as error:
+            made += error.jobs
+            bad += len(error.exceptions)
+            for inner in error.exceptions:
+                say(_numbered(str(inner), lines))
+    return made, bad
+
+
+def _numbered(message: str, lines: list[Line]) -> str:
+    """Return the message with the line of the file instead of the index in the batch."""
+    head, colon, rest = message.partition(": ")
+    index = head.removeprefix("entry ")
+    if colon and index.isdigit() and int(index) < len(lines):
+        return f"line {lines[int(index)].number}: {rest}"
+    return message

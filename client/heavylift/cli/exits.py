@@ -1,0 +1,78 @@
+"""Exit codes of the command line, and the one place that turns errors into them."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from enum import IntEnum
+
+from heavylift.errors import (
+    BatchError,
+    ClusterUnavailableError,
+    DuplicateJobError,
+    HeavyliftError,
+    JobCancelledError,
+    JobFailedError,
+    JobNotFoundError,
+    RedisUnavailableError,
+    StoreCorruptError,
+    UnknownQueueError,
+    WaitTimeoutError,
+)
+
+
+class Exit(IntEnum):
+    """What an exit code says."""
+
+    DONE = 0
+    JOB_FAILED = 1
+    USAGE = 2
+    NOT_FOUND = 3
+    REFUSED = 4
+    UNREACHABLE = 5
+    BUG = 70
+    """Something in Heavylift itself; HEAVYLIFT_TRACEBACK=1 shows where."""
+    WAIT_TIMED_OUT = 124
+    INTERRUPTED = 130
+
+
+_CODES: tuple[tuple[type[BaseException], Exit], ...] = (
+    (WaitTimeoutError, Exit.WAIT_TIMED_OUT),
+    (JobFailedError, Exit.JOB_FAILED),
+    (JobCancelledError, Exit.JOB_FAILED),
+    (JobNotFoundError, Exit.NOT_FOUND),
+    (UnknownQueueError, Exit.NOT_FOUND),
+    (DuplicateJobError, Exit.REFUSED),
+    (StoreCorruptError, Exit.REFUSED),
+    (BatchError, Exit.REFUSED),
+    (RedisUnavailableError, Exit.UNREACHABLE),
+    (ClusterUnavailableError, Exit.UNREACHABLE),
+    (HeavyliftError, Exit.USAGE),
+)
+
+
+def exit_code(error: BaseException) -> Exit:
+    """Return the exit code of an error."""
+    return next((code for kind, code in _CODES if isinstance(error, kind)), Exit.BUG)
+
+
+def say(message: str) -> None:
+    """Write one line for people to standard error."""
+    print(f"heavylift: {message}", file=sys.stderr)
+
+
+def report(error: BaseException) -> Exit:
+    """Say what went wrong, without a traceback, and return the exit code."""
+    code = exit_code(error)
+    if isinstance(error, BatchError):
+        for inner in error.exceptions:
+            say(str(inner))
+        say(f"{len(error.exceptions)} refused, {len(error.jobs)} enqueued")
+    elif code is Exit.BUG:
+        say(f"unexpected {type(error).__name__}: {error} (HEAVYLIFT_TRACEBACK=1 shows where)")
+    else:
+        say(str(error))
+    if os.environ.get("HEAVYLIFT_TRACEBACK") == "1":
+        traceback.print_exception(error)
+    return code

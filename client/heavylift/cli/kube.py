@@ -1,0 +1,258 @@
+"""What the command line does with the user's own kubeconfig: reach Redis, read logs, look at the installation.
+
+The only importer of the Kubernetes client in the command line; it needs the extra ``kube``.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from heavylift.cli.forward import listening
+from heavylift.contract import ids
+from heavylift.contract.names import GROUP, VERSION, Label
+from heavylift.errors import ClusterUnavailableError, ConfigurationError, JobNotFoundError
+from heavylift.store.model import JobRecord
+
+try:
+    from kubernetes import client as _client
+    from kubernetes import config as _config
+    from kubernetes.stream import portforward as _portforward
+except ImportError as error:
+    raise ConfigurationError(
+        "this needs the Kubernetes client: pip install 'heavylift[kube]'; without it: kubectl port-forward and --redis, "
+        "or kubectl logs"
+    ) from error
+
+kubernetes: Any = _client  # ships no usable types
+config: Any = _config
+_NOT_FOUND, _FORBIDDEN, _UNAUTHORIZED, _BAD_REQUEST = 404, 403, 401, 400
+_TIMEOUT_S = 10
+_OF_RELEASE = "app.kubernetes.io/name=heavylift,app.kubernetes.io/instance"
+_REDIS_PORT = 6379
+
+
+@dataclass(frozen=True, slots=True)
+class FoundRedis:
+    """A Redis reached through the cluster."""
+
+    url: str
+    password: str | None
+
+
+def _core() -> Any:
+    """Return the core API of the current kubeconfig context.
+
+    Raises:
+        ConfigurationError: there is no usable kubeconfig.
+    """
+    _load_config()
+    return kubernetes.CoreV1Api()
+
+
+def _load_config() -> None:
+    try:
+        config.load_kube_config()
+    except (config.ConfigException, OSError, ValueError) as error:
+        try:
+            config.load_incluster_config()
+        except config.ConfigException:
+            message = f"no usable kubeconfig ({error}): set KUBECONFIG, or give --redis URL instead of --kube"
+            raise ConfigurationError(message) from None
+
+
+@contextlib.contextmanager
+def _answers(what: str) -> Iterator[None]:
+    """Turn the client's errors into ours; ``what`` is what was asked for.
+
+    Raises:
+        ConfigurationError: refused or not there; the message says what to check.
+        ClusterUnavailableError: no answer.
+    """
+    try:
+        yield
+    except kubernetes.ApiException as error:
+        if error.status == _NOT_FOUND:
+            raise ConfigurationError(f"the cluster has no {what}") from None
+        if error.status in {_FORBIDDEN, _UNAUTHORIZED}:
+            raise ConfigurationError(f"your kubeconfig may not read {what}: ask for a Role that may") from None
+        words = str(error.reason or error.body or error)
+        raise ClusterUnavailableError(f"the cluster refuses {what}: {error.status} {ids.printable(words)}") from None
+    except (OSError, _http_errors()) as error:
+        text = ids.printable(str(error), 300)
+        raise ClusterUnavailableError(f"the cluster does not answer (asked for {what}): {text}") from None
+
+
+def _http_errors() -> Any:
+    import urllib3.exceptions  # noqa: PLC0415 - comes with the Kubernetes client
+
+    return urllib3.exceptions.HTTPError
+
+
+# -- Redis ------------------------------------------------------------------------------------------------------------
+@contextlib.contextmanager
+def forwarded_redis(namespace: str, release: str) -> Iterator[FoundRedis]:
+    """Forward a local port to the installation's own Redis for the block.
+
+    Args:
+        namespace: where Heavylift is installed.
+        release: its Helm release.
+
+    Raises:
+        ConfigurationError: no embedded Redis there, or not readable; the message says what to do.
+        ClusterUnavailableError: the cluster does not answer.
+    """
+    api = _core()
+    pod = _redis_pod(api, namespace, release)
+    password = _password(api, namespace, pod)
+    name = pod.metadata.name
+
+    def connect() -> Any:
+        with _answers(f"port {_REDIS_PORT} of pod {namespace}/{name}"):
+            call = kubernetes.CoreV1Api(kubernetes.ApiClient()).connect_get_namespaced_pod_portforward
+            return _portforward(call, name, namespace, ports=str(_REDIS_PORT)).socket(_REDIS_PORT)
+
+    with listening(connect) as port:
+        yield FoundRedis(f"redis://127.0.0.1:{port}/0", password)
+
+
+def _redis_pod(api: Any, namespace: str, release: str) -> Any:
+    selector = (
+        f"app.kubernetes.io/part-of=heavylift,app.kubernetes.io/component=redis,app.kubernetes.io/instance={release}"
+    )
+    with _answers(f"pods in namespace {namespace}"):
+        pods = api.list_namespaced_pod(namespace, label_selector=selector, _request_timeout=_TIMEOUT_S).items
+    running = [pod for pod in pods if pod.status.phase == "Running" and pod.metadata.deletion_timestamp is None]
+    if running:
+        return running[0]
+    state = f"its pod {pods[0].metadata.name} is {pods[0].status.phase}" if pods else "there is no such pod"
+    raise ConfigurationError(
+        f"release {release} in namespace {namespace} has no running Redis of its own ({state}): check --kube and "
+        "--release, or with an external Redis give --redis URL"
+    )
+
+
+def _password(api: Any, namespace: str, pod: Any) -> str | None:
+    """Return the password from the Secret that the Redis pod mounts."""
+    source = next((volume.secret for volume in pod.spec.volumes or () if volume.secret is not None), None)
+    if source is None:
+        return None
+    key = source.items[0].key if source.items else "password"
+    with _answers(f"Secret {namespace}/{source.secret_name}"):
+        secret = api.read_namespaced_secret(source.secret_name, namespace, _request_timeout=_TIMEOUT_S)
+    raw = (secret.data or {}).get(key)
+    if not raw:
+        raise ConfigurationError(f"Secret {namespace}/{source.secret_name} has no {key}")
+    return base64.b64decode(raw).decode()
+
+
+# -- logs -------------------------------------------------------------------------------------------------------------
+def print_logs(record: JobRecord, *, seq: int | None, follow: bool, tail: int | None) -> None:
+    """Print the log of one execution's container.
+
+    Args:
+        record: the job.
+        seq: number of the start; None = the current or last one.
+        follow: go on until the container ends.
+        tail: only this many lines.
+
+    Raises:
+        JobNotFoundError: its pod is gone, or never was.
+        ConfigurationError, ClusterUnavailableError: the cluster cannot be asked.
+    """
+    api = _core()
+    if not record.namespace:
+        raise JobNotFoundError(f"job {record.id} has not started yet: it has no log (heavylift jobs why {record.id})")
+    pod = _pod_of(api, record, seq)
+    container = (pod.metadata.annotations or {}).get("heavylift.dev/container") or pod.spec.containers[0].name
+    with _answers(f"the log of pod {record.namespace}/{pod.metadata.name}"):
+        options: dict[str, Any] = {"container": container, "follow": follow, "_preload_content": False}
+        if tail is not None:
+            options["tail_lines"] = tail
+        stream = api.read_namespaced_pod_log(pod.metadata.name, record.namespace, **options)
+        for chunk in stream.stream():
+            sys.stdout.write(chunk.decode("utf-8", "replace"))
+            sys.stdout.flush()
+
+
+def _pod_of(api: Any, record: JobRecord, seq: int | None) -> Any:
+    execution = record.execution or (str(record.history[-1].get("execution") or "") if record.history else "")
+    if seq is not None:
+        execution = ids.execution_id(record.incarnation, seq)
+    selector = f"{Label.JOB}={ids.short_hash(record.id)}"
+    with _answers(f"pods in namespace {record.namespace}"):
+        pods = api.list_namespaced_pod(record.namespace, label_selector=selector, _request_timeout=_TIMEOUT_S).items
+    for pod in pods:
+        if (pod.metadata.annotations or {}).get("heavylift.dev/execution") == execution:
+            return pod
+    which = f"start {seq}" if seq is not None else "the last start"
+    raise JobNotFoundError(
+        f"the pod of {which} of job {record.id} is not in namespace {record.namespace} (any more): what was kept of its "
+        f"log is in heavylift jobs show {record.id}"
+    )
+
+
+# -- doctor -----------------------------------------------------------------------------------------------------------
+def crds_served() -> bool:
+    """Return whether the cluster serves HeavyQueue.
+
+    Raises:
+        ConfigurationError, ClusterUnavailableError: the cluster cannot be asked.
+    """
+    _load_config()
+    try:
+        with _answers("the custom resources"):
+            found = kubernetes.CustomObjectsApi().get_api_resources(GROUP, VERSION, _request_timeout=_TIMEOUT_S)
+    except ConfigurationError:
+        return False
+    return any(resource.name == "heavyqueues" for resource in found.resources)
+
+
+def heavyqueues() -> list[dict[str, Any]]:
+    """Return all HeavyQueues the kubeconfig may list; raises as ``crds_served``."""
+    _load_config()
+    with _answers("HeavyQueues"):
+        found = kubernetes.CustomObjectsApi().list_cluster_custom_object(
+            GROUP, VERSION, "heavyqueues", _request_timeout=_TIMEOUT_S
+        )
+    items = found.get("items", [])
+    return [item for item in items if isinstance(item, dict)]
+
+
+def may(verb: str, resource: str, namespace: str, *, group: str = "", subresource: str = "") -> bool:
+    """Return whether the kubeconfig's user may do this; raises as ``crds_served``."""
+    _load_config()
+    attributes = {
+        "verb": verb,
+        "resource": resource,
+        "namespace": namespace,
+        "group": group,
+        "subresource": subresource,
+    }
+    body = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview"}
+    with _answers("your own rights"):
+        review = kubernetes.AuthorizationV1Api().create_self_subject_access_review(
+            {**body, "spec": {"resourceAttributes": attributes}}, _request_timeout=_TIMEOUT_S
+        )
+    return bool(review.status.allowed)
+
+
+def unready(namespace: str, release: str) -> dict[str, str]:
+    """Return the release's Deployments that are not wholly ready, with their state; raises as ``crds_served``."""
+    _load_config()
+    selector = f"{_OF_RELEASE}={release}"
+    with _answers(f"Deployments in namespace {namespace}"):
+        found = kubernetes.AppsV1Api().list_namespaced_deployment(
+            namespace, label_selector=selector, _request_timeout=_TIMEOUT_S
+        )
+    if not found.items:
+        return {release: f"there is no such release in namespace {namespace}"}
+    return {
+        item.metadata.name: f"{item.status.ready_replicas or 0} of {item.spec.replicas} replicas are ready"
+        for item in found.items
+        if (item.status.ready_replicas or 0) < (item.spec.replicas or 0)
+    }

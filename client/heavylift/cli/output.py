@@ -1,0 +1,198 @@
+"""How answers are printed: tables for people, JSON, YAML and names for programs; plain when piped."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from heavylift.contract.durations import format_ms
+from heavylift.contract.ids import printable
+from heavylift.jobs import JobInfo, Outcome
+
+
+class Format(StrEnum):
+    """The ways to print an answer."""
+
+    TABLE = "table"
+    JSON = "json"
+    YAML = "yaml"
+    NAME = "name"
+
+
+Output = Annotated[
+    Format, typer.Option("--output", "-o", help="table for people, json or yaml for programs, name for ids alone.")
+]
+
+Row = Mapping[str, Any]
+
+
+def console() -> Console:
+    """Return a console on standard output: colours on a terminal, unbounded plain lines elsewhere."""
+    tty = sys.stdout.isatty()
+    return Console(file=sys.stdout, soft_wrap=not tty, highlight=False, no_color=not tty, markup=False, emoji=False)
+
+
+def emit(rows: Sequence[Row], form: Format, columns: Sequence[str], key: str = "id") -> None:
+    """Print rows.
+
+    Args:
+        rows: one mapping per line; JSON and YAML print all of it.
+        form: how.
+        columns: keys shown in a table, in this order.
+        key: the key that ``name`` prints.
+    """
+    if form is Format.JSON:
+        print(json.dumps(list(rows), ensure_ascii=False, indent=2))
+    elif form is Format.YAML:
+        print(yaml.safe_dump(list(rows), allow_unicode=True, sort_keys=False), end="")
+    elif form is Format.NAME:
+        for row in rows:
+            print(row[key])
+    else:
+        _table(rows, columns)
+
+
+def emit_one(row: Row, form: Format, key: str = "id") -> None:
+    """Print one thing: in a table each key has a line, what is empty is left out."""
+    if form is Format.JSON:
+        print(json.dumps(row, ensure_ascii=False, indent=2))
+    elif form is Format.YAML:
+        print(yaml.safe_dump(dict(row), allow_unicode=True, sort_keys=False), end="")
+    elif form is Format.NAME:
+        print(row[key])
+    else:
+        width = max(len(name) for name in row)
+        for name, value in row.items():
+            if value not in (None, "", [], {}):
+                print(f"{name:<{width}}  {text(value)}")
+
+
+def text(value: object, limit: int = 2000) -> str:
+    """Return a value as one safe line: control characters from Redis or pods never reach the terminal."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, str):
+        return printable(value, limit)
+    if isinstance(value, int | float):
+        return str(value)
+    return printable(json.dumps(value, ensure_ascii=False), limit)
+
+
+def _table(rows: Sequence[Row], columns: Sequence[str]) -> None:
+    if not sys.stdout.isatty():
+        cells = [[column.upper() for column in columns], *([text(row.get(c), 80) for c in columns] for row in rows)]
+        widths = [max(len(line[index]) for line in cells) for index in range(len(columns))]
+        for line in cells:
+            print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column.upper(), overflow="fold")
+    for row in rows:
+        table.add_row(*(text(row.get(column), 200) for column in columns))
+    console().print(table)
+
+
+# -- jobs as rows -----------------------------------------------------------------------------------------------------
+def job_row(info: JobInfo, now: datetime) -> dict[str, Any]:
+    """Return one line of ``jobs list``."""
+    since = info.ended_at or info.started_at or info.enqueued_at
+    return {
+        "id": info.id,
+        "queue": info.queue,
+        "task": info.task,
+        "state": info.state.value if info.phase is None else f"{info.state.value}/{info.phase.value}",
+        "attempt": f"{info.attempt}/{info.max_attempts}" if info.max_attempts else str(info.attempt),
+        "outcome": info.outcome.cls if info.outcome else "",
+        "age": age(since, now),
+        "reason": _reason(info),
+    }
+
+
+def _reason(info: JobInfo) -> str:
+    if info.outcome is not None and info.state.value == "failed":
+        return info.outcome.message
+    return info.reason
+
+
+def job_detail(info: JobInfo) -> dict[str, Any]:
+    """Return all of a job as plain values; times in ISO 8601, UTC."""
+    return {
+        "id": info.id,
+        "queue": info.queue,
+        "task": info.task,
+        "state": info.state.value,
+        "phase": info.phase.value if info.phase else None,
+        "reason": info.reason,
+        "attempt": info.attempt,
+        "maxAttempts": info.max_attempts,
+        "position": info.position,
+        "outcome": _outcome(info.outcome),
+        "result": info.result,
+        "labels": dict(info.labels),
+        "dependsOn": list(info.depends_on),
+        "job": f"{info.namespace}/{info.job_name}" if info.job_name else "",
+        "execution": info.execution,
+        "enqueuedAt": iso(info.enqueued_at),
+        "notBefore": iso(info.not_before),
+        "expiresAt": iso(info.expires_at),
+        "startedAt": iso(info.started_at),
+        "endedAt": iso(info.ended_at),
+        "cancel": dict(info.cancel),
+        "history": [
+            {
+                "seq": attempt.seq,
+                "attempt": attempt.attempt,
+                "outcome": _outcome(attempt.outcome),
+                "startedAt": iso(attempt.started_at),
+                "endedAt": iso(attempt.ended_at),
+                "next": attempt.next,
+                "delay": format_ms(attempt.delay_ms) if attempt.delay_ms else "",
+            }
+            for attempt in info.history
+        ],
+    }
+
+
+def _outcome(outcome: Outcome | None) -> dict[str, Any] | None:
+    if outcome is None:
+        return None
+    shown: dict[str, Any] = {"class": outcome.cls, "message": outcome.message}
+    if outcome.exit_code is not None:
+        shown["exitCode"] = outcome.exit_code
+    if outcome.evidence:
+        shown["evidence"] = dict(outcome.evidence)
+    return shown
+
+
+def iso(moment: datetime | None) -> str | None:
+    """Return ISO 8601 in UTC with seconds, or None."""
+    return None if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def age(moment: datetime | None, now: datetime) -> str:
+    """Return how long ago as Kubernetes prints ages: 45s, 12m, 5h, 3d."""
+    if moment is None:
+        return ""
+    seconds = max(0, round((now - moment).total_seconds()))
+    for unit, size, until in (("s", 1, 120), ("m", 60, 7200), ("h", 3600, 172_800)):
+        if seconds < until:
+            return f"{seconds // size}{unit}"
+    return f"{seconds // 86_400}d"
+
+
+def until(moment: datetime, now: datetime) -> str:
+    """Return how far away a moment is, in words: ``in 5m`` or ``now``."""
+    ms = round((moment - now).total_seconds()) * 1000
+    return "now" if ms <= 0 else f"in {format_ms(ms)}"

@@ -1,0 +1,184 @@
+"""Why a job is where it is: one sentence per reason, from what Redis knows; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from heavylift.cli.output import iso, until
+from heavylift.contract.states import JobState, Phase
+from heavylift.jobs import Attempt, JobInfo, failure_message, moment
+from heavylift.store.model import QueueCounts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What else decides about a job."""
+
+    now: datetime
+    settings: Mapping[str, Any] | None = None
+    """Of its queue; None = no HeavyQueue serves it."""
+    paused: Mapping[str, Any] | None = None
+    """``by``, ``at`` (ms), ``reason`` of a pause by a client."""
+    troubles: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    counts: QueueCounts | None = None
+    dispatchers: int | None = None
+    """Live ones of the install that serves the queue; None = unknown."""
+    dependencies: Mapping[str, JobState | None] = field(default_factory=dict)
+    """Ids it depends on; None = not there."""
+
+
+def why(info: JobInfo, around: Surroundings) -> list[str]:
+    """Return one sentence per reason, the strongest first."""
+    tell = {
+        JobState.WAITING: _waiting,
+        JobState.DELAYED: _delayed,
+        JobState.WAITING_CHILDREN: _deferred,
+        JobState.ACTIVE: _active,
+        JobState.COMPLETED: _completed,
+        JobState.FAILED: _failed,
+        JobState.CANCELLED: _cancelled,
+    }[info.state]
+    return list(tell(info, around))
+
+
+def _waiting(info: JobInfo, around: Surroundings) -> Iterator[str]:
+    blocked = list(_queue_blocks(info.queue, around))
+    yield from blocked
+    if info.position is not None:
+        ahead = f"{info.position} jobs are" if info.position != 1 else "1 job is"
+        yield f"It waits in queue {info.queue}; {ahead} ahead of it."
+    else:
+        yield f"It waits in queue {info.queue}, behind more than 1,000 others."
+    if info.reason:
+        yield f"It was put back last because of: {info.reason}."
+    yield from _last_failure(info)
+    if not blocked and info.position == 0:
+        yield "It is next: a dispatcher claims it within seconds; if not, check that one runs (heavylift doctor)."
+    if info.expires_at is not None:
+        yield f"It expires at {iso(info.expires_at)} if it has not started by then."
+
+
+def _queue_blocks(queue: str, around: Surroundings) -> Iterator[str]:
+    if around.settings is None:
+        yield f"No HeavyQueue serves queue {queue}: apply one, or wait for the operator to pick it up."
+        return
+    if around.settings.get("paused") is True:
+        yield f"Queue {queue} is paused by its HeavyQueue (spec.paused: true)."
+    if around.paused is not None:
+        yield _paused(queue, around.paused)
+    for kind, note in around.troubles.items():
+        yield f"The dispatcher reports {kind}: {note.get('message') or 'no details'}."
+    if around.dispatchers == 0:
+        yield "No dispatcher is running: jobs wait until one is (kubectl get pods, heavylift doctor)."
+    cap = around.settings.get("concurrencyMax")
+    if isinstance(cap, int) and around.counts is not None and around.counts.active >= cap:
+        yield f"Queue {queue} runs {around.counts.active} jobs, the most it may (spec.concurrency.max: {cap})."
+
+
+def _paused(queue: str, note: Mapping[str, Any]) -> str:
+    when = moment(note.get("at")) if isinstance(note.get("at"), int) else None
+    since = f" since {iso(when)}" if when else ""
+    reason = f": {note['reason']}" if note.get("reason") else ""
+    return f"Queue {queue} is paused by {note.get('by') or 'a client'}{since}{reason}."
+
+
+def _delayed(info: JobInfo, around: Surroundings) -> Iterator[str]:
+    if info.not_before is None:
+        yield "It is delayed."
+    else:
+        yield f"It is delayed until {iso(info.not_before)} ({until(info.not_before, around.now)})."
+    yield from _last_failure(info)
+    yield from _queue_blocks(info.queue, around)
+
+
+def _last_failure(info: JobInfo) -> Iterator[str]:
+    last = info.history[-1] if info.history else None
+    if last is None or last.outcome is None:
+        return
+    yield f"{_name(last)} ended as {last.outcome.cls}: {last.outcome.message or 'no details'}."
+
+
+def _name(attempt: Attempt) -> str:
+    return f"Attempt {attempt.attempt} (start {attempt.seq})"
+
+
+def _deferred(info: JobInfo, around: Surroundings) -> Iterator[str]:
+    for job, state in around.dependencies.items():
+        if state is None:
+            yield f"It waits for job {job}, which does not exist (any more): cancel it, or enqueue that job."
+        elif state in {JobState.FAILED, JobState.CANCELLED}:
+            yield f"It waits for job {job}, which {state.value}: retry that one (heavylift jobs retry {job})."
+        elif state is not JobState.COMPLETED:
+            yield f"It waits for job {job}, which is {state.value}."
+    if not around.dependencies:
+        yield "It waits for other jobs to complete."
+    yield from _queue_blocks(info.queue, around)
+
+
+def _active(info: JobInfo, _around: Surroundings) -> Iterator[str]:
+    where = f" as Job {info.namespace}/{info.job_name}" if info.job_name else ""
+    if info.phase is Phase.RUNNING:
+        yield f"It runs{where}{_since(info)}."
+    elif info.phase is Phase.PENDING:
+        yield f"It is pending{where}: {info.reason or 'its pod has not started yet'}."
+        yield from _pending_words(info.evidence)
+    else:
+        yield "A dispatcher has claimed it; its Kubernetes Job is being created."
+    if info.attempt > 1:
+        yield f"This is attempt {info.attempt} of {info.max_attempts or 1}."
+        yield from _last_failure(info)
+    if info.cancel:
+        yield f"A cancel by {info.cancel.get('by') or 'somebody'} is under way{_because(info.cancel)}."
+
+
+def _since(info: JobInfo) -> str:
+    return f" since {iso(info.started_at)}" if info.started_at else ""
+
+
+def _pending_words(evidence: Mapping[str, Any]) -> Iterator[str]:
+    """What the scheduler, the kubelet or the Job controller said, word for word."""
+    seen: set[str] = set()
+    for key in ("message", "scheduling", "waiting", "pending", "events"):
+        for words in _texts(evidence.get(key)):
+            if words not in seen:
+                seen.add(words)
+                yield f"Kubernetes says: {words.rstrip('.')}."
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, str) and value:
+        yield value
+    elif isinstance(value, Mapping):
+        yield from _texts(value.get("message"))
+    elif isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        for entry in value[:5]:
+            yield from _texts(entry)
+
+
+def _completed(info: JobInfo, _around: Surroundings) -> Iterator[str]:
+    yield f"It completed at {iso(info.ended_at) or 'an unknown time'}, in attempt {max(info.attempt, 1)}."
+
+
+def _failed(info: JobInfo, _around: Surroundings) -> Iterator[str]:
+    message = failure_message(info.id, info.outcome)
+    yield f"{message[0].upper()}{message[1:].rstrip('.')}."
+    if info.max_attempts and info.max_attempts > 1:
+        yield f"It was attempt {max(info.attempt, 1)} of {info.max_attempts}."
+    yield f"To run it again: heavylift jobs retry {info.id}"
+
+
+def _cancelled(info: JobInfo, _around: Surroundings) -> Iterator[str]:
+    when = f" at {iso(info.ended_at)}" if info.ended_at else ""
+    if info.cancel:
+        yield f"It was cancelled by {info.cancel.get('by') or 'somebody'}{when}{_because(info.cancel)}."
+    elif info.outcome is not None and info.outcome.message:
+        yield f"It was cancelled{when}: {info.outcome.message.rstrip('.')}."
+    else:
+        yield f"It was cancelled{when}."
+
+
+def _because(note: Mapping[str, Any]) -> str:
+    return f": {str(note['reason']).rstrip('.')}" if note.get("reason") else ""

@@ -1,0 +1,216 @@
+"""The synchronous client: queues and jobs; thin over ``heavylift.operations``."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self, Unpack
+
+from heavylift import operations
+from heavylift.contract import ids
+from heavylift.contract.states import JobState
+from heavylift.errors import RedisUnavailableError
+from heavylift.jobs import Job, JobEvent, JobInfo, QueueCounts
+from heavylift.options import EnqueueOptions, JobRequest
+from heavylift.requests import draft
+from heavylift.store import Store, ops
+from heavylift.store.steps import Op, T
+
+
+class Client:
+    """Enqueues jobs and asks about them; connects at the first operation. Threads may share one.
+
+    Args:
+        url: ``redis://``, ``rediss://`` or ``unix://``; HEAVYLIFT_REDIS_URL when left out (with
+            HEAVYLIFT_REDIS_USERNAME, and HEAVYLIFT_REDIS_PASSWORD or HEAVYLIFT_REDIS_PASSWORD_FILE).
+        redis: an existing ``redis.Redis`` (``decode_responses=False``) instead of a URL; it stays yours to close.
+        password: instead of one in the URL.
+        strict: refuse to enqueue into a queue that no HeavyQueue serves.
+        actor: who cancels or pauses, for people who ask why.
+
+    Raises:
+        ConfigurationError: no Redis is named, or the URL cannot be used.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        redis: Any = None,
+        password: str | None = None,
+        strict: bool = True,
+        actor: str = "client",
+    ) -> None:
+        self.strict = strict
+        self.actor = actor
+        if redis is not None:
+            self._store = Store(redis=redis)
+        else:
+            self._store = Store.connect(**operations.redis_settings(url, password))
+
+    def queue(self, name: str) -> Queue:
+        """Return a queue; asks nothing.
+
+        Raises:
+            InvalidQueueNameError: not a usable name.
+        """
+        return Queue(self, ids.check_queue_name(name))
+
+    def job(self, id: str) -> Job[Any]:  # noqa: A002 - as in ``job.id``
+        """Return the handle of a job by id; asks nothing.
+
+        Raises:
+            InvalidJobIdError: not a usable id.
+        """
+        return Job(self, ids.check_job_id(id))
+
+    def queues(self) -> list[str]:
+        """Return the names of all queues known in this Redis, sorted."""
+        return sorted(self.run(ops.queues()))
+
+    def close(self) -> None:
+        """Close the connections, unless they were given."""
+        self._store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def run(self, op: Op[T]) -> T:
+        """Run an operation of the store (``heavylift.store.ops``)."""
+        return self._store.run(op)
+
+    # -- what job handles ask for ---------------------------------------------------------------------------------
+    def _info(self, job: str) -> JobInfo:
+        return self.run(operations.info(job))
+
+    def _wait(self, job: str, timeout: object) -> Any:
+        patience = operations.Patience.until(job, timeout, time.monotonic())
+        found = self.run(operations.ended(job))
+        if found is not None:
+            return found.value
+        with self._store.subscribe(self._store.keys.done(job)) as messages:
+            while True:
+                try:
+                    found = self.run(operations.ended(job))
+                    if found is not None:
+                        return found.value
+                    messages.get(timeout=patience.pause(time.monotonic()))
+                except RedisUnavailableError as error:
+                    time.sleep(patience.after_outage(error, time.monotonic()))
+
+    def _cancel(self, job: str, reason: str) -> bool:
+        return self.run(operations.cancel(job, self.actor, reason))
+
+    def _retry(self, job: str, options: Mapping[str, Any]) -> None:
+        self.run(operations.retry(job, self.actor, options))
+
+    def _job_events(self, job: str, *, follow: bool) -> Iterator[JobEvent]:
+        after, idle = "0", False
+        while True:
+            page = self.run(operations.job_events(job, after, follow=follow, idle=idle))
+            yield from page.events
+            if page.done:
+                return
+            idle, after = page.after == after, page.after
+
+
+class Queue:
+    """One queue; attributes cost nothing, methods ask Redis."""
+
+    def __init__(self, client: Client, name: str) -> None:
+        self._client = client
+        self.name = name
+
+    def __repr__(self) -> str:  # type: ignore[explicit-override]  # the decorator is not in Python 3.11's library
+        return f"<Queue {self.name!r}>"
+
+    def enqueue(self, task: str, data: Any = None, **options: Unpack[EnqueueOptions]) -> Job[Any]:
+        """Enqueue a job and return its handle.
+
+        Args:
+            task: the task's registered name.
+            data: a mapping (its keyword arguments), dataclass or pydantic model: plain JSON, 64 KiB by default.
+            options: see EnqueueOptions; explicit ones are stronger than the queue's.
+
+        Raises:
+            InvalidInputError: something passed is not usable, not available yet or not allowed in this queue.
+            InvalidPayloadError: the data is not plain JSON; the message has the path to the bad value.
+            PayloadTooLargeError: it is larger than the queue admits.
+            DuplicateJobError: the id is taken (see ``if_exists``).
+            UnknownQueueError: no HeavyQueue serves the queue, and the client is strict.
+            RedisUnavailableError: Redis cannot be reached or refuses. Whether the job was enqueued is unknown then:
+                with an ``id`` and ``if_exists="return"`` it is safe to repeat.
+        """
+        checked = draft(task, data, options)
+        made = self._client.run(operations.enqueue(self.name, checked, strict=self._client.strict))
+        return Job(self._client, made.id, created=made.created, queue_name=self.name)
+
+    def enqueue_many(self, requests: Sequence[JobRequest]) -> list[Job[Any]]:
+        """Enqueue many jobs in few round trips; return their handles in order.
+
+        Raises:
+            BatchError: some were refused; ``exceptions`` name each by its index, ``jobs`` holds the accepted ones.
+            RedisUnavailableError: nothing was enqueued for certain.
+        """
+        batch = self._client.run(operations.enqueue_many(self.name, requests, strict=self._client.strict))
+        handles: list[Job[Any]] = [
+            Job(self._client, made.id, created=made.created, queue_name=self.name) for made in batch.accepted
+        ]
+        refused = batch.refused(handles)
+        if refused is not None:
+            raise refused
+        return handles
+
+    def jobs(
+        self, state: str | JobState = JobState.WAITING, *, labels: Mapping[str, str] | None = None, limit: int = 100
+    ) -> list[JobInfo]:
+        """Return jobs of one state: waiting ones in their order, ended ones newest first.
+
+        Args:
+            state: ``waiting``, ``delayed``, ``active``, ``waiting-children``, ``completed``, ``failed``, ``cancelled``.
+            labels: only jobs with these labels.
+            limit: at most this many.
+
+        Raises:
+            InvalidInputError: no such state.
+        """
+        return self._client.run(operations.jobs(self.name, state, labels, limit))
+
+    def counts(self) -> QueueCounts:
+        """Return how many jobs are in each state."""
+        return self._client.run(ops.counts(self.name))
+
+    def pause(self, reason: str = "") -> None:
+        """Start no more jobs of this queue until ``resume``; what runs goes on."""
+        self._client.run(ops.pause(self.name, by=self._client.actor, reason=reason))
+
+    def resume(self) -> None:
+        """Undo ``pause``; a HeavyQueue's own ``spec.paused`` stays as it is."""
+        self._client.run(ops.resume(self.name))
+
+    def events(self, *, after: str = "0", follow: bool = True) -> Iterator[JobEvent]:
+        """Yield the queue's events after the one of this id, and with ``follow`` what comes, without end.
+
+        Args:
+            after: ``event.id`` of the last one seen; ``"0"`` = all that is kept, about 10,000.
+            follow: False = end with the newest.
+        """
+        while True:
+            page = self._client.run(operations.queue_events(self.name, after, follow=follow))
+            yield from page.events
+            after = page.after
+            if page.done:
+                return
+
+
+@functools.cache
+def default_client() -> Client:
+    """Return this process's client for HEAVYLIFT_REDIS_URL, which ``task.enqueue`` uses."""
+    return Client()

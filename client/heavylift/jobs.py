@@ -1,0 +1,294 @@
+"""What a producer sees of a job: frozen values, and the handle that asks for them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack
+
+from heavylift.contract.durations import Duration
+from heavylift.contract.outcomes import OutcomeClass
+from heavylift.contract.states import JobState, Phase
+from heavylift.options import RetryOptions
+from heavylift.store.model import Event, JobRecord, QueueCounts
+
+if TYPE_CHECKING:
+    from heavylift.client import Client
+
+__all__ = ["Attempt", "Job", "JobEvent", "JobInfo", "Outcome", "QueueCounts"]
+
+R = TypeVar("R")
+
+
+def moment(ms: int | None) -> datetime | None:
+    """Return milliseconds since the epoch as UTC time; None when absent or beyond what a calendar holds."""
+    if ms is None:
+        return None
+    try:
+        return datetime.fromtimestamp(ms / 1000, UTC)
+    except (OverflowError, ValueError, OSError):
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """Why a job or an attempt ended."""
+
+    cls: str
+    """One of OutcomeClass's values, for example ``oom``."""
+    message: str
+    """One sentence."""
+    exit_code: int | None = None
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    """Log tail, kubelet's words, limits, node, pod name: what was seen."""
+
+    @classmethod
+    def read(cls, stored: Mapping[str, Any]) -> Outcome | None:
+        """Return the outcome of a stored mapping; None when there is none."""
+        name = stored.get("class")
+        if not name:
+            return None
+        code, evidence = stored.get("exitCode"), stored.get("evidence")
+        return cls(
+            cls=str(name),
+            message=str(stored.get("message") or ""),
+            exit_code=code if isinstance(code, int) else None,
+            evidence=evidence if isinstance(evidence, Mapping) else {},
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One ended attempt."""
+
+    seq: int
+    """Number of the execution, from 1; requeues that spent no attempt count too."""
+    attempt: int
+    """1-based."""
+    execution: str
+    outcome: Outcome | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    next: str
+    """``complete`` | ``fail`` | ``cancel`` | ``retry``."""
+    delay_ms: int = 0
+    """Wait before the next start."""
+
+    @classmethod
+    def read(cls, stored: Mapping[str, Any]) -> Attempt:
+        """Return the attempt of a history entry; what is missing or odd becomes 0, empty or None."""
+        return cls(
+            seq=_whole(stored.get("seq")),
+            attempt=_whole(stored.get("attempt")),
+            execution=str(stored.get("execution") or ""),
+            outcome=Outcome.read(stored),
+            started_at=moment(_optional(stored.get("startedAt"))),
+            ended_at=moment(_optional(stored.get("endedAt"))),
+            next=str(stored.get("next") or ""),
+            delay_ms=_whole(stored.get("delayMs")),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobInfo:
+    """A job as Redis knew it when asked; times are UTC."""
+
+    id: str
+    queue: str
+    task: str
+    state: JobState
+    phase: Phase | None
+    """Of an active job: ``claimed`` | ``pending`` | ``running``."""
+    reason: str
+    """Why it is pending, or why it was put back last."""
+    attempt: int
+    """1-based while active; the last one afterwards; 0 before the first."""
+    max_attempts: int | None
+    """None until the first claim, unless the producer set it."""
+    priority: int
+    position: int | None
+    """0-based place in the queue; None when not waiting or beyond the first 1,000."""
+    progress: None = None
+    """Reported by the task through the API, which is not available yet."""
+    outcome: Outcome | None = None
+    result: Any = None
+    history: tuple[Attempt, ...] = ()
+    """Ended attempts, newest last, at most 20."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    depends_on: tuple[str, ...] = ()
+    execution: str = ""
+    namespace: str = ""
+    job_name: str = ""
+    """The Kubernetes Job of the current or last execution."""
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    cancel: Mapping[str, Any] = field(default_factory=dict)
+    """``by``, ``at`` (ms) and ``reason`` of a cancel."""
+    enqueued_at: datetime | None = None
+    started_at: datetime | None = None
+    """When the current or last execution's container was seen running."""
+    ended_at: datetime | None = None
+    not_before: datetime | None = None
+    """A delayed job starts no earlier."""
+    expires_at: datetime | None = None
+
+    @classmethod
+    def read(cls, record: JobRecord) -> JobInfo:
+        """Return what a record says, decoded."""
+        labels, asked = record.options.get("labels"), record.options.get("maxAttempts")
+        return cls(
+            id=record.id,
+            queue=record.queue,
+            task=record.task,
+            state=record.state,
+            phase=record.phase if record.state is JobState.ACTIVE else None,
+            reason=record.reason,
+            attempt=_attempt(record),
+            max_attempts=record.max_attempts or _optional(asked),
+            priority=record.priority,
+            position=record.position,
+            outcome=Outcome.read(record.outcome),
+            result=read_result(record),
+            history=tuple(Attempt.read(entry) for entry in record.history),
+            labels=labels if isinstance(labels, Mapping) else {},
+            depends_on=record.dependencies,
+            execution=record.execution,
+            namespace=record.namespace,
+            job_name=record.job_name,
+            evidence=record.evidence,
+            cancel=record.cancel,
+            enqueued_at=moment(record.enqueued_at),
+            started_at=moment(record.running_at),
+            ended_at=moment(record.ended_at) if record.state.terminal else None,
+            not_before=moment(record.due) if record.state is JobState.DELAYED else None,
+            expires_at=moment(record.expires),
+        )
+
+
+def read_result(record: JobRecord) -> Any:
+    """Return a completed job's result; None when it has none or it is not JSON."""
+    if record.state is not JobState.COMPLETED or record.result is None:
+        return None
+    try:
+        return json.loads(record.result)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _attempt(record: JobRecord) -> int:
+    if record.state is JobState.ACTIVE:
+        return record.attempts_made + 1
+    last = _whole(record.history[-1].get("attempt")) if record.history else 0
+    return max(record.attempts_made, last)
+
+
+def _whole(value: object) -> int:
+    return _optional(value) or 0
+
+
+def _optional(value: object) -> int | None:
+    if isinstance(value, float) and value.is_integer():  # Lua's numbers
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobEvent:
+    """One thing that happened to a job."""
+
+    id: str
+    """Place in the queue's stream: pass it as ``after=`` to go on from here."""
+    name: str
+    """``added``, ``waiting``, ``delayed``, ``active``, ``running``, ``completed``, ``failed``, ``cancelled`` ..."""
+    job_id: str
+    at: datetime | None
+    fields: Mapping[str, str]
+    """What else was recorded: execution, attempt, class, reason ..."""
+
+    @classmethod
+    def read(cls, event: Event) -> JobEvent:
+        """Return an event of the store."""
+        return cls(id=event.id, name=event.name, job_id=event.job, at=moment(event.at), fields=event.fields)
+
+
+class Job(Generic[R]):
+    """A handle of one job: attributes cost nothing, methods ask Redis."""
+
+    __slots__ = ("_client", "created", "id", "queue_name")
+
+    def __init__(self, client: Client, id: str, *, created: bool = False, queue_name: str = "") -> None:  # noqa: A002
+        self._client = client
+        self.id = id
+        self.created = created
+        """Whether this enqueue made it; False: it existed, or the handle came from ``client.job``."""
+        self.queue_name = queue_name
+        """Empty when the handle came from ``client.job``."""
+
+    def __repr__(self) -> str:  # type: ignore[explicit-override]  # the decorator is not in Python 3.11's library
+        return f"<Job {self.id!r}>"
+
+    def info(self) -> JobInfo:
+        """Return what Redis knows of the job now.
+
+        Raises:
+            JobNotFoundError: no such job.
+            RedisUnavailableError: Redis cannot be reached.
+        """
+        return self._client._info(self.id)  # noqa: SLF001 - the handle is the client's other half
+
+    def wait(self, timeout: Duration | None = None) -> R:
+        """Return the job's result as soon as it completes.
+
+        Args:
+            timeout: seconds, ``"10m"`` or a timedelta; None = no limit.
+
+        Raises:
+            JobFailedError: it failed; ``outcome`` says why.
+            JobCancelledError: it was cancelled.
+            WaitTimeoutError: the time is over; the job goes on.
+            JobNotFoundError: no such job, or it was deleted meanwhile.
+            RedisUnavailableError: Redis cannot be reached for longer than a minute.
+        """
+        result: R = self._client._wait(self.id, timeout)  # noqa: SLF001 - as above
+        return result
+
+    def cancel(self, reason: str = "") -> bool:
+        """Cancel the job; one that runs is stopped within seconds. Return False when it is too late.
+
+        Raises:
+            JobNotFoundError: no such job.
+        """
+        return self._client._cancel(self.id, reason)  # noqa: SLF001 - as above
+
+    def retry(self, **options: Unpack[RetryOptions]) -> None:
+        """Run a failed or cancelled job again from its first attempt; its history stays.
+
+        Args:
+            options: set anew for the coming attempts: max_attempts, backoff, timeouts, resources, env, labels.
+
+        Raises:
+            JobNotFoundError: no such job.
+            InvalidInputError: an option is not usable, or the job is neither failed nor cancelled.
+        """
+        self._client._retry(self.id, options)  # noqa: SLF001 - as above
+
+    def events(self, *, follow: bool = True) -> Iterator[JobEvent]:
+        """Yield what happened to the job, oldest first, and with ``follow`` what happens until its end.
+
+        Raises:
+            JobNotFoundError: no such job.
+        """
+        return self._client._job_events(self.id, follow=follow)  # noqa: SLF001 - as above
+
+
+def failure_message(job: str, outcome: Outcome | None) -> str:
+    """Return one sentence on a failed job."""
+    if outcome is None:
+        return f"job {job} failed; nothing is recorded about why"
+    message = f"job {job} failed: {outcome.cls}"
+    if outcome.message:
+        message += f": {outcome.message}"
+    if outcome.cls == OutcomeClass.ERROR and outcome.exit_code not in {None, 1}:
+        message += f" (exit code {outcome.exit_code})"
+    return message

@@ -1,0 +1,370 @@
+"""What the client does, without I/O: operations are generators of the store's steps; both clients run the same ones."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from heavylift.allowed import check_allowed
+from heavylift.contract import ids, limits
+from heavylift.contract.states import JobState
+from heavylift.errors import (
+    BatchError,
+    ConfigurationError,
+    DuplicateJobError,
+    HeavyliftError,
+    InvalidInputError,
+    JobCancelledError,
+    JobFailedError,
+    JobNotFoundError,
+    RedisUnavailableError,
+    StoreCorruptError,
+    UnknownQueueError,
+    WaitTimeoutError,
+)
+from heavylift.jobs import JobEvent, JobInfo, Outcome, failure_message, read_result
+from heavylift.options import JobRequest, duration_ms, stored_options
+from heavylift.requests import Draft, draft, request
+from heavylift.store import ops
+from heavylift.store.model import Enqueued, EnqueueRequest, JobRecord, Verdict
+from heavylift.store.steps import Op
+
+POLL_S = 1.0
+"""Seconds between two looks at a job somebody waits for; its end is published, this covers a lost message."""
+OUTAGE_S = 60.0
+"""Seconds a wait goes on without Redis before it gives up."""
+EVENTS_AT_ONCE = 500
+_PAGE = 100
+
+
+def redis_settings(url: str | None, password: str | None = None) -> dict[str, Any]:
+    """Return how to connect: the URL given, else what HEAVYLIFT_REDIS_* say.
+
+    Raises:
+        ConfigurationError: neither is there.
+    """
+    if url is not None:
+        return {"url": url, "password": password}
+    found = os.environ.get("HEAVYLIFT_REDIS_URL", "")
+    if not found:
+        raise ConfigurationError(
+            "no Redis is named: set HEAVYLIFT_REDIS_URL=redis://host:6379/0, or pass the URL: Client('redis://...')"
+        )
+    return {
+        "url": found,
+        "username": os.environ.get("HEAVYLIFT_REDIS_USERNAME") or None,
+        "password": password or os.environ.get("HEAVYLIFT_REDIS_PASSWORD") or None,
+        "password_file": os.environ.get("HEAVYLIFT_REDIS_PASSWORD_FILE") or None,
+    }
+
+
+# -- enqueue ----------------------------------------------------------------------------------------------------------
+def enqueue(queue: str, checked: Draft, *, strict: bool) -> Op[Enqueued]:
+    """Enqueue one job.
+
+    Raises:
+        PayloadTooLargeError, InvalidInputError: as of ``requests.request``.
+        DuplicateJobError: the id is taken.
+        UnknownQueueError: no HeavyQueue serves the queue.
+    """
+    settings = yield from ops.get_settings(queue)
+    made = yield from ops.enqueue(request(checked, queue, settings, strict=strict))
+    error = refusal(made, queue)
+    if error is not None:
+        raise error
+    return made
+
+
+def refusal(made: Enqueued, queue: str) -> HeavyliftError | None:
+    """Return the error of a refused request, None for an accepted one."""
+    match made.error:
+        case "":
+            return None
+        case "exists":
+            return DuplicateJobError(
+                f"job {made.id} exists already and is {made.state.value}: choose another id, or if_exists='return'"
+            )
+        case "conflict":
+            return DuplicateJobError(
+                f"job {made.id} exists already with other data or in another queue"
+                + (f" ({made.message})" if made.message else "")
+                + ": choose another id"
+            )
+        case "unknown-queue":
+            return UnknownQueueError(
+                f"no HeavyQueue serves queue {queue!r}: apply one (kubectl apply -f queue.yaml), check the name, or "
+                "accept jobs beforehand with Client(strict=False)"
+            )
+        case "corrupt":
+            return StoreCorruptError(made.message or f"keys of job {made.id} have a wrong type in Redis")
+        case other:
+            return InvalidInputError(f"job {made.id} was refused: {made.message or other}")
+
+
+@dataclass(slots=True)
+class Batch:
+    """What became of a batch, in the order given."""
+
+    accepted: list[Enqueued] = field(default_factory=list)
+    errors: list[HeavyliftError] = field(default_factory=list)
+
+    def refused(self, jobs: Sequence[Any]) -> BatchError | None:
+        """Return the error to raise, holding the handles of the accepted jobs; None when all were accepted."""
+        if not self.errors:
+            return None
+        error = BatchError(f"{len(self.errors)} jobs were refused, {len(jobs)} enqueued", self.errors)
+        error.jobs = tuple(jobs)
+        return error
+
+
+def enqueue_many(queue: str, entries: Sequence[JobRequest], *, strict: bool) -> Op[Batch]:
+    """Enqueue a batch: entries that are refused do not keep the others out."""
+    batch = Batch()
+    settings = yield from ops.get_settings(queue)
+    ready: list[tuple[int, EnqueueRequest]] = []
+    for index, entry in enumerate(entries):
+        try:
+            checked = draft(entry.task, entry.data, entry.options)
+            ready.append((index, request(checked, queue, settings, strict=strict)))
+        except HeavyliftError as error:
+            batch.errors.append(_at(index, error))
+    for start in range(0, len(ready), limits.BATCH_MAX):
+        part = ready[start : start + limits.BATCH_MAX]
+        try:
+            replies = yield from ops.enqueue_many([made for _, made in part])
+        except RedisUnavailableError as error:
+            first, last = part[0][0], ready[-1][0]
+            batch.errors.append(RedisUnavailableError(f"entries {first} to {last} are not confirmed: {error}"))
+            break
+        for (index, _), made in zip(part, replies, strict=True):
+            refused = refusal(made, queue)
+            if refused is None:
+                batch.accepted.append(made)
+            else:
+                batch.errors.append(_at(index, refused))
+    return batch
+
+
+def _at(index: int, error: HeavyliftError) -> HeavyliftError:
+    return type(error)(f"entry {index}: {error}")
+
+
+# -- one job ----------------------------------------------------------------------------------------------------------
+def record(job: str) -> Op[JobRecord]:
+    """Return a job.
+
+    Raises:
+        JobNotFoundError: no such job.
+    """
+    found = yield from ops.get_job(job, position=True)
+    if found is None:
+        raise not_found(job)
+    return found
+
+
+def info(job: str) -> Op[JobInfo]:
+    """Return a job's JobInfo; raises as ``record``."""
+    found = yield from record(job)
+    return JobInfo.read(found)
+
+
+def not_found(job: str) -> JobNotFoundError:
+    """Return the error for a job that is not there."""
+    return JobNotFoundError(
+        f"there is no job {ids.printable(job)}: it was never enqueued, was deleted, or is past its retention"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A job completed; ``value`` is its result."""
+
+    value: Any
+
+
+def ended(job: str) -> Op[Ended | None]:
+    """Return the result once the job completed, None while it has not ended.
+
+    Raises:
+        JobFailedError, JobCancelledError, JobNotFoundError: it ended otherwise.
+    """
+    found = yield from ops.get_job(job)
+    if found is None:
+        raise not_found(job)
+    if found.state is JobState.COMPLETED:
+        return Ended(read_result(found))
+    if found.state is JobState.FAILED:
+        raise JobFailedError(failure_message(job, Outcome.read(found.outcome)), found.outcome)
+    if found.state is JobState.CANCELLED:
+        raise JobCancelledError(_cancelled(job, found))
+    return None
+
+
+def _cancelled(job: str, found: JobRecord) -> str:
+    by, reason = found.cancel.get("by"), found.cancel.get("reason") or found.outcome.get("message")
+    return f"job {job} was cancelled" + (f" by {by}" if by else "") + (f": {reason}" if reason else "")
+
+
+@dataclass(slots=True)
+class Patience:
+    """When a wait is over; pure, told the time (seconds of a monotonic clock)."""
+
+    job: str
+    deadline: float | None
+    lost_since: float | None = None
+
+    @classmethod
+    def until(cls, job: str, timeout: object, now: float) -> Patience:
+        """Return the patience of a wait that begins now.
+
+        Raises:
+            InvalidDurationError: the timeout is no duration.
+        """
+        ids.check_job_id(job)
+        return cls(job, None if timeout is None else now + duration_ms("timeout", timeout) / 1000)
+
+    def pause(self, now: float) -> float:
+        """Return how long to listen before the next look.
+
+        Raises:
+            WaitTimeoutError: the time is over.
+        """
+        self.lost_since = None
+        return self._left(now)
+
+    def after_outage(self, error: RedisUnavailableError, now: float) -> float:
+        """Return how long to listen before the next try after a failed look.
+
+        Raises:
+            RedisUnavailableError: Redis has been away for too long.
+            WaitTimeoutError: the time is over.
+        """
+        self.lost_since = now if self.lost_since is None else self.lost_since
+        if now - self.lost_since > OUTAGE_S:
+            raise error
+        return self._left(now)
+
+    def _left(self, now: float) -> float:
+        if self.deadline is None:
+            return POLL_S
+        if now >= self.deadline:
+            raise WaitTimeoutError(f"job {self.job} has not ended yet; it goes on, wait again or look at it later")
+        return min(POLL_S, self.deadline - now)
+
+
+def cancel(job: str, by: str, reason: str) -> Op[bool]:
+    """Cancel a job; False = too late.
+
+    Raises:
+        JobNotFoundError: no such job.
+    """
+    ids.check_job_id(job)
+    reply = yield from ops.cancel(job, by=by, reason=reason[: limits.MESSAGE_MAX])
+    if reply.verdict is Verdict.MISSING:
+        raise not_found(job)
+    if reply.verdict is Verdict.CORRUPT:
+        raise StoreCorruptError(reply.message)
+    if reply.verdict is Verdict.ALREADY:  # asked for before, or over
+        found = yield from ops.get_job(job)
+        return found is not None and (not found.state.terminal or found.state is JobState.CANCELLED)
+    return reply.verdict in {Verdict.APPLIED, Verdict.CANCELLED}
+
+
+def retry(job: str, by: str, options: Mapping[str, Any]) -> Op[None]:
+    """Run a failed or cancelled job again.
+
+    Raises:
+        JobNotFoundError: no such job.
+        InvalidInputError: an option is not usable or not allowed, or the job's state does not admit it.
+    """
+    ids.check_job_id(job)
+    changed = stored_options(options)
+    found = yield from record(job)
+    settings = yield from ops.get_settings(found.queue)
+    check_allowed(changed, 0, settings)
+    reply = yield from ops.retry(job, options=changed or None, by=by)
+    if reply.verdict is Verdict.MISSING:
+        raise not_found(job)
+    if reply.verdict is Verdict.CORRUPT:
+        raise StoreCorruptError(reply.message)
+    if reply.verdict is not Verdict.APPLIED:
+        raise InvalidInputError(
+            f"job {job} is {found.state.value}: only failed and cancelled jobs can be retried"
+            + (f" ({reply.message})" if reply.message else "")
+        )
+
+
+# -- events -----------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """Some events, where to go on, and whether anything can follow."""
+
+    events: tuple[JobEvent, ...]
+    after: str
+    done: bool
+
+
+def job_events(job: str, after: str, *, follow: bool, idle: bool) -> Op[Page]:
+    """Return the next events of one job; the state is read first, so that no final event is missed.
+
+    Args:
+        job: its id.
+        after: id of the last event seen, ``0`` = from the oldest kept.
+        follow: whether to go on until the job ended.
+        idle: the page before was empty: wait up to a second for something new.
+    """
+    found = yield from record(job)
+    block_ms = 1000 if idle and follow and not found.state.terminal else None
+    page = yield from ops.events(found.queue, after, EVENTS_AT_ONCE, block_ms)
+    return Page(
+        events=tuple(JobEvent.read(event) for event in page if event.job == job),
+        after=page[-1].id if page else after,
+        done=not page and (not follow or found.state.terminal),
+    )
+
+
+def queue_events(queue: str, after: str, *, follow: bool) -> Op[Page]:
+    """Return the next events of a queue, waiting up to a second for them when following."""
+    page = yield from ops.events(queue, after, EVENTS_AT_ONCE, 1000 if follow else None)
+    return Page(
+        events=tuple(JobEvent.read(event) for event in page),
+        after=page[-1].id if page else after,
+        done=not page and not follow,
+    )
+
+
+# -- queues -----------------------------------------------------------------------------------------------------------
+def jobs(queue: str, state: str | JobState, labels: Mapping[str, str] | None, limit: int) -> Op[list[JobInfo]]:
+    """Return up to ``limit`` jobs of one state and these labels.
+
+    Raises:
+        InvalidInputError: no such state.
+    """
+    wanted = parse_state(state)
+    found: list[JobInfo] = []
+    start = 0
+    while len(found) < limit:
+        page = yield from ops.list_jobs(queue, wanted, start=start, count=_PAGE)
+        for entry in page:
+            seen = JobInfo.read(entry)
+            if all(seen.labels.get(key) == value for key, value in (labels or {}).items()):
+                found.append(seen)
+        if len(page) < _PAGE:
+            break
+        start += _PAGE
+    return found[:limit]
+
+
+def parse_state(state: str | JobState) -> JobState:
+    """Return the state of this name.
+
+    Raises:
+        InvalidInputError: there is none.
+    """
+    try:
+        return JobState(state)
+    except ValueError:
+        names = ", ".join(each.value for each in JobState)
+        raise InvalidInputError(f"there is no state {str(state)[:40]!r}: states are {names}") from None

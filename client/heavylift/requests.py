@@ -1,0 +1,137 @@
+"""From what a producer passes to one EnqueueRequest; pure, and refusing before anything reaches Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from heavylift.allowed import check_allowed, payload_limit
+from heavylift.contract import ids, limits, payload
+from heavylift.contract.plain import to_plain
+from heavylift.errors import InvalidInputError, InvalidPayloadError, PayloadTooLargeError
+from heavylift.options import IF_EXISTS, duration_ms, stored_options
+from heavylift.store.model import EnqueueRequest
+
+_DEPENDENCIES_MAX = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A checked job, not yet held against its queue's settings."""
+
+    task: str
+    data: Any
+    data_json: str
+    id: str
+    if_exists: str
+    delay_ms: int
+    expires_ms: int | None
+    depends_on: tuple[str, ...]
+    options: dict[str, Any]
+
+
+def draft(task: str, data: Any, options: Mapping[str, Any]) -> Draft:
+    """Return a checked job.
+
+    Args:
+        task: its registered name.
+        data: a mapping, dataclass or pydantic model; None = no data.
+        options: as of ``Queue.enqueue``.
+
+    Raises:
+        InvalidInputError: something is not usable; the message names it (InvalidPayloadError with the path).
+    """
+    if options.get("dedupe") is not None:
+        raise InvalidInputError("dedupe is not available yet: use id= with if_exists='return'")
+    own = {key: value for key, value in options.items() if key not in _OF_THE_REQUEST}
+    given_id, if_exists = options.get("id"), options.get("if_exists") or "raise"
+    if given_id is not None and not isinstance(given_id, str):
+        raise InvalidInputError(f"id is {given_id!r}: a job id is text")
+    if if_exists not in IF_EXISTS:
+        raise InvalidInputError(f"if_exists is {if_exists!r}: use one of {', '.join(IF_EXISTS)}")
+    expires = options.get("expires")
+    if not isinstance(task, str):
+        raise InvalidInputError(f"task is {task!r}: give the registered name as text, or call .enqueue of the task")
+    plain = _data(data)
+    text = payload.dumps(plain)
+    _check_size(text, limits.PAYLOAD_MAX)
+    return Draft(
+        task=payload.check_task(task),
+        data=plain,
+        data_json=text,
+        id=ids.check_job_id(given_id) if given_id is not None else ids.new_job_id(),
+        if_exists=if_exists,
+        delay_ms=duration_ms("delay", options.get("delay") or 0),
+        expires_ms=None if expires is None else _positive("expires", duration_ms("expires", expires)),
+        depends_on=_dependencies(options.get("depends_on")),
+        options=stored_options(own),
+    )
+
+
+_OF_THE_REQUEST = {"id", "if_exists", "delay", "expires", "depends_on", "dedupe"}
+
+
+def request(checked: Draft, queue: str, settings: Mapping[str, Any] | None, *, strict: bool) -> EnqueueRequest:
+    """Return the request for one queue.
+
+    Raises:
+        PayloadTooLargeError: the data is larger than the queue admits.
+        InvalidInputError: the queue's owner does not allow an option; the message names it.
+    """
+    _check_size(checked.data_json, payload_limit(settings))
+    check_allowed(checked.options, checked.delay_ms, settings)
+    return EnqueueRequest(
+        queue=queue,
+        task=checked.task,
+        data=payload.encode(checked.task, checked.data, max_size=limits.PAYLOAD_MAX),
+        id=checked.id,
+        incarnation=ids.new_incarnation(),
+        if_exists=checked.if_exists,
+        fingerprint=payload.fingerprint(checked.task, checked.data_json),
+        delay_ms=checked.delay_ms,
+        expires_ms=checked.expires_ms,
+        depends_on=checked.depends_on,
+        options=checked.options,
+        description=f"{checked.task}({checked.data_json[:80]})",
+        strict=strict,
+    )
+
+
+def _data(data: Any) -> dict[str, Any]:
+    plain = to_plain({} if data is None else data)
+    if not isinstance(plain, dict):
+        raise InvalidPayloadError(
+            f"data is a {type(data).__name__}: pass a mapping (the task's keyword arguments), a dataclass or a model"
+        )
+    return plain
+
+
+def _check_size(text: str, most: int) -> None:
+    size = len(text.encode())
+    if size > most:
+        raise PayloadTooLargeError(
+            f"data is {size:,} bytes of JSON, more than the {most:,} a job of this queue may have: store it elsewhere "
+            "and pass a reference (URL, object key, path)"
+        )
+
+
+def _positive(option: str, ms: int) -> int:
+    if ms == 0:
+        raise InvalidInputError(f"{option} is 0: give a positive duration, or leave it out")
+    return ms
+
+
+def _dependencies(value: Any) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        value = (value,)
+    if len(value) > _DEPENDENCIES_MAX:
+        raise InvalidInputError(f"depends_on has {len(value)} entries, more than {_DEPENDENCIES_MAX}")
+    names = [getattr(entry, "id", entry) for entry in value]
+    for entry in names:
+        if not isinstance(entry, str):
+            raise InvalidInputError(f"depends_on has {entry!r}: pass jobs or their ids")
+        ids.check_job_id(entry)
+    return tuple(dict.fromkeys(names))
