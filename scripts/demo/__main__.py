@@ -7,7 +7,7 @@ import os
 import shlex
 from collections.abc import Sequence
 
-from heavylift import Client
+from heavylift import Client, JobInfo
 from heavylift.errors import HeavyliftError
 from scripts.demo import closing, install, watch
 from scripts.demo.place import CLUSTER, JOBS_NAMESPACE, NAMESPACE, ROOT
@@ -67,7 +67,7 @@ def _up(args: argparse.Namespace) -> None:
     _tell(demo, infos, seconds)
 
 
-def _tell(demo: install.Demo, infos: Sequence[watch.JobInfo], seconds: float) -> None:
+def _tell(demo: install.Demo, infos: Sequence[JobInfo], seconds: float) -> None:
     say(f"\n{BOLD}Results{PLAIN}")
     for line in closing.results(infos, seconds):
         say(f"  {line}")

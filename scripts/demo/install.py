@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from urllib.parse import quote
 from scripts.demo.place import CLUSTER, EXAMPLE, JOBS_NAMESPACE, NAMESPACE, QUEUE, RELEASE, ROOT
 from scripts.demo.shell import DemoError, run, say, step
 from tests.cluster import Cluster, ClusterSpec, find, up
-from tests.cluster.images import build_listed, load_image
+from tests.cluster.images import build_listed, list_images, listed, load_image
 
 READY = "180s"
 """How long the queue may take to become Ready."""
@@ -59,14 +60,15 @@ def bring_up() -> Demo:
 def load_images(cluster: Cluster) -> str:
     """Build the images and import those that the cluster has not; return a word for their contents."""
     archives = build_listed(say=lambda text: say(f"    {text}"))
+    present = set(list_images(cluster))
     marker = cluster.layout.folder / "demo-images.json"
-    loaded = json.loads(marker.read_text()) if marker.exists() else []
-    for archive in archives:
-        if str(archive) not in loaded:
-            say(f"    importing {archive.name}")
+    loaded: list[str] = json.loads(marker.read_text()) if marker.exists() else []
+    for name, archive in archives.items():
+        if str(archive) not in loaded or listed()[name].tag not in present:
+            say(f"    importing {archive.name} ({archive.stat().st_size / 1e6:.0f} MB)")
             load_image(cluster, archive)
-    marker.write_text(json.dumps([str(archive) for archive in archives]))
-    return "-".join(sorted(archive.stem[-8:] for archive in archives))
+    marker.write_text(json.dumps([str(archive) for archive in archives.values()]))
+    return hashlib.sha256(marker.read_bytes()).hexdigest()[:12]
 
 
 def install(cluster: Cluster, images: str) -> None:
