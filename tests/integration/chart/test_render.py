@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -292,3 +294,15 @@ def test_templates_name_no_cluster_wide_grant(path: Path) -> None:
     """No wildcard in any rule."""
     assert "'*'" not in path.read_text()
     assert '"*"' not in path.read_text()
+
+
+def test_the_plain_manifest_is_the_rendered_chart() -> None:
+    """With helm at hand, scripts/generate.py --check compares manifests/install.yaml too."""
+    done = subprocess.run(
+        [sys.executable, "scripts/generate.py", "--check"],
+        cwd=CHART.parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
