@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any
 
 KUBERNETES = "1.36.0"
-"""The release whose pod fields a HeavyQueue's template may use (docs/decisions: "The pod schema in the CRD")."""
+"""The release whose pod fields a HeavyQueue's template may use (docs/decisions/0010)."""
 _POD_TEMPLATE = "io.k8s.api.core.v1.PodTemplateSpec"
 _METADATA = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
 
