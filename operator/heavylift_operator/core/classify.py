@@ -54,7 +54,7 @@ def classify(evidence: Evidence, asked: Asked) -> Ended | Underway:
     elif stopped and job.deleted_at is not None and (pod is None or pod.over or not job.foreground):
         found = _stopped(stop, asked)
     else:
-        return _underway(job, pod, asked, stopped=stopped)
+        return _underway(job, pod, asked, stopped=stopped, refused=evidence.refused)
     if stopped and found.cls is not OutcomeClass.SUCCEEDED and not _own_end(pod, asked):
         found = _stopped(stop, asked)
     return replace(
@@ -258,7 +258,22 @@ def _unknown(job: JobEvidence, pod: PodEvidence | None) -> Ended:
 
 
 # -- under way --------------------------------------------------------------------------------------------------------
-def _underway(job: JobEvidence, pod: PodEvidence | None, asked: Asked, *, stopped: bool) -> Ended | Underway:
+def sighting(pod: PodEvidence) -> Underway:
+    """Return what a pod alone says about an attempt, for the evidence kept in Redis."""
+    if pod.started_at is not None or pod.ended or pod.over:
+        return Underway(phase=Phase.RUNNING, running_at=pod.started_at)
+    stuck = _stuck(pod)
+    return Underway(
+        phase=Phase.PENDING,
+        reason=_pending_reason(pod, stuck[0]) if stuck else "starting",
+        message=stuck[1] if stuck else "",
+        hopeless=pod.waiting in words.IMAGE_HOPELESS,
+    )
+
+
+def _underway(
+    job: JobEvidence, pod: PodEvidence | None, asked: Asked, *, stopped: bool, refused: str
+) -> Ended | Underway:
     lost = None if pod is None or pod.over or pod.ended else _overdue(pod, asked.now)
     if pod is not None and lost is not None and not stopped:
         waited = format_ms((asked.now - lost) // 1000 * 1000)
@@ -274,7 +289,7 @@ def _underway(job: JobEvidence, pod: PodEvidence | None, asked: Asked, *, stoppe
         return Underway(phase=Phase.RUNNING, reason=reason, running_at=pod.started_at)
     if stopped:
         return Underway(phase=Phase.PENDING, reason="stopping")
-    return _pending(job, pod)
+    return _pending(job, pod, refused)
 
 
 def _overdue(pod: PodEvidence, now: int) -> int | None:
@@ -285,19 +300,25 @@ def _overdue(pod: PodEvidence, now: int) -> int | None:
     return due if now > due else None
 
 
-def _pending(job: JobEvidence, pod: PodEvidence | None) -> Underway:
+def _pending_reason(pod: PodEvidence, cls: OutcomeClass) -> str:
+    return "gated" if pod.unscheduled == "SchedulingGated" else cls.value
+
+
+def _pending(job: JobEvidence, pod: PodEvidence | None, refused: str) -> Underway:
     if job.suspended:
         return Underway(phase=Phase.PENDING, reason="suspended", message="the Job is suspended")
+    if pod is None and refused:
+        cls = words.failed_create(refused)
+        return Underway(phase=Phase.PENDING, reason=cls.value, message=printable(refused, _SENTENCE), stuck=cls)
     if pod is None:
         return Underway(phase=Phase.PENDING, reason="no-pod", stuck=OutcomeClass.UNSCHEDULABLE)
     stuck = _stuck(pod)
     if stuck is None:
         return Underway(phase=Phase.PENDING, reason="starting", stuck=OutcomeClass.UNSCHEDULABLE)
     cls, said = stuck
-    gated = pod.unscheduled == "SchedulingGated"
     return Underway(
         phase=Phase.PENDING,
-        reason="gated" if gated else cls.value,
+        reason=_pending_reason(pod, cls),
         message=said,
         stuck=cls,
         hopeless=pod.waiting in words.IMAGE_HOPELESS,

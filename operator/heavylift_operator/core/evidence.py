@@ -136,6 +136,8 @@ class Evidence:
     job: JobEvidence | None = None
     pod: PodEvidence | None = None
     stop: Stop | None = None
+    refused: str = ""
+    """The Job controller's words about a pod it could not create."""
 
 
 def read_job(obj: Mapping[str, Any]) -> JobEvidence:

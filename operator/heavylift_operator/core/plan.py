@@ -102,6 +102,7 @@ class View:
     pending_ms: int | None
     run_ms: int | None
     epoch: bool
+    """Redis had its data when the Job was created."""
     listed: bool
     """Redis lists this execution as in flight."""
     missing_since: int | None
@@ -129,7 +130,6 @@ def plan(view: View, random: Random) -> tuple[Row, list[Action]]:
 
 _SIMPLE: dict[Act, tuple[Action, ...]] = {
     Act.NOTHING: (),
-    Act.ADOPT: (Adopt(),),
     Act.RELEASE: (Release(),),
     Act.CONFIRM: (Confirm(),),
     Act.PATCH: (Patch(),),
@@ -140,6 +140,8 @@ _SIMPLE: dict[Act, tuple[Action, ...]] = {
 
 def _considered(view: View, row: Row, standing: InRedis, random: Random) -> list[Action]:
     match row.act:
+        case Act.ADOPT:
+            return _adopt(view)
         case Act.CLEAR:
             return [Clear()] if view.listed else []
         case Act.REPORT:
@@ -185,7 +187,30 @@ def _asked(view: View, standing: InRedis) -> Asked:
     )
 
 
+EVIDENCE_PATIENCE_MS = 5_000
+"""How long after a Job's end its pod's last words may still be on their way to us."""
+RECORD_PATIENCE_MS = 2_000
+"""How long a dispatcher gets to record the Job it created before we do."""
+
+
+def _adopt(view: View) -> list[Action]:
+    job = view.evidence.job
+    age = view.now - job.created_at if job is not None and job.created_at is not None else RECORD_PATIENCE_MS
+    fresh = 0 <= age < RECORD_PATIENCE_MS and job is not None and not job.over and job.deleted_at is None
+    return [Again(after_ms=RECORD_PATIENCE_MS - age)] if fresh else [Adopt()]
+
+
+def _unheard(view: View) -> bool:
+    """Return whether the Job ended just now and its pod's end, gone or late, may still come by event."""
+    job, pod = view.evidence.job, view.evidence.pod
+    if job is None or job.condition_at is None or (pod is not None and (pod.ended or not pod.gone)):
+        return False
+    return 0 <= view.now - job.condition_at < EVIDENCE_PATIENCE_MS
+
+
 def _finish(view: View, ended: Ended, random: Random) -> list[Action]:
+    if _unheard(view):
+        return [Again(after_ms=500)]
     decision = decide(ended, view.policy, view.spent, view.now, random)
     if decision.step is Step.WAIT:
         return [Again(after_ms=decision.delay_ms + 1)] if decision.delay_ms else []

@@ -63,7 +63,7 @@ class InRedis(StrEnum):
     VANISHED = "vanished"
     """No such job; Redis still has its data (the epoch stands), so somebody deleted it."""
     WIPED = "wiped"
-    """No such job and no epoch: Redis lost its data."""
+    """No such job, and Redis' data is younger than the Job, or gone: Redis lost it."""
 
 
 class InCluster(StrEnum):
@@ -304,7 +304,7 @@ def in_redis(record: Record | None, execution: str, install: str, *, now: int, e
         execution: the execution asked about, ``<incarnation>-<seq>``.
         install: our install id.
         now: Redis' or the cluster's time, ms.
-        epoch: whether Redis still has its data.
+        epoch: whether Redis had its data when the Job was created.
     """
     if record is None:
         return InRedis.VANISHED if epoch else InRedis.WIPED

@@ -1,0 +1,173 @@
+"""Jobs, pods, events and HeavyQueues in the namespaces we watch."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Final
+
+from heavylift.contract import names
+from heavylift.contract.ids import short_hash
+from heavylift.contract.names import FINALIZER, Annotation, Label
+from heavylift.runtime.kube import (
+    MERGE_PATCH,
+    STRATEGIC_PATCH,
+    KubeApi,
+    KubeReply,
+    KubeStatusError,
+    events_path,
+    heavyqueues_path,
+    jobs_path,
+    pods_path,
+)
+from heavylift_operator.adapters.clock import ClusterClock
+from heavylift_operator.core.evidence import JobEvidence, PodEvidence, read_job, read_pod
+from heavylift_operator.core.reading import Json, items, text
+
+NOT_FOUND: Final = 404
+CONFLICT: Final = 409
+UNPROCESSABLE: Final = 422
+CONTROLLER_UID: Final = "batch.kubernetes.io/controller-uid"
+GROUP_PATH: Final = f"/apis/{names.API_VERSION}"
+
+
+def job_selector(install: str, *, finalized: bool = False) -> str:
+    """Return the label selector of an install's Jobs that are, or are not yet, finalized."""
+    return f"{Label.INSTALL}={short_hash(install)},{'' if finalized else '!'}{Label.FINALIZED}"
+
+
+def pod_selector(install: str) -> str:
+    """Return the label selector of an install's pods."""
+    return f"{Label.INSTALL}={short_hash(install)}"
+
+
+class Cluster:
+    """The cluster as the operator uses it.
+
+    Every call raises ClusterUnavailableError without a reply and KubeStatusError for a refusal it does not expect.
+    """
+
+    def __init__(self, api: KubeApi, *, install: str, namespaces: tuple[str, ...], clock: ClusterClock) -> None:
+        self._api, self._install = api, install
+        self.namespaces = namespaces
+        self.clock = clock
+
+    async def _request(self, method: str, path: str, **more: Any) -> KubeReply:
+        reply = await self._api.request(method, path, **more)
+        self.clock.learn(reply.headers)
+        return reply
+
+    async def serves_heavyqueues(self) -> bool:
+        """Return whether discovery shows our custom resources."""
+        reply = await self._request("GET", GROUP_PATH)
+        if reply.status == NOT_FOUND:
+            return False
+        return any(text(found, "name") == "heavyqueues" for found in items(_expect(reply, GROUP_PATH), "resources"))
+
+    # -- Jobs ---------------------------------------------------------------------------------------------------------
+    async def get_job(self, namespace: str, name: str) -> JobEvidence | None:
+        """Return a Job by a live GET, None if there is none."""
+        path = jobs_path(namespace, name)
+        reply = await self._request("GET", path)
+        return None if reply.status == NOT_FOUND else read_job(_expect(reply, path))
+
+    async def jobs(self, *, finalized: bool = False) -> AsyncIterator[JobEvidence]:
+        """Yield this install's Jobs of all namespaces, page by page."""
+        query = {"labelSelector": job_selector(self._install, finalized=finalized)}
+        for namespace in self.namespaces:
+            async for found in self._api.pages(jobs_path(namespace), query=query):
+                yield read_job(found)
+
+    async def find_job(self, job: str, execution: str) -> JobEvidence | None:
+        """Return the Job of an execution whose name is not known, None if no namespace of ours has it."""
+        query = {"labelSelector": f"{Label.INSTALL}={short_hash(self._install)},{Label.JOB}={short_hash(job)}"}
+        for namespace in self.namespaces:
+            async for found in self._api.pages(jobs_path(namespace), query=query):
+                seen = read_job(found)
+                if seen.execution == execution:
+                    return seen
+        return None
+
+    async def patch_finished(self, job: JobEvidence, annotation: str | None, ttl_s: int) -> bool:
+        """Send the finishing PATCH: label, outcome, our finalizer out (nobody else's), time to live.
+
+        Returns whether it was applied; False = the Job is gone, or is another one of that name: nothing to do.
+        """
+        notes = {} if annotation is None else {"annotations": {Annotation.OUTCOME: annotation}}
+        body = {
+            "metadata": {
+                "uid": job.uid,
+                "labels": {Label.FINALIZED: "true"},
+                "$deleteFromPrimitiveList/finalizers": [FINALIZER],
+                **notes,
+            },
+            "spec": {"ttlSecondsAfterFinished": max(0, min(ttl_s, 2**31 - 1))},
+        }
+        path = jobs_path(job.namespace, job.name)
+        reply = await self._request("PATCH", path, body=body, content_type=STRATEGIC_PATCH)
+        if reply.status == NOT_FOUND or (reply.status in {CONFLICT, UNPROCESSABLE} and _is_about_uid(reply)):
+            return False
+        _expect(reply, path)
+        return True
+
+    async def delete_job(self, job: JobEvidence, *, pods_first: bool) -> None:
+        """Delete a Job by UID; already gone, or another one of that name, is fine.
+
+        Args:
+            job: which.
+            pods_first: it stands until its pods are gone; else its pods follow once it is gone.
+        """
+        body = {
+            "propagationPolicy": "Foreground" if pods_first else "Background",
+            "preconditions": {"uid": job.uid},
+        }
+        path = jobs_path(job.namespace, job.name)
+        reply = await self._request("DELETE", path, body=body)
+        if reply.status not in {NOT_FOUND, CONFLICT}:
+            _expect(reply, path)
+
+    # -- pods and events ----------------------------------------------------------------------------------------------
+    async def pods_of(self, job: JobEvidence) -> list[PodEvidence]:
+        """Return a Job's pods by a live list."""
+        query = {"labelSelector": f"{CONTROLLER_UID}={job.uid}"}
+        return [
+            read_pod(found, container=job.container)
+            async for found in self._api.pages(pods_path(job.namespace), query=query)
+        ]
+
+    async def failed_create(self, job: JobEvidence) -> str:
+        """Return the newest words of the Job controller about a pod it could not create, or an empty string."""
+        query = {
+            "fieldSelector": f"involvedObject.kind=Job,involvedObject.uid={job.uid},reason=FailedCreate",
+            "limit": 50,
+        }
+        path = events_path(job.namespace)
+        found = [
+            (text(event, "lastTimestamp") or text(event, "eventTime"), text(event, "message", 1000))
+            for event in items(_expect(await self._request("GET", path, query=query), path), "items")
+        ]
+        return max(found, default=("", ""))[1]
+
+    # -- HeavyQueues --------------------------------------------------------------------------------------------------
+    async def heavyqueues(self) -> list[Json]:
+        """Return the HeavyQueues of all namespaces as they stand."""
+        found: list[Json] = []
+        for namespace in self.namespaces:
+            found += [item async for item in self._api.pages(heavyqueues_path(namespace))]
+        return found
+
+    async def patch_status(self, namespace: str, name: str, status: Mapping[str, Any]) -> None:
+        """Merge into a HeavyQueue's status; gone is fine."""
+        path = heavyqueues_path(namespace, name) + "/status"
+        reply = await self._request("PATCH", path, body={"status": status}, content_type=MERGE_PATCH)
+        if reply.status != NOT_FOUND:
+            _expect(reply, path)
+
+
+def _expect(reply: KubeReply, path: str) -> Json:
+    if not reply.ok:
+        raise KubeStatusError(reply.status, path, reply.message)
+    return reply.object
+
+
+def _is_about_uid(reply: KubeReply) -> bool:
+    return "uid" in reply.message.lower()

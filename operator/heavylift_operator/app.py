@@ -1,0 +1,285 @@
+"""The operator's composition root: everything is made here, and runs until SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from heavylift.errors import ClusterUnavailableError, HeavyliftError, RedisUnavailableError
+from heavylift.runtime import logs
+from heavylift.runtime.health import Beat, Check, HealthServer
+from heavylift.runtime.kube import KubeApi, KubeStatusError
+from heavylift.runtime.service import Service, StateLine
+from heavylift.store import ops
+from heavylift_operator.adapters.clock import ClusterClock
+from heavylift_operator.adapters.cluster import Cluster
+from heavylift_operator.core.queues import kept_jobs
+from heavylift_operator.handlers.sink import Sink
+from heavylift_operator.handlers.source import EventSource
+from heavylift_operator.metrics.registry import Metrics
+from heavylift_operator.services.finisher import Finisher
+from heavylift_operator.services.janitor import Janitor
+from heavylift_operator.services.link import RedisLink
+from heavylift_operator.services.queues import Queues
+from heavylift_operator.services.reconciler import Reconciler
+from heavylift_operator.services.wake import Wake
+from heavylift_operator.services.workqueue import WorkQueue
+from heavylift_operator.settings import OperatorSettings
+
+LOCK: Final = "operator"
+KOPF_LIMIT_S: Final = 60.0
+"""kopf's loop comes round every two seconds."""
+PASS_LIMIT_S: Final = 300.0
+"""A pass, with Redis' and the API server's time-outs inside, comes round within this and some intervals."""
+BACKLOG_LIMIT_S: Final = 300.0
+"""An item of the work queue that waits longer than this means that we do not keep up, or cannot."""
+_DISCOVERY_S: Final = 2.0
+_EVENT_PASS_PAUSE_S: Final = 0.2
+_DIED: Final = 1
+
+
+@dataclass(slots=True)
+class Operator:
+    """One operator process."""
+
+    settings: OperatorSettings
+    service: Service = field(init=False)
+    metrics: Metrics = field(default_factory=Metrics)
+    link: RedisLink = field(init=False)
+    queue: WorkQueue = field(init=False)
+    crds: StateLine = field(init=False)
+    kubernetes: StateLine = field(init=False)
+    policy: StateLine = field(init=False)
+    leads: bool = False
+    events: EventSource | None = None
+    _beats: dict[str, Beat] = field(default_factory=dict)
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+    _log: Any = field(default_factory=lambda: logs.get("operator"))
+
+    def __post_init__(self) -> None:
+        """Make what needs no connection."""
+        self.service = Service("operator", grace_s=5.0)
+        self.queue = WorkQueue(clock=self.service.clock)
+        self.link = RedisLink(self.settings, StateLine(self._log, "redis", ok=False, why="redis was not reached yet"))
+        self.crds = StateLine(self._log, "custom resources", ok=False, why="discovery was not asked yet")
+        self.kubernetes = StateLine(self._log, "kubernetes")
+        self.policy = StateLine(self._log, "redis settings")
+
+    async def run(self) -> int:
+        """Run until told to end; return the exit code.
+
+        Raises:
+            ConfigurationError: the environment cannot work whatever happens outside: credentials, ports.
+        """
+        settings = self.settings
+        if settings.kubeconfig is not None:
+            os.environ["KUBECONFIG"] = settings.kubeconfig  # where kopf looks
+        self.queue.bind()
+        api = await KubeApi.connect(kubeconfig=settings.kubeconfig, connections=settings.workers + 8)
+        health: HealthServer | None = None
+        try:
+            self._compose(api)
+            health = HealthServer(
+                settings.http_host,
+                settings.http_port,
+                self._checks(),
+                self.metrics.registry,
+                beats=self._beats.values(),
+            )
+            await health.start()
+            self._log.info(
+                "operator starts",
+                identity=settings.identity,
+                install=settings.install_id,
+                namespaces=list(settings.namespaces),
+                port=health.port,
+            )
+            return await self.service.run()
+        finally:
+            if self.events is not None:
+                await asyncio.to_thread(self.events.stop)
+            await self._leave()
+            if health is not None:
+                await health.aclose()
+            await api.aclose()
+            await self.link.aclose()
+
+    def _compose(self, api: KubeApi) -> None:
+        settings, install = self.settings, self.settings.install_id
+        clock = ClusterClock(self.service.clock)
+        cluster = Cluster(api, install=install, namespaces=settings.namespaces, clock=clock)
+        interval_ms = round(settings.reconcile_interval * 1000)
+        finisher = Finisher(
+            link=self.link,
+            cluster=cluster,
+            queue=self.queue,
+            metrics=self.metrics,
+            install=install,
+            grace_ms=settings.grace_ms,
+            horizon_ms=interval_ms,
+            trouble=StateLine(self._log, "attending to jobs"),
+        )
+        reconciler = Reconciler(
+            link=self.link, cluster=cluster, queue=self.queue, metrics=self.metrics, install=install
+        )
+        queues = Queues(
+            link=self.link,
+            cluster=cluster,
+            metrics=self.metrics,
+            install=install,
+            identity=settings.identity,
+            interval_ms=interval_ms,
+            status_interval_ms=round(settings.status_interval * 1000),
+        )
+        wake = Wake(link=self.link, queue=self.queue, service=self.service, install=install)
+        self._beat("kopf", KOPF_LIMIT_S)
+        self._beat("reconcile", PASS_LIMIT_S + 5 * settings.reconcile_interval)
+        self._beat("heavyqueues", PASS_LIMIT_S + 5 * settings.reconcile_interval)
+        for number in range(settings.workers):
+            self.service.add(f"finisher {number}", finisher.work, drain=False)
+        self.service.add("events", lambda: self._start_events(cluster), drain=False)
+        self.service.add(
+            "reconcile", lambda: self._reconcile(reconciler, Janitor(link=self.link, cluster=cluster), queues)
+        )
+        self.service.add("heavyqueues", lambda: self._serve_queues(queues))
+        self.service.add("wake", wake.run, drain=False)
+
+    # -- loops --------------------------------------------------------------------------------------------------------
+    async def _start_events(self, cluster: Cluster) -> None:
+        """Wait until the cluster serves our kinds (kopf would never see them later), then start kopf."""
+        while not await self._discovered(cluster):
+            self._beats["kopf"].tick()  # it is we who are late, not kopf
+            if not await self.service.pause(_DISCOVERY_S):
+                return
+        loop = asyncio.get_running_loop()
+        beat = self._beats["kopf"]
+
+        def call(what: Any, *arguments: Any) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(what, *arguments)
+
+        self.events = EventSource(
+            sink=Sink(
+                put=self.queue.put_threadsafe,
+                queues_changed=lambda: call(self._changed.set),
+                metrics=self.metrics,
+            ),
+            install=self.settings.install_id,
+            namespaces=self.settings.namespaces,
+            ticked=beat.tick,
+            died=lambda why: call(self._died, why),
+        )
+        self.events.start()
+        await self.service.stop.wait()
+
+    def _died(self, why: str) -> None:
+        self._log.error("no events any more: the process ends, to be started anew", why=why)
+        self.service.end("kopf ended", exit_code=_DIED)
+
+    async def _discovered(self, cluster: Cluster) -> bool:
+        try:
+            served = await cluster.serves_heavyqueues()
+        except (ClusterUnavailableError, KubeStatusError) as error:
+            self.crds.bad(str(error))
+            return False
+        if served:
+            self.crds.good("served")
+        else:
+            self.crds.bad("HeavyQueues are not served: install the CRDs (manifests/crds, or crds.install=true)")
+        return served
+
+    async def _reconcile(self, reconciler: Reconciler, janitor: Janitor, queues: Queues) -> None:
+        """Compare Redis and the cluster every interval, in the replica that holds the lock."""
+        interval = self.settings.reconcile_interval
+        while not self.service.stop.is_set():
+            try:
+                await self._lead()
+                if self.leads:
+                    await reconciler.once()
+                    await janitor.once(kept_jobs(queues.found))
+                self.kubernetes.good()
+            except RedisUnavailableError:
+                self.leads = False
+            except HeavyliftError as error:
+                self.kubernetes.bad(str(error))
+            self._gauges()
+            self._beats["reconcile"].tick()
+            await self.service.pause(interval * random.uniform(0.9, 1.1))
+
+    async def _lead(self) -> None:
+        """Take or keep the lock; whoever has it does the passes. Without it all would only be done twice."""
+        ttl_ms = max(5_000, round(self.settings.reconcile_interval * 3_000))
+        self.leads = await self.link.run(ops.take_lock(LOCK, self.settings.identity, ttl_ms))
+        judge(self.policy, await self.link.run(ops.server_report()))
+
+    async def _serve_queues(self, queues: Queues) -> None:
+        """Bring HeavyQueues and Redis together each interval and soon after any of them changed."""
+        line = StateLine(self._log, "heavyqueues")
+        while not self.service.stop.is_set():
+            self._changed.clear()
+            try:
+                if self.crds.ok:
+                    await queues.once(leads=self.leads)
+                line.good()
+            except RedisUnavailableError:
+                pass  # the link has said so
+            except HeavyliftError as error:
+                line.bad(str(error))
+            self._beats["heavyqueues"].tick()
+            await self._pause_or_change()
+
+    async def _pause_or_change(self) -> None:
+        changed = asyncio.ensure_future(self._changed.wait())
+        pausing = asyncio.ensure_future(self.service.pause(self.settings.reconcile_interval))
+        await asyncio.wait({changed, pausing}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (changed, pausing):
+            task.cancel()
+        await self.service.pause(_EVENT_PASS_PAUSE_S)  # changes come in bursts
+
+    async def _leave(self) -> None:
+        if not self.leads:
+            return
+        try:
+            await asyncio.wait_for(self.link.run(ops.drop_lock(LOCK, self.settings.identity)), 2.0)
+        except (HeavyliftError, TimeoutError):
+            return  # it expires
+
+    # -- probes -------------------------------------------------------------------------------------------------------
+    def _beat(self, name: str, limit_s: float) -> Beat:
+        return self._beats.setdefault(name, Beat(name, limit_s))
+
+    def _gauges(self) -> None:
+        self.metrics.redis_up.set(1 if self.link.line.ok else 0)
+        self.metrics.leads.set(1 if self.leads else 0)
+        self.metrics.backlog.set(self.queue.depth)
+
+    def _checks(self) -> Mapping[str, Check]:
+        return {
+            "redis": self.link.line.check,
+            "custom resources": self.crds.check,
+            "kubernetes": self.kubernetes.check,
+            "events": self._hears,
+            "work queue": self._keeps_up,
+        }
+
+    def _hears(self) -> tuple[bool, str]:
+        alive = self.events is not None and self.events.alive
+        return alive, "" if alive else "the watches have not started: the custom resources are waited for"
+
+    def _keeps_up(self) -> tuple[bool, str]:
+        late = self.queue.oldest_s
+        words = f"{self.queue.depth} items, the oldest waits for {late:.0f} s"
+        return late <= BACKLOG_LIMIT_S, words
+
+
+def judge(line: StateLine, report: Mapping[str, Any]) -> None:
+    """Say once when this Redis may throw jobs away to make room."""
+    policy = report.get("maxmemory_policy", "unknown")
+    if policy in {"noeviction", "unknown"}:
+        line.good("maxmemory-policy is noeviction")
+    else:
+        line.bad(f"maxmemory-policy is {policy}, so Redis may drop waiting jobs: set maxmemory-policy to noeviction")

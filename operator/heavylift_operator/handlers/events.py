@@ -1,0 +1,33 @@
+"""kopf's registry: one ``on.event`` handler per kind; they return nothing, or kopf would patch it into the object."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import kopf
+
+from heavylift.contract import names
+from heavylift_operator.handlers.sink import Sink
+
+
+def registry(sink: Sink) -> kopf.OperatorRegistry:
+    """Return a registry of our handlers and of the way in."""
+    ours = kopf.OperatorRegistry()
+
+    async def on_job(event: Any, **_: Any) -> None:
+        sink.job(event)
+
+    async def on_pod(event: Any, **_: Any) -> None:
+        sink.pod(event)
+
+    async def on_heavyqueue(event: Any, **_: Any) -> None:
+        sink.heavyqueue(event)
+
+    async def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
+        return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+
+    kopf.on.event("batch", "v1", "jobs", registry=ours)(on_job)
+    kopf.on.event("", "v1", "pods", registry=ours)(on_pod)
+    kopf.on.event(names.GROUP, names.VERSION, "heavyqueues", registry=ours)(on_heavyqueue)
+    kopf.on.login(registry=ours)(login)
+    return ours

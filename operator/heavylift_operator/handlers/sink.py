@@ -1,0 +1,74 @@
+"""Where the handlers leave what they heard; lives in kopf's thread, hands over to the main loop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from heavylift.contract.names import Annotation
+from heavylift_operator.core.evidence import read_job, read_pod
+from heavylift_operator.core.reading import child, flag, items, text
+from heavylift_operator.metrics.registry import Metrics
+from heavylift_operator.services.workqueue import Item
+
+Event = Mapping[str, Any]
+"""``{"type": "ADDED" | "MODIFIED" | "DELETED" | None, "object": {...}}``; None = from a listing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sink:
+    """Reads events and puts items; never raises into kopf, never blocks it."""
+
+    put: Callable[[Item], None]
+    """Hands an item to the main loop from another thread."""
+    queues_changed: Callable[[], None]
+    metrics: Metrics
+
+    def job(self, event: Event) -> None:
+        """Take a Job's event."""
+        self._heard("Job")
+        seen = read_job(child(event, "object"))
+        if seen.finalized or not seen.name:
+            return  # it left the selector because we are done with it
+        gone = event.get("type") == "DELETED"
+        self.put(
+            Item(
+                namespace=seen.namespace,
+                name=seen.name,
+                job_id=seen.job,
+                execution=seen.execution,
+                job=None if gone else seen,
+            )
+        )
+
+    def pod(self, event: Event) -> None:
+        """Take a pod's event, with the evidence in it."""
+        self._heard("Pod")
+        found = child(event, "object")
+        meta = child(found, "metadata")
+        notes = child(meta, "annotations")
+        owner = next(
+            (one for one in items(meta, "ownerReferences") if one.get("kind") == "Job" and flag(one, "controller")), {}
+        )
+        if not text(owner, "name"):
+            return
+        self.put(
+            Item(
+                namespace=text(meta, "namespace"),
+                name=text(owner, "name"),
+                job_id=text(notes, Annotation.JOB_ID, 1024),
+                execution=text(notes, Annotation.EXECUTION),
+                pod=read_pod(found, gone=event.get("type") == "DELETED"),
+                pod_job_uid=text(owner, "uid"),
+            )
+        )
+
+    def heavyqueue(self, _event: Event) -> None:
+        """Take a HeavyQueue's event: the next pass reads them all."""
+        self._heard("HeavyQueue")
+        self.queues_changed()
+
+    def _heard(self, kind: str) -> None:
+        self.metrics.watched.labels(kind).set(time.time())

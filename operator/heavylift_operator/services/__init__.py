@@ -1,0 +1,1 @@
+"""What the operator does all the time; each loop is level-triggered and harmless when run twice."""

@@ -1,0 +1,242 @@
+"""Carrying out what a plan says, against Redis and the cluster."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from heavylift.contract.failpoints import afailpoint
+from heavylift.contract.outcomes import OutcomeClass
+from heavylift.runtime import logs
+from heavylift.store import ops
+from heavylift.store.model import Fence, FinishReply, FinishRequest, JobRecord, Next, Outcome, Spend, Verdict
+from heavylift_operator.adapters.cluster import Cluster
+from heavylift_operator.core import plan as plans
+from heavylift_operator.core.evidence import JobEvidence
+from heavylift_operator.core.reading import Json, child, integer
+from heavylift_operator.core.reconcile import Row
+from heavylift_operator.metrics.registry import Metrics
+from heavylift_operator.services.link import RedisLink
+from heavylift_operator.services.workqueue import Item
+
+_TTL_MIN_S: Final = 60
+"""A finished Job stays this long at least, so that Redis may lose its last second and find it again."""
+_TTL_DEFAULT_MS: Final = {"succeeded": 600_000, "failed": 86_400_000}
+_SAID_MAX: Final = 10_000
+IMAGE_TROUBLE: Final = "ImagePullFailing"
+
+
+@dataclass(slots=True, kw_only=True)
+class Context:
+    """What the actions of one plan have in common."""
+
+    item: Item
+    record: JobRecord | None
+    job: JobEvidence | None
+    settings: Json
+    now: int
+    stored: Json | None = None
+    """What Redis stored as the outcome, once finished."""
+    finish: plans.Finish | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Actor:
+    """Does one action at a time; all of them are safe to repeat."""
+
+    link: RedisLink
+    cluster: Cluster
+    metrics: Metrics
+    install: str
+    condemned: set[str] = field(default_factory=set)
+    """UIDs of Jobs being discarded: once begun it is seen through."""
+    _said: set[tuple[str, str]] = field(default_factory=set)
+    _imageless: set[str] = field(default_factory=set)
+    """Queues with our note that images fail."""
+    _log: Any = field(default_factory=lambda: logs.get("finisher"))
+
+    async def do(self, action: plans.Action, context: Context, row: Row) -> bool:
+        """Carry an action out; return whether the rest of the plan still holds."""
+        match action:
+            case plans.Finish():
+                return await self._finish(action, context)
+            case plans.Patch():
+                await self._patch(context)
+            case plans.Delete():
+                await self._delete(action, context, row)
+            case plans.Release():
+                await self._release(context)
+            case plans.Confirm():
+                await self.link.run(ops.finalized(self.install, context.item.namespace, context.item.name))
+            case plans.Clear():
+                await self._clear(context)
+            case plans.Report():
+                self._report(action, context, row)
+            case _:
+                raise TypeError(f"not an action of ours: {action!r}")
+        return True
+
+    # -- Redis --------------------------------------------------------------------------------------------------------
+    async def _finish(self, action: plans.Finish, context: Context) -> bool:
+        ended, decision = action.ended, action.decision
+        request = FinishRequest(
+            fence=_fence(context),
+            outcome=Outcome(
+                cls=ended.cls, message=ended.message, exit_code=ended.exit_code, evidence=_plain(ended.evidence)
+            ),
+            next=Next(decision.step.value),
+            spend=Spend(decision.cost.value),
+            delay_ms=decision.delay_ms,
+            result=ended.result,
+            started_at=ended.started_at,
+            ended_at=ended.ended_at,
+            job_exists=action.job_exists,
+        )
+        reply = await self.link.run(ops.finish(request))
+        await afailpoint("operator.finish.after")
+        if reply.verdict not in {Verdict.APPLIED, Verdict.ALREADY}:
+            self.metrics.conflicts.inc()
+            self._log.warning(
+                "an outcome was refused", job=context.item.job_id, verdict=reply.verdict.value, why=reply.message
+            )
+            return False
+        context.stored, context.finish = reply.stored, action
+        if reply.verdict is Verdict.APPLIED:
+            await self._account(action, reply, context)
+        return True
+
+    async def _account(self, action: plans.Finish, reply: FinishReply, context: Context) -> None:
+        record, ended = context.record, action.ended
+        queue = record.queue if record is not None else ""
+        cls = str(reply.stored.get("class") or ended.cls.value)
+        final = reply.state is not None and reply.state.terminal
+        self.metrics.outcomes.labels(queue, cls, str(final).lower()).inc()
+        self._log.info(
+            "attempt ended",
+            job=context.item.job_id,
+            execution=context.item.execution,
+            queue=queue,
+            outcome=cls,
+            why=ended.message[:300],
+            next=str(reply.stored.get("next") or action.decision.step.value),
+        )
+        created = context.job.created_at if context.job is not None else None
+        _time(self.metrics.pending, queue, created, ended.started_at)
+        _time(self.metrics.run, queue, ended.started_at, ended.ended_at)
+        if record is not None and record.seq == 1:
+            _time(self.metrics.wait, queue, record.enqueued_at, record.claimed_at)
+        await self._note_images(queue, ended.cls, ended.message, started=ended.started_at is not None)
+
+    async def _note_images(self, queue: str, cls: OutcomeClass, message: str, *, started: bool) -> None:
+        """Keep the queue's note about failing images true."""
+        if cls is OutcomeClass.IMAGE:
+            self._imageless.add(queue)
+            note: Json = {"reason": IMAGE_TROUBLE, "message": message[:1000]}
+            await self.link.run(ops.set_trouble(queue, IMAGE_TROUBLE, note))
+        elif started and queue in self._imageless:
+            await self.link.run(ops.clear_trouble(queue, IMAGE_TROUBLE))
+            self._imageless.discard(queue)
+
+    async def _release(self, context: Context) -> None:
+        fence = Fence(job=context.item.job_id, execution=context.item.execution)
+        reason = "its dispatcher went silent before a Job was recorded"
+        reply = await self.link.run(ops.release(fence, reason=reason, silent=True))
+        self._log.warning(
+            "a silent claim was given back", job=context.item.job_id, verdict=reply.verdict.value, why=reply.message
+        )
+
+    async def _clear(self, context: Context) -> None:
+        """Let the store drop what still lists a vanished job: any fenced script does when the hash is gone."""
+        gone = FinishRequest(
+            fence=Fence(job=context.item.job_id, execution=context.item.execution),
+            outcome=Outcome(cls=OutcomeClass.CANCELLED, message="the job was deleted from Redis"),
+            next=Next.CANCEL,
+            job_exists=False,
+        )
+        await self.link.run(ops.finish(gone))
+
+    def _report(self, action: plans.Report, context: Context, row: Row) -> None:
+        key = (row.name, context.job.uid if context.job is not None else context.item.execution)
+        if key in self._said:
+            return
+        if len(self._said) >= _SAID_MAX:
+            self._said.clear()
+        self._said.add(key)
+        self._log.error(
+            "left alone",
+            case=row.name,
+            why=action.words,
+            job=context.item.job_id,
+            execution=context.item.execution,
+            kubernetes_job=f"{context.item.namespace}/{context.item.name}",
+        )
+
+    # -- the cluster --------------------------------------------------------------------------------------------------
+    async def _patch(self, context: Context) -> None:
+        if context.job is None:
+            return
+        stored, finish = _outcome(context)
+        result = finish.ended.result if finish is not None else _result(context)
+        annotation = plans.write_annotation(stored, finish, result) if stored else None
+        await self.cluster.patch_finished(context.job, annotation, _ttl_s(context, stored))
+        await afailpoint("operator.patch.after")
+        await self.link.run(ops.finalized(self.install, context.job.namespace, context.job.name))
+
+    async def _delete(self, action: plans.Delete, context: Context, row: Row) -> None:
+        if context.job is None:
+            return
+        if row.name in {"superseded", "vanished-live"}:
+            self.condemned.add(context.job.uid)
+            self._log.warning(
+                "a Job is deleted",
+                case=row.name,
+                why=row.why,
+                kubernetes_job=f"{context.job.namespace}/{context.job.name}",
+            )
+        await self.cluster.delete_job(context.job, pods_first=action.pods_first)
+        if not action.pods_first:
+            self.condemned.discard(context.job.uid)
+
+
+def _fence(context: Context) -> Fence:
+    uid = context.job.uid if context.job is not None else None
+    return Fence(job=context.item.job_id, execution=context.item.execution, uid=uid)
+
+
+def _plain(evidence: Json) -> Json:
+    """Return evidence without empty parts."""
+    return {key: value for key, value in evidence.items() if value not in (None, "")}
+
+
+def _outcome(context: Context) -> tuple[Json, plans.Finish | None]:
+    """Return what Redis holds as this execution's outcome, and the finish that wrote it just now."""
+    execution = context.item.execution
+    if context.stored is not None and context.stored.get("execution") == execution:
+        return context.stored, context.finish
+    record = context.record
+    if record is None:
+        return {}, None
+    if record.outcome.get("execution") == execution:
+        return record.outcome, None
+    return next((entry for entry in reversed(record.history) if entry.get("execution") == execution), {}), None
+
+
+def _result(context: Context) -> str | None:
+    record = context.record
+    ours = record is not None and record.outcome.get("execution") == context.item.execution
+    return record.result if record is not None and ours else None
+
+
+def _ttl_s(context: Context, stored: Json) -> int:
+    """Return ttlSecondsAfterFinished: the Job's age since its end plus its retention from now."""
+    kind = "succeeded" if stored.get("class") == OutcomeClass.SUCCEEDED.value else "failed"
+    wanted = integer(child(context.settings, "retention", "pods"), kind)
+    retention_s = max(_TTL_MIN_S, (_TTL_DEFAULT_MS[kind] if wanted is None else wanted) // 1000)
+    ended = context.job.condition_at if context.job is not None else None
+    age_s = max(0, (context.now - ended) // 1000) if ended is not None else 0
+    return age_s + retention_s
+
+
+def _time(histogram: Any, queue: str, start: int | None, end: int | None) -> None:
+    if start is not None and end is not None and end >= start:
+        histogram.labels(queue).observe((end - start) / 1000)

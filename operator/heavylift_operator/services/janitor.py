@@ -1,0 +1,58 @@
+"""The janitor: what stays behind for too long, bounded per pass."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from heavylift.runtime import logs
+from heavylift.store import ops
+from heavylift_operator.adapters.cluster import Cluster
+from heavylift_operator.core.evidence import JobEvidence
+from heavylift_operator.services.link import RedisLink
+
+_DELETES_PER_PASS: Final = 200
+_TRIMS_PER_QUEUE: Final = 20
+_KEPT_DEFAULT: Final = 200
+
+
+@dataclass(slots=True, kw_only=True)
+class Janitor:
+    """Retention by count in the cluster, retention by age in Redis for queues where nothing ends."""
+
+    link: RedisLink
+    cluster: Cluster
+    _log: Any = field(default_factory=lambda: logs.get("janitor"))
+
+    async def once(self, kept: Mapping[str, int]) -> int:
+        """Delete finalized Jobs beyond each queue's ``retention.pods.count``, oldest first; returns how many.
+
+        Args:
+            kept: queue -> count; queues that are not named keep 200.
+
+        Raises:
+            HeavyliftError: Redis or the cluster failed; the next pass goes on.
+        """
+        finalized: dict[str, list[JobEvidence]] = defaultdict(list)
+        async for job in self.cluster.jobs(finalized=True):
+            if job.deleted_at is None:
+                finalized[job.queue].append(job)
+        deleted = 0
+        for queue, jobs in finalized.items():
+            jobs.sort(key=lambda job: job.condition_at or job.created_at or 0)
+            surplus = len(jobs) - kept.get(queue, _KEPT_DEFAULT)
+            for job in jobs[: max(0, min(surplus, _DELETES_PER_PASS - deleted))]:
+                await self.cluster.delete_job(job, pods_first=False)
+                deleted += 1
+        if deleted:
+            self._log.info("finished Jobs beyond retention.pods.count deleted", count=deleted)
+        for queue in kept:
+            await self._trim(queue)
+        return deleted
+
+    async def _trim(self, queue: str) -> None:
+        for _ in range(_TRIMS_PER_QUEUE):
+            if not await self.link.run(ops.trim(queue)):
+                return

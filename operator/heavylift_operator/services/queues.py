@@ -1,0 +1,157 @@
+"""HeavyQueues: their settings into Redis, what Redis knows of them into their status."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from heavylift.errors import HeavyliftError, StoreCorruptError
+from heavylift.runtime import logs
+from heavylift.spec import settings as settings_of
+from heavylift.store import ops
+from heavylift.store.model import Verdict
+from heavylift_operator.adapters.clock import rfc3339
+from heavylift_operator.adapters.cluster import Cluster
+from heavylift_operator.core import queues
+from heavylift_operator.core.queues import Found, Standing
+from heavylift_operator.core.reading import Json, child, integer
+from heavylift_operator.metrics.registry import Metrics
+from heavylift_operator.services.link import RedisLink
+
+_LOCKS_TTL_MIN_MS: Final = 60_000
+
+
+@dataclass(slots=True, kw_only=True)
+class Queues:
+    """One pass brings settings, RQ's locks, gauges and statuses up to date."""
+
+    link: RedisLink
+    cluster: Cluster
+    metrics: Metrics
+    install: str
+    identity: str
+    interval_ms: int
+    status_interval_ms: int
+    found: list[Found] = field(default_factory=list)
+    """The HeavyQueues of the last pass."""
+    _written: dict[str, int] = field(default_factory=dict)
+    """HeavyQueue UID -> when its status was written last (ms)."""
+    _log: Any = field(default_factory=lambda: logs.get("queues"))
+
+    async def once(self, *, leads: bool) -> None:
+        """Do one pass.
+
+        Args:
+            leads: this replica holds the lock: it also writes statuses and exports gauges.
+
+        Raises:
+            HeavyliftError: Redis or the cluster failed; statuses say so where they can.
+        """
+        self.found = [queues.read(obj) for obj in await self.cluster.heavyqueues()]
+        owned = queues.owners(self.found)
+        standings: dict[str, Standing] = {}
+        trouble: HeavyliftError | None = None
+        snapshot: Json | None = None
+        try:
+            refused = {one.uid: words for one in owned.values() if (words := await self._settled(one))}
+            await self._forget(owned)
+            snapshot = await self.link.run(ops.snapshot(self.install, sorted(owned)))
+            for one in self.found:
+                standings[one.uid] = await self._standing(one, owned, snapshot, refused.get(one.uid, ""))
+        except HeavyliftError as error:
+            trouble = error
+            standings = {
+                one.uid: Standing(owner=_other(one, owned), redis=str(error), troubles={}) for one in self.found
+            }
+        self.metrics.queues.snapshot = snapshot if leads else None
+        if leads or trouble is not None:
+            for one in self.found:
+                await self._write(one, standings[one.uid])
+        if trouble is not None:
+            raise trouble
+
+    # -- into Redis ---------------------------------------------------------------------------------------------------
+    async def _settled(self, one: Found) -> str:
+        """Settle one queue; a corrupt key of its own is its own trouble."""
+        try:
+            return await self._settle(one)
+        except StoreCorruptError as error:
+            return str(error)
+
+    async def _settle(self, one: Found) -> str:
+        """Write a queue's settings and hold RQ's locks; return why the name is not ours in Redis, or nothing."""
+        if one.parsed is None:
+            return ""  # what was sound before stands; the dispatcher sees the broken template itself
+        await self._make_room(one)
+        reply = await self.link.run(
+            ops.put_settings(
+                one.queue,
+                settings_of(one.parsed),
+                generation=one.generation,
+                install=self.install,
+                namespace=one.namespace,
+                uid=one.uid,
+            )
+        )
+        if reply.verdict in {Verdict.REFUSED, Verdict.CORRUPT}:
+            return reply.message
+        if reply.verdict is Verdict.APPLIED:
+            self._log.info("settings written", queue=one.queue, generation=one.generation)
+        ttl_ms = max(_LOCKS_TTL_MIN_MS, 3 * self.interval_ms)
+        await self.link.run(ops.hold_rq_locks(one.queue, f"heavylift:{self.install}", ttl_ms))
+        return ""
+
+    async def _make_room(self, one: Found) -> None:
+        """Take away settings of a younger or vanished HeavyQueue of this install in another namespace."""
+        owner = await self.link.run(ops.settings_owner(one.queue))
+        if owner is None or owner.install != self.install or owner.uid == one.uid:
+            return
+        if owner.namespace != one.namespace and owner.namespace in self.cluster.namespaces:
+            await self.link.run(ops.delete_settings(one.queue, owner.uid))
+
+    async def _forget(self, owned: Mapping[str, Found]) -> None:
+        """Take away settings whose HeavyQueue is gone; waiting jobs stay."""
+        for queue in await self.link.run(ops.queues()):
+            if queue in owned:
+                continue
+            try:
+                owner = await self.link.run(ops.settings_owner(queue))
+            except StoreCorruptError:
+                continue  # not ours to mend; claims of this queue say so
+            if owner is None or owner.install != self.install or owner.namespace not in self.cluster.namespaces:
+                continue
+            await self.link.run(ops.delete_settings(queue, owner.uid))
+            self._log.info("settings removed: no HeavyQueue any more", queue=queue)
+
+    # -- into the cluster ---------------------------------------------------------------------------------------------
+    async def _standing(self, one: Found, owned: Mapping[str, Found], snapshot: Json, refused: str) -> Standing:
+        troubles: dict[str, Json] = {}
+        pause: Json | None = None
+        try:
+            troubles = await self.link.run(ops.troubles(one.queue))
+            pause = await self.link.run(ops.paused(one.queue))
+        except StoreCorruptError as error:
+            troubles["Corrupt"] = {"message": str(error)}
+        return Standing(
+            owner=_other(one, owned),
+            taken=refused,
+            counts=child(snapshot, "queues", one.queue),
+            dispatchers=integer(snapshot, "dispatchers") or 0,
+            troubles=troubles,
+            pause=pause,
+        )
+
+    async def _write(self, one: Found, standing: Standing) -> None:
+        now = self.cluster.clock.now_ms()
+        wanted = queues.status(one, standing, rfc3339(now), rfc3339)
+        changed, at_once = queues.differs(one.status, wanted)
+        due = now - self._written.get(one.uid, 0) >= self.status_interval_ms
+        if at_once or (changed and due):
+            await self.cluster.patch_status(one.namespace, one.name, wanted)
+            self._written[one.uid] = now
+
+
+def _other(one: Found, owned: Mapping[str, Found]) -> Found | None:
+    owner = owned.get(one.queue)
+    return owner if owner is not None and owner.uid != one.uid else None

@@ -1,0 +1,172 @@
+"""The work queue: one item per Kubernetes Job, evidence merged while it waits, retries with backoff."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import heapq
+import itertools
+import random
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from heavylift.runtime.service import Clock, SystemClock
+from heavylift_operator.core.evidence import JobEvidence, PodEvidence, merge_pods
+
+Key = tuple[str, str]
+"""(namespace, Job name): determined by the execution, so events, wake-ups and the reconciler meet."""
+
+_FIRST_RETRY_S = 0.1
+_LONGEST_RETRY_S = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """Look at one Job; whatever is known already comes along."""
+
+    namespace: str
+    name: str
+    job_id: str = ""
+    execution: str = ""
+    job: JobEvidence | None = None
+    """The Job as seen just now; None = not seen (a live GET tells)."""
+    pod: PodEvidence | None = None
+    """Evidence not yet written to Redis."""
+    pod_job_uid: str = ""
+    """UID of the Job that owns the pod, from its ownerReference."""
+    listed: bool = False
+    """Redis lists the execution as in flight."""
+
+    @property
+    def key(self) -> Key:
+        """What de-duplicates."""
+        return self.namespace, self.name
+
+    def merged(self, newer: Item) -> Item:
+        """Return this item with all that a newer one of the same key knows besides; an end seen is never lost."""
+        return Item(
+            namespace=self.namespace,
+            name=self.name,
+            job_id=newer.job_id or self.job_id,
+            execution=newer.execution or self.execution,
+            job=newer.job or self.job,
+            pod=merge_pods(self.pod, newer.pod),
+            pod_job_uid=newer.pod_job_uid or self.pod_job_uid,
+            listed=newer.listed or self.listed,
+        )
+
+    def bare(self) -> Item:
+        """Return the item without what was seen: the next look is a fresh one."""
+        return replace(self, job=None, pod=None)
+
+
+class WorkQueue:
+    """Hands each key to one worker at a time; everything but ``put_threadsafe`` belongs to the event loop's thread."""
+
+    def __init__(self, *, clock: Clock | None = None, jitter: Callable[[], float] = random.random) -> None:
+        self._clock: Clock = clock or SystemClock()
+        self._jitter = jitter
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._items: dict[Key, Item] = {}
+        self._since: dict[Key, float] = {}
+        """When a key's oldest unattended item came in."""
+        self._ready: deque[Key] = deque()
+        self._queued: set[Key] = set()
+        self._busy: set[Key] = set()
+        self._held: set[Key] = set()
+        """Keys that failed just now: evidence gathers, nothing is handed out until their backoff ends."""
+        self._failures: dict[Key, int] = {}
+        self._timers: list[tuple[float, int, Key, Item | None]] = []
+        self._count = itertools.count()
+        self._changed = asyncio.Event()
+
+    def bind(self) -> None:
+        """Remember the running loop, for ``put_threadsafe``."""
+        self._loop = asyncio.get_running_loop()
+
+    # -- in -----------------------------------------------------------------------------------------------------------
+    def put(self, item: Item) -> None:
+        """Have an item looked at soon."""
+        known = self._items.get(item.key)
+        self._items[item.key] = item if known is None else known.merged(item)
+        self._since.setdefault(item.key, self._clock.monotonic())
+        self._offer(item.key)
+
+    def put_later(self, item: Item, delay_s: float) -> None:
+        """Have an item looked at after a while."""
+        self._timer(item.key, item, delay_s)
+
+    def put_threadsafe(self, item: Item) -> None:
+        """Put from another thread; never blocks it."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self.put, item)
+
+    # -- out ----------------------------------------------------------------------------------------------------------
+    async def get(self) -> Item:
+        """Return the next item; give it back with ``done`` or ``failed``."""
+        while True:
+            self._ring()
+            if self._ready:
+                key = self._ready.popleft()
+                self._queued.discard(key)
+                self._busy.add(key)
+                return self._items.pop(key)
+            self._changed.clear()
+            wait = max(self._timers[0][0] - self._clock.monotonic(), 0) if self._timers else None
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), wait)
+
+    def done(self, item: Item) -> None:
+        """Take an item back that was attended to."""
+        self._busy.discard(item.key)
+        self._failures.pop(item.key, None)
+        if item.key in self._items:
+            self._since[item.key] = self._clock.monotonic()
+            self._offer(item.key)
+        else:
+            self._since.pop(item.key, None)
+
+    def failed(self, item: Item) -> float:
+        """Take an item back that could not be attended to: its evidence stays; returns the seconds until it is due."""
+        key = item.key
+        newer = self._items.get(key)
+        self._items[key] = item if newer is None else item.merged(newer)
+        self._busy.discard(key)
+        self._held.add(key)
+        failures = self._failures[key] = self._failures.get(key, 0) + 1
+        longest: float = min(_FIRST_RETRY_S * 2.0 ** min(failures - 1, 20), _LONGEST_RETRY_S)
+        delay = longest * (1 - self._jitter() / 2)
+        self._timer(key, None, delay)
+        return delay
+
+    # -- for probes and metrics ---------------------------------------------------------------------------------------
+    @property
+    def depth(self) -> int:
+        """Items waiting or being attended to."""
+        return len(self._items.keys() | self._busy)
+
+    @property
+    def oldest_s(self) -> float:
+        """Seconds the oldest item has waited."""
+        return self._clock.monotonic() - min(self._since.values()) if self._since else 0.0
+
+    # -- inside -------------------------------------------------------------------------------------------------------
+    def _offer(self, key: Key) -> None:
+        if key not in self._busy and key not in self._held and key not in self._queued:
+            self._ready.append(key)
+            self._queued.add(key)
+            self._changed.set()
+
+    def _timer(self, key: Key, item: Item | None, delay_s: float) -> None:
+        heapq.heappush(self._timers, (self._clock.monotonic() + delay_s, next(self._count), key, item))
+        self._changed.set()
+
+    def _ring(self) -> None:
+        while self._timers and self._timers[0][0] <= self._clock.monotonic():
+            _, _, key, item = heapq.heappop(self._timers)
+            if item is not None:
+                self.put(item)
+            elif key in self._held:
+                self._held.discard(key)
+                self._offer(key)
