@@ -30,16 +30,16 @@ class AsyncClient:
         url: str | None = None,
         *,
         redis: Any = None,
-        password: str | None = None,
         strict: bool = True,
         actor: str = "client",
+        patience: float = 2.0,
     ) -> None:
         self.strict = strict
         self.actor = actor
         if redis is not None:
-            self._store = AsyncStore(redis=redis)
+            self._store = AsyncStore(redis=redis, patience=patience)
         else:
-            self._store = AsyncStore.connect(**operations.redis_settings(url, password))
+            self._store = AsyncStore.connect(**operations.redis_settings(url), patience=patience)
 
     def queue(self, name: str) -> AsyncQueue:
         """Return a queue; asks nothing. Raises as ``Client.queue``."""

@@ -26,9 +26,9 @@ class Client:
         url: ``redis://``, ``rediss://`` or ``unix://``; HEAVYLIFT_REDIS_URL when left out (with
             HEAVYLIFT_REDIS_USERNAME, and HEAVYLIFT_REDIS_PASSWORD or HEAVYLIFT_REDIS_PASSWORD_FILE).
         redis: an existing ``redis.Redis`` (``decode_responses=False``) instead of a URL; it stays yours to close.
-        password: instead of one in the URL.
         strict: refuse to enqueue into a queue that no HeavyQueue serves.
         actor: who cancels or pauses, for people who ask why.
+        patience: seconds an operation tries again while Redis cannot be reached, before it raises.
 
     Raises:
         ConfigurationError: no Redis is named, or the URL cannot be used.
@@ -39,16 +39,16 @@ class Client:
         url: str | None = None,
         *,
         redis: Any = None,
-        password: str | None = None,
         strict: bool = True,
         actor: str = "client",
+        patience: float = 2.0,
     ) -> None:
         self.strict = strict
         self.actor = actor
         if redis is not None:
-            self._store = Store(redis=redis)
+            self._store = Store(redis=redis, patience=patience)
         else:
-            self._store = Store.connect(**operations.redis_settings(url, password))
+            self._store = Store.connect(**operations.redis_settings(url), patience=patience)
 
     def queue(self, name: str) -> Queue:
         """Return a queue; asks nothing.

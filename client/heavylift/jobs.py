@@ -179,8 +179,9 @@ def read_result(record: JobRecord) -> Any:
 def _attempt(record: JobRecord) -> int:
     if record.state is JobState.ACTIVE:
         return record.attempts_made + 1
-    last = _whole(record.history[-1].get("attempt")) if record.history else 0
-    return max(record.attempts_made, last)
+    if record.seq == 0 or not record.history:  # never started
+        return record.attempts_made
+    return max(record.attempts_made, _whole(record.history[-1].get("attempt")))
 
 
 def _whole(value: object) -> int:

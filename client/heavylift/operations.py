@@ -39,23 +39,24 @@ EVENTS_AT_ONCE = 500
 _PAGE = 100
 
 
-def redis_settings(url: str | None, password: str | None = None) -> dict[str, Any]:
+def redis_settings(url: str | None) -> dict[str, Any]:
     """Return how to connect: the URL given, else what HEAVYLIFT_REDIS_* say.
 
     Raises:
         ConfigurationError: neither is there.
     """
     if url is not None:
-        return {"url": url, "password": password}
+        return {"url": url}
     found = os.environ.get("HEAVYLIFT_REDIS_URL", "")
     if not found:
         raise ConfigurationError(
-            "no Redis is named: set HEAVYLIFT_REDIS_URL=redis://host:6379/0, or pass the URL: Client('redis://...')"
+            "no Redis is named: set HEAVYLIFT_REDIS_URL=redis://host:6379/0, or pass the URL (Client('redis://...'), "
+            "heavylift --redis URL)"
         )
     return {
         "url": found,
         "username": os.environ.get("HEAVYLIFT_REDIS_USERNAME") or None,
-        "password": password or os.environ.get("HEAVYLIFT_REDIS_PASSWORD") or None,
+        "password": os.environ.get("HEAVYLIFT_REDIS_PASSWORD") or None,
         "password_file": os.environ.get("HEAVYLIFT_REDIS_PASSWORD_FILE") or None,
     }
 

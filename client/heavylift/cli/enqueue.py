@@ -35,8 +35,8 @@ Words = list[str] | None
 
 def enqueue(  # noqa: PLR0913, PLR0917 - one parameter per option of the command
     context: typer.Context,
-    queue: Annotated[Text, typer.Argument(help="Queue.")] = None,
-    task: Annotated[Text, typer.Argument(help="The task's registered name.")] = None,
+    queue: Annotated[Text, typer.Argument(help="Queue.", metavar="QUEUE")] = None,
+    task: Annotated[Text, typer.Argument(help="The task's registered name.", metavar="TASK")] = None,
     data: Data = None,
     id: Annotated[Text, typer.Option("--id", help="Job id; random when left out.")] = None,  # noqa: A002
     if_exists: Annotated[Text, typer.Option(help="If the id is taken: raise, return, retry_failed or replace.")] = None,

@@ -9,8 +9,8 @@ import base64
 import contextlib
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 from heavylift.cli.forward import listening
 from heavylift.contract import ids
@@ -24,8 +24,8 @@ try:
     from kubernetes.stream import portforward as _portforward
 except ImportError as error:
     raise ConfigurationError(
-        "this needs the Kubernetes client: pip install 'heavylift[kube]'; without it: kubectl port-forward and --redis, "
-        "or kubectl logs"
+        "this needs the Kubernetes client: pip install 'heavylift[kube]' "
+        "(without it: kubectl port-forward and --redis; kubectl logs)"
     ) from error
 
 kubernetes: Any = _client  # ships no usable types
@@ -34,14 +34,6 @@ _NOT_FOUND, _FORBIDDEN, _UNAUTHORIZED, _BAD_REQUEST = 404, 403, 401, 400
 _TIMEOUT_S = 10
 _OF_RELEASE = "app.kubernetes.io/name=heavylift,app.kubernetes.io/instance"
 _REDIS_PORT = 6379
-
-
-@dataclass(frozen=True, slots=True)
-class FoundRedis:
-    """A Redis reached through the cluster."""
-
-    url: str
-    password: str | None
 
 
 def _core() -> Any:
@@ -95,8 +87,8 @@ def _http_errors() -> Any:
 
 # -- Redis ------------------------------------------------------------------------------------------------------------
 @contextlib.contextmanager
-def forwarded_redis(namespace: str, release: str) -> Iterator[FoundRedis]:
-    """Forward a local port to the installation's own Redis for the block.
+def forwarded_redis(namespace: str, release: str) -> Iterator[str]:
+    """Forward a local port to the installation's own Redis for the block and give its URL.
 
     Args:
         namespace: where Heavylift is installed.
@@ -117,7 +109,7 @@ def forwarded_redis(namespace: str, release: str) -> Iterator[FoundRedis]:
             return _portforward(call, name, namespace, ports=str(_REDIS_PORT)).socket(_REDIS_PORT)
 
     with listening(connect) as port:
-        yield FoundRedis(f"redis://127.0.0.1:{port}/0", password)
+        yield f"redis://:{quote(password, safe='')}@127.0.0.1:{port}/0" if password else f"redis://127.0.0.1:{port}/0"
 
 
 def _redis_pod(api: Any, namespace: str, release: str) -> Any:
@@ -191,8 +183,8 @@ def _pod_of(api: Any, record: JobRecord, seq: int | None) -> Any:
             return pod
     which = f"start {seq}" if seq is not None else "the last start"
     raise JobNotFoundError(
-        f"the pod of {which} of job {record.id} is not in namespace {record.namespace} (any more): what was kept of its "
-        f"log is in heavylift jobs show {record.id}"
+        f"the pod of {which} of job {record.id} is not in namespace {record.namespace} (any more): what was kept of "
+        f"its log is in heavylift jobs show {record.id}"
     )
 
 

@@ -91,7 +91,7 @@ def text(value: object, limit: int = 2000) -> str:
 
 def _table(rows: Sequence[Row], columns: Sequence[str]) -> None:
     if not sys.stdout.isatty():
-        cells = [[column.upper() for column in columns], *([text(row.get(c), 80) for c in columns] for row in rows)]
+        cells = [[column.upper() for column in columns], *(_cells(row, columns) for row in rows)]
         widths = [max(len(line[index]) for line in cells) for index in range(len(columns))]
         for line in cells:
             print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
@@ -102,6 +102,11 @@ def _table(rows: Sequence[Row], columns: Sequence[str]) -> None:
     for row in rows:
         table.add_row(*(text(row.get(column), 200) for column in columns))
     console().print(table)
+
+
+def _cells(row: Row, columns: Sequence[str]) -> list[str]:
+    """Return the texts of one line; only the last may be long."""
+    return [*(text(row.get(column), 80) for column in columns[:-1]), text(row.get(columns[-1]))]
 
 
 # -- jobs as rows -----------------------------------------------------------------------------------------------------

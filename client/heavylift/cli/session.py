@@ -38,8 +38,8 @@ class Session:
         from heavylift.cli.kube import forwarded_redis  # noqa: PLC0415 - needs the extra kube
 
         with (
-            forwarded_redis(self.kube, self.release) as found,
-            Client(found.url, password=found.password, actor=actor()) as client,
+            forwarded_redis(self.kube, self.release) as url,
+            Client(url, actor=actor()) as client,
         ):
             yield client
 
