@@ -52,14 +52,14 @@ def report_path(infos: Sequence[JobInfo], folder: Path) -> Path | None:
 
 def lines_to_try(infos: Sequence[JobInfo], root: Path, namespace: str, release: str) -> list[tuple[str, str]]:
     """Return commands that work when pasted after the first, each with what it shows."""
-    failed = next((info.id for info in infos if info.outcome and info.outcome.cls == "oom"), infos[0].id)
-    done = next((info.id for info in infos if info.state is JobState.COMPLETED), infos[0].id)
+    failed = next((info.id for info in infos if info.outcome and info.outcome.cls == "oom"), "JOB")
+    done = next((info.id for info in infos if info.state is JobState.COMPLETED), "JOB")
     return [
         (f"cd {shlex.quote(str(root))} && {EVAL}", "kubectl, helm, heavylift, rq and Redis in this shell"),
         (f"kubectl get heavyqueues,jobs,pods -n {namespace}", "what Kubernetes has"),
         (f"kubectl get pods -n {release}", "Heavylift itself"),
         ("heavylift queues list", "the queue"),
-        ("heavylift jobs list reports --state failed", "what failed"),
+        ("heavylift jobs list --queue reports --state failed", "what failed"),
         (f"heavylift jobs why {failed}", "why, in a sentence"),
         (f"heavylift jobs show {done}", "one job with its result and history"),
         ("heavylift enqueue reports annual --data '{\"year\": 2024}' --wait", "one more"),
