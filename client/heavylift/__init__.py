@@ -102,14 +102,16 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Load a public name from its module."""
-    if name not in __all__:
-        raise AttributeError(f"module 'heavylift' has no attribute {name!r}")
-    home = _HOME.get(name, "heavylift.errors")
-    value = getattr(importlib.import_module(home), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # else every misspelt name would pass a type checker
+
+    def __getattr__(name: str) -> Any:
+        """Load a public name from its module."""
+        if name not in __all__:
+            raise AttributeError(f"module 'heavylift' has no attribute {name!r}")
+        home = _HOME.get(name, "heavylift.errors")
+        value = getattr(importlib.import_module(home), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -1,0 +1,153 @@
+"""Options, allowances and waits: pure parts of the client."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from heavylift import Backoff, InvalidDurationError, InvalidInputError, JobRequest, Timeouts, WaitTimeoutError
+from heavylift.allowed import check_allowed, payload_limit
+from heavylift.errors import RedisUnavailableError
+from heavylift.jobs import Attempt, moment
+from heavylift.operations import OUTAGE_S, POLL_S, Patience
+from heavylift.options import check_env, check_labels, check_resources, stored_options
+
+
+def test_backoff_is_stored_in_the_wires_units() -> None:
+    """Durations become ms, the jitter a percentage, what was left out stays out."""
+    assert Backoff.exponential("2s", max=timedelta(minutes=10), jitter=0.25).to_json() == {
+        "type": "Exponential",
+        "delay": 2000,
+        "max": 600_000,
+        "jitterPercent": 25,
+    }
+    assert Backoff.fixed(3).to_json() == {"type": "Fixed", "delay": 3000, "jitterPercent": 0}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"delay": "2 s"}, InvalidDurationError),
+        ({"delay": None}, InvalidDurationError),
+        ({"delay": "2s", "max": "1s"}, InvalidInputError),
+        ({"delay": "2s", "jitter": 1.5}, InvalidInputError),
+        ({"delay": "2s", "jitter": float("nan")}, InvalidInputError),
+        ({"delay": "2s", "jitter": True}, InvalidInputError),
+    ],
+)
+def test_bad_backoff(arguments: dict[str, Any], error: type[Exception]) -> None:
+    """What is no backoff is refused where it is made."""
+    with pytest.raises(error):
+        Backoff.exponential(**arguments)
+
+
+def test_timeouts_are_checked_where_they_are_made() -> None:
+    """A wrong or zero timeout never waits for its enqueue."""
+    assert Timeouts(run="1h30m", pending=5).to_json() == {"pending": 5000, "run": 5_400_000}
+    with pytest.raises(InvalidDurationError, match="timeouts run"):
+        Timeouts(run="1 hour")
+    with pytest.raises(InvalidInputError, match="run is 0"):
+        Timeouts(run=0)
+
+
+@pytest.mark.parametrize(
+    ("check", "value", "want"),
+    [
+        (check_resources, "4Gi", "resources is not a mapping"),
+        (check_resources, {"memory": True}, "give a quantity"),
+        (check_resources, {"memory": "4GiB"}, "give a quantity"),
+        (check_resources, {"": "1"}, "no resource name"),
+        (check_env, {"1A": "x"}, "no variable name"),
+        (check_env, {"A": 1}, "must be text"),
+        (check_env, {"A": "x\0"}, "must be text"),
+        (check_env, {f"A{i}": "" for i in range(65)}, "more than 64"),
+        (check_labels, {"a b": "x"}, "no label key"),
+        (check_labels, {"team": "x" * 64}, "at most 63"),
+        (check_labels, {1: "x"}, "text keys"),
+    ],
+)
+def test_bad_mappings_name_their_entry(check: Any, value: object, want: str) -> None:
+    """The first bad entry is named, with the form it should have."""
+    with pytest.raises(InvalidInputError, match=want):
+        check(value)
+
+
+def test_good_mappings_are_kept() -> None:
+    """Numbers become quantities; empty options are not stored at all."""
+    assert check_resources({"cpu": 2, "memory": "1.5Gi", "nvidia.com/gpu": "1"}) == {
+        "cpu": "2",
+        "memory": "1.5Gi",
+        "nvidia.com/gpu": "1",
+    }
+    assert stored_options({"env": {}, "labels": {}, "resources": {}, "priority": 0, "timeouts": Timeouts()}) == {}
+
+
+def test_settings_that_are_missing_or_odd_decide_nothing() -> None:
+    """Without settings the built-in limits hold; hostile ones raise nothing."""
+    check_allowed({"maxAttempts": 50}, 10**9, None)
+    check_allowed({"maxAttempts": 50}, 0, {"allow": "all", "defaults": 3, "timeouts": None})
+    assert payload_limit(None) == 65_536
+    assert payload_limit({"payload": {"maxSize": 1024}}) == 1024
+    assert payload_limit({"payload": {"maxSize": 10**9}}) == 102_400
+    assert payload_limit({"payload": {"maxSize": "1Ki"}}) == 65_536
+
+
+def test_queues_own_values_are_always_allowed() -> None:
+    """What the queue does by default may be asked for, whatever ``allow`` says."""
+    settings = {
+        "allow": {"maxAttempts": 2, "runTimeout": 1000, "resources": {"memory": "4Gi"}},
+        "defaults": {"maxAttempts": 5},
+        "timeouts": {"run": 60_000, "pending": 1000},
+    }
+    check_allowed({"maxAttempts": 5, "timeouts": {"run": 60_000}, "resources": {"memory": "4096Mi"}}, 0, settings)
+
+    for options, want in (
+        ({"maxAttempts": 6}, "more than the 5"),
+        ({"timeouts": {"run": 60_001}}, "more than the 1m"),
+        ({"timeouts": {"pending": 2000}}, "more than the 1s"),
+        ({"resources": {"memory": "4097Mi"}}, "more than the 4Gi"),
+        ({"resources": {"cpu": "1"}}, "resources.cpu is not allowed"),
+    ):
+        with pytest.raises(InvalidInputError, match=want):
+            check_allowed(options, 0, settings)
+
+
+def test_patience_ends_at_its_deadline() -> None:
+    """A wait listens in short turns and ends when its time is over."""
+    patience = Patience.until("j", "2500ms", now=100.0)
+
+    assert patience.pause(100.0) == POLL_S
+    assert patience.pause(102.0) == pytest.approx(0.5)
+    with pytest.raises(WaitTimeoutError):
+        patience.pause(102.5)
+    assert Patience.until("j", None, now=0).pause(10**9) == POLL_S
+
+
+def test_patience_gives_up_on_a_redis_that_stays_away() -> None:
+    """An outage is sat out for a minute, counted anew after each answer."""
+    gone = RedisUnavailableError("gone")
+    patience = Patience.until("j", None, now=0)
+
+    assert patience.after_outage(gone, 10.0) == POLL_S
+    assert patience.after_outage(gone, 10.0 + OUTAGE_S) == POLL_S
+    with pytest.raises(RedisUnavailableError):
+        patience.after_outage(gone, 10.1 + OUTAGE_S)
+    patience.pause(80.0)
+    assert patience.after_outage(gone, 100.0) == POLL_S
+
+
+def test_history_of_odd_bytes_is_still_readable() -> None:
+    """Entries from Redis are hostile: what is missing or odd becomes empty, nothing raises."""
+    read = Attempt.read({"seq": "x", "attempt": 2.0, "class": 7, "startedAt": 10**30, "endedAt": None, "evidence": []})
+
+    assert (read.seq, read.attempt, read.started_at, read.ended_at) == (0, 2, None, None)
+    assert read.outcome is not None
+    assert (read.outcome.cls, read.outcome.evidence) == ("7", {})
+    assert moment(-(10**20)) is None
+
+
+def test_job_request_shows_what_it_is() -> None:
+    """A request prints as it was written."""
+    assert repr(JobRequest("annual", {"year": 1}, id="a")) == "JobRequest('annual', {'year': 1}, id='a')"
