@@ -54,6 +54,7 @@ class Operator:
     crds: StateLine = field(init=False)
     kubernetes: StateLine = field(init=False)
     policy: StateLine = field(init=False)
+    settled: StateLine = field(init=False)
     leads: bool = False
     events: EventSource | None = None
     _beats: dict[str, Beat] = field(default_factory=dict)
@@ -67,6 +68,7 @@ class Operator:
         self.link = RedisLink(self.settings, StateLine(self._log, "redis", ok=False, why="redis was not reached yet"))
         self.crds = StateLine(self._log, "custom resources", ok=False, why="discovery was not asked yet")
         self.kubernetes = StateLine(self._log, "kubernetes")
+        self.settled = StateLine(self._log, "settings", ok=False, why="the queues' settings are not in Redis yet")
         self.policy = StateLine(self._log, "redis settings")
 
     async def run(self) -> int:
@@ -188,6 +190,7 @@ class Operator:
             return False
         if served:
             self.crds.good("served")
+            self._changed.set()
         else:
             self.crds.bad("HeavyQueues are not served: install the CRDs (manifests/crds, or crds.install=true)")
         return served
@@ -224,6 +227,7 @@ class Operator:
             try:
                 if self.crds.ok:
                     await queues.once(leads=self.leads)
+                    self.settled.good()
                 line.good()
             except RedisUnavailableError:
                 pass  # the link has said so
@@ -262,6 +266,7 @@ class Operator:
             "redis": self.link.line.check,
             "custom resources": self.crds.check,
             "kubernetes": self.kubernetes.check,
+            "settings": self.settled.check,
             "events": self._hears,
             "work queue": self._keeps_up,
         }

@@ -334,7 +334,7 @@ def _fits(declared: Any, value: Any) -> bool:
 
 
 def _compact(value: Json) -> Json:
-    return {key: item for key, item in value.items() if item not in (None, "", False)}
+    return {key: item for key, item in value.items() if item is not None and item is not False and item != ""}
 
 
 # -- parts ------------------------------------------------------------------------------------------------------------

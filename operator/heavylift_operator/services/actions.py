@@ -23,6 +23,7 @@ _TTL_MIN_S: Final = 60
 """A finished Job stays this long at least, so that Redis may lose its last second and find it again."""
 _TTL_DEFAULT_MS: Final = {"succeeded": 600_000, "failed": 86_400_000}
 _SAID_MAX: Final = 10_000
+_IMAGES_IN_A_ROW: Final = 3
 IMAGE_TROUBLE: Final = "ImagePullFailing"
 
 
@@ -51,8 +52,8 @@ class Actor:
     condemned: set[str] = field(default_factory=set)
     """UIDs of Jobs being discarded: once begun it is seen through."""
     _said: set[tuple[str, str]] = field(default_factory=set)
-    _imageless: set[str] = field(default_factory=set)
-    """Queues with our note that images fail."""
+    _image_failures: dict[str, int] = field(default_factory=dict)
+    """Queue -> image failures in a row; a start ends the row."""
     _log: Any = field(default_factory=lambda: logs.get("finisher"))
 
     async def do(self, action: plans.Action, context: Context, row: Row) -> bool:
@@ -125,17 +126,19 @@ class Actor:
         _time(self.metrics.run, queue, ended.started_at, ended.ended_at)
         if record is not None and record.seq == 1:
             _time(self.metrics.wait, queue, record.enqueued_at, record.claimed_at)
-        await self._note_images(queue, ended.cls, ended.message, started=ended.started_at is not None)
+        await self._note_images(context, queue, action)
 
-    async def _note_images(self, queue: str, cls: OutcomeClass, message: str, *, started: bool) -> None:
-        """Keep the queue's note about failing images true."""
-        if cls is OutcomeClass.IMAGE:
-            self._imageless.add(queue)
-            note: Json = {"reason": IMAGE_TROUBLE, "message": message[:1000]}
-            await self.link.run(ops.set_trouble(queue, IMAGE_TROUBLE, note))
-        elif started and queue in self._imageless:
+    async def _note_images(self, context: Context, queue: str, finish: plans.Finish) -> None:
+        """Keep the queue's note about failing images true: set after some in a row, cleared by a start."""
+        ended = finish.ended
+        if ended.cls is OutcomeClass.IMAGE:
+            failures = self._image_failures[queue] = self._image_failures.get(queue, 0) + 1
+            if failures >= (integer(child(context.settings, "breaker"), "consecutiveFailures") or _IMAGES_IN_A_ROW):
+                note: Json = {"reason": IMAGE_TROUBLE, "message": ended.message[:1000]}
+                await self.link.run(ops.set_trouble(queue, IMAGE_TROUBLE, note))
+        elif ended.started_at is not None and self._image_failures.get(queue, -1) != 0:
+            self._image_failures[queue] = 0  # also once after our own start: the note may be an earlier process's
             await self.link.run(ops.clear_trouble(queue, IMAGE_TROUBLE))
-            self._imageless.discard(queue)
 
     async def _release(self, context: Context) -> None:
         fence = Fence(job=context.item.job_id, execution=context.item.execution)

@@ -70,9 +70,10 @@ def test_a_job_says_who_it_is_and_how_it_stands() -> None:
     assert (seen.pending_ms, seen.run_ms) == (60_000, 600_000)
 
 
-def test_evidence_survives_redis() -> None:
-    """What is stored as JSON comes back the same."""
-    seen = read_pod(pod("Failed", deleted=10, main=terminated(3, message="x\x00ü"), conditions=[disruption("Y")]))
+@pytest.mark.parametrize("code", [0, 3])
+def test_evidence_survives_redis(code: int) -> None:
+    """What is stored as JSON comes back the same, an exit code of 0 too."""
+    seen = read_pod(pod("Failed", deleted=10, main=terminated(code, message="x\x00ü"), conditions=[disruption("Y")]))
     assert pod_from_json(json.loads(json.dumps(pod_json(seen)))) == seen
     stop = Stop(cls="timeout", message="too long", at=T0, execution="inc-1")
     assert stop_from_json(json.loads(json.dumps(stop_json(stop))), "inc-1") == stop
