@@ -91,7 +91,7 @@ def observe(fence: Fence, obs: Observation) -> Op[tuple[Verdict, JobRecord | Non
 
     The record is what stands in Redis afterwards; None when there is no job hash.
     """
-    expected, stored = "", decode.obj("{}")
+    expected, stored = b"", decode.obj("{}")
     for _ in range(_OBSERVE_TRIES):
         merged = merge(stored, obs.evidence, terminal=obs.terminal)
         text = bodies.compact(bodies.bounded(merged, limits.EVIDENCE_MAX)) if merged else expected
@@ -109,7 +109,7 @@ def observe(fence: Fence, obs: Observation) -> Op[tuple[Verdict, JobRecord | Non
         fields = decode.pairs(answer[2])
         if decode.text(answer[0]) != "conflict":
             return verdict(answer[0]), decode.record(fence.job, fields) if fields else None
-        expected = decode.text(fields.get("hl:evidence"))
+        expected = decode.raw(fields.get("hl:evidence"))
         stored = decode.obj(expected)
     raise StoreCorruptError(f"the evidence of job {fence.job} changes faster than it can be merged")
 

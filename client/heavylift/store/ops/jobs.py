@@ -32,6 +32,10 @@ CLAIM_ENDS = {
         cls=OutcomeClass.INVALID,
         message=f"started {limits.STARTS_MAX} times without coming to an end: not started again",
     ),
+    "corrupt": Outcome(
+        cls=OutcomeClass.INVALID,
+        message="a key of this job in Redis has the wrong type; the queue's quarantine names it",
+    ),
     "options": Outcome(cls=OutcomeClass.INVALID, message="the job's options are not a JSON object: enqueue it again"),
 }
 """What claim itself may find; the payload's content is judged by the dispatcher."""

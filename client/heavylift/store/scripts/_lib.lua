@@ -142,6 +142,7 @@ function L.load(job, fields)
     local value = values[i]
     if value and #value <= L.FIELD_MAX then h[name] = value end
   end
+  if h.origin and (h.origin == '' or #h.origin > 512) then h.origin = nil end -- it becomes part of keys
   return h
 end
 
@@ -176,7 +177,13 @@ function L.settings(q)
   if have ~= 'hash' then return nil, 'the key ' .. key .. ' is a ' .. have .. ', not a hash' end
   local raw = call('HMGET', key, 'json', 'install', 'namespace', 'generation')
   local spec = raw[1] and L.object(raw[1])
-  if not (spec and raw[2] and raw[3]) then return nil, 'the settings in ' .. key .. ' cannot be read' end
+  if not (spec and spec[1] == nil and raw[2] and raw[3]) then
+    return nil, 'the settings in ' .. key .. ' cannot be read'
+  end
+  local cap = spec.concurrencyMax
+  if cap ~= nil and cap ~= cjson.null and not L.number(cap) then -- unreadable must never mean "no cap"
+    return nil, 'concurrencyMax in the settings in ' .. key .. ' is not a number'
+  end
   return { spec = spec, install = raw[2], namespace = raw[3], generation = L.num(raw[4], 0) }
 end
 
@@ -439,6 +446,7 @@ function L.fence(h, why, message, f)
     L.forget_everywhere(f.job, f.execution, f.worker)
     return 'missing', message
   end
+  if not h.origin then return 'corrupt', 'the job ' .. f.job .. ' has no origin' end
   if h['hl:exec'] ~= f.execution then return 'refused', 'its current execution is ' .. (h['hl:exec'] or 'none') end
   if h['hl:src'] ~= L.source(f.job, h) then return 'refused', 'the id was enqueued anew' end
   if f.worker ~= '' and h['hl:worker'] ~= f.worker then

@@ -168,6 +168,7 @@ local function judge(q, job, p, set)
   local claim, wrong = start(q, job, h, set, call('HGET', K.job(job), 'data'), options)
   if not claim then
     L.quarantine(q, job, wrong)
+    fail(q, job, h, 'corrupt')
     return 'gone'
   end
   left.bytes = left.bytes + size

@@ -41,7 +41,6 @@ if h and verdict == 'refused' then
   if stored then return reply('already', stored) end
 end
 local q = h and h.origin
-if not verdict and not q then verdict, reason = 'corrupt', 'the job has no origin' end
 if not verdict and next_ == 'retry' then
   local wrong = L.unfit(q, h)
   if wrong then verdict, reason = 'corrupt', wrong end

@@ -1,0 +1,410 @@
+"""RQ's own client and tools over the same keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from rq import Queue, Retry
+from rq.exceptions import InvalidJobOperation
+from rq.job import Dependency, Job, JobStatus
+from rq.registry import (
+    CanceledJobRegistry,
+    DeferredJobRegistry,
+    FailedJobRegistry,
+    FinishedJobRegistry,
+    ScheduledJobRegistry,
+    StartedJobRegistry,
+    clean_registries,
+)
+from rq.serializers import JSONSerializer
+
+from heavylift.contract import ids, payload
+from heavylift.contract.outcomes import OutcomeClass
+from heavylift.contract.states import JobState
+from heavylift.store import Fence, Next, Verdict, ops
+from tests.integration.store.kit import QUEUE, WORKER, World
+
+FUNC = "app.build_report"
+
+
+@pytest.fixture
+def q(w: World) -> Iterator[Queue]:
+    """Give RQ's own queue of the same name, with JSON."""
+    return Queue(QUEUE, connection=w.redis, serializer=JSONSerializer)  # type: ignore[return-value]
+
+
+def fetch(w: World, job: str) -> Job:
+    return Job.fetch(job, connection=w.redis, serializer=JSONSerializer)
+
+
+def scan(w: World) -> dict[str, list[str]]:
+    """Read as ``rq info`` and dashboards do, cleanup included."""
+    queue = Queue(QUEUE, connection=w.redis, serializer=JSONSerializer)
+    clean_registries(queue)
+    kinds = {"started": StartedJobRegistry, "finished": FinishedJobRegistry, "failed": FailedJobRegistry,
+             "scheduled": ScheduledJobRegistry, "deferred": DeferredJobRegistry, "canceled": CanceledJobRegistry}  # fmt: skip
+    found = {name: kind(queue=queue).get_job_ids() for name, kind in kinds.items()}
+    found["queued"] = queue.get_job_ids()
+    assert all(kind(queue=queue).count == len(found[name]) for name, kind in kinds.items())
+    return {name: jobs for name, jobs in found.items() if jobs}
+
+
+def test_plain_rq_job_runs_and_its_options_count(w: World, q: Queue) -> None:
+    """RQ's client enqueues; job_timeout, retry and the payload arrive; its own 180 s default counts as unset."""
+    job = q.enqueue(FUNC, 2026, year=1, job_timeout=600, retry=Retry(max=2), meta={"team": "bi"}, job_id="mine")
+    claim = w.claim()
+    created = w.redis.hget("rq:job:mine", "created_at")
+    assert created is not None
+    assert claim.incarnation == ids.plain_source("mine", created.decode())[:16]
+    assert (claim.task, claim.frozen["maxAttempts"], claim.frozen["timeouts"]["run"]) == ("", 3, 600_000)
+    assert payload.decode(claim.data) == payload.Payload(FUNC, '{"args":[2026],"kwargs":{"year":1}}', plain=True)
+    assert claim.rq["retries_left"] == "2"
+    w.finish(claim, Next.RETRY)
+    assert fetch(w, "mine").retries_left == 1
+    again = w.claim()
+    assert (again.attempt, again.frozen["maxAttempts"]) == (2, 3)
+    w.finish(again, result='{"ok": true}')
+    job.refresh()
+    assert (job.get_status(), job.return_value(), job.meta) == (JobStatus.FINISHED, {"ok": True}, {"team": "bi"})
+    q.enqueue(FUNC)
+    assert w.claim().frozen["timeouts"]["run"] == 86_400_000
+
+
+def test_rq_shows_true_states_at_each_moment(w: World, q: Queue) -> None:
+    """Status, registries, executions and results are right at each step, with RQ's cleanups running all the time."""
+    job = q.enqueue(FUNC, job_id="j").id
+    assert scan(w) == {"queued": [job]}
+    claim = w.claim()
+    w.record(claim)
+    assert scan(w) == {"started": [job]}
+    running = fetch(w, job)
+    assert (running.get_status(), running.worker_name) == (JobStatus.STARTED, WORKER)
+    (execution,) = running.get_executions()
+    assert (execution.id, execution.worker_name) == (claim.execution, WORKER)
+    assert abs(execution.created_at - datetime.now(UTC)) < timedelta(minutes=1)
+    w.finish(claim, Next.RETRY, delay_ms=60_000)
+    assert scan(w) == {"scheduled": [job]}
+    w.redis.zadd(f"heavylift:delayed:{QUEUE}", {job: 1})
+    claim = w.claim()
+    w.finish(claim, Next.FAIL, message="exit 3: no such year")
+    assert scan(w) == {"failed": [job]}
+    failed = fetch(w, job)
+    assert failed.get_status() is JobStatus.FAILED
+    result = failed.latest_result()
+    assert result is not None
+    assert (result.exc_string, result.execution_id) == ("error: exit 3: no such year", claim.execution)
+    assert fetch(w, job).ended_at is not None
+
+
+def test_result_forms(w: World, q: Queue) -> None:
+    """Null and no result read as None by RQ's tools, others as their value."""
+    for text, value in (("null", None), (None, None), ("[1, 2]", [1, 2]), ('"é"', "é")):
+        job = q.enqueue(FUNC)
+        w.finish(w.claim(), result=text)
+        assert job.return_value(refresh=True) == value
+        assert job.latest_result() is not None
+
+
+def test_rq_requeue_resets_attempts_and_keeps_history(w: World, q: Queue) -> None:
+    """``rq requeue`` of a failed job: attempts from zero, next seq, history kept."""
+    job = q.enqueue(FUNC, retry=Retry(max=1), job_id="j")
+    w.finish(w.claim(), Next.RETRY)
+    w.finish(w.claim(), Next.FAIL)
+    fetch(w, "j").requeue()
+    claim = w.claim()
+    assert (claim.attempt, claim.seq, claim.frozen["maxAttempts"]) == (1, 3, 2)
+    assert len(w.job("j").history) == 2
+    assert w.redis.ttl("rq:job:j") == -1
+    w.finish(claim)
+    assert scan(w) == {"finished": [job.id]}
+    assert w.finals("j") == ["failed", "completed"]
+
+
+def test_an_id_enqueued_anew_by_rq_starts_afresh(w: World, q: Queue) -> None:
+    """RQ overwrites the hash of a used id: nothing of the former job counts."""
+    former = w.active(id="j", options={"maxAttempts": 9})
+    w.finish(former, Next.FAIL)
+    q.enqueue(FUNC, job_id="j")
+    claim = w.claim()
+    assert (claim.seq, claim.attempt, claim.task, claim.options) == (1, 1, "", {})
+    assert claim.incarnation != former.incarnation
+    assert w.job("j").history == ()
+
+
+def test_an_id_enqueued_anew_while_it_runs_supersedes(w: World, q: Queue) -> None:
+    """The old execution is no longer current: its report is refused and nothing of it stays in flight."""
+    old = w.active(id="j")
+    q.enqueue(FUNC, job_id="j")
+    assert w.finish(old).verdict is Verdict.REFUSED
+    new = w.claim()
+    assert new.execution != old.execution
+    assert w.finish(old).verdict is Verdict.REFUSED
+    assert w.redis.zrange(f"rq:wip:{QUEUE}", 0, -1) == [f"j:{new.execution}".encode()]
+    w.finish(new)
+    assert w.idle()
+    assert w.finals("j") == ["completed"]
+
+
+def test_rq_cancel_of_a_waiting_job(w: World, q: Queue) -> None:
+    """RQ's cancel takes the job out; a ghost left in the list is dropped and counted."""
+    job = q.enqueue(FUNC, job_id="j")
+    job.cancel()
+    w.redis.rpush(f"rq:queue:{QUEUE}", "j")
+    assert not w.ask().claims
+    assert w.run(ops.counters(QUEUE))["dropped"] == 1
+    assert w.job("j").state is JobState.CANCELLED
+
+
+def test_rq_cancel_of_a_running_job_wins(w: World, q: Queue) -> None:
+    """RQ has told everybody "canceled": whatever the pod did, the job ends so; before, each answer says to stop it."""
+    q.enqueue(FUNC, job_id="j")
+    claim = w.claim()
+    w.record(claim)
+    fetch(w, "j").cancel()
+    with pytest.raises(InvalidJobOperation):
+        fetch(w, "j").cancel()
+    fence = Fence(job="j", execution=claim.execution, uid=f"uid-{claim.execution}")
+    assert w.run(ops.check(fence)).verdict is Verdict.CANCELLED
+    done = w.finish(claim, result="1")
+    assert (done.state, done.stored["class"]) == (JobState.CANCELLED, "cancelled")
+    assert w.finals("j") == ["cancelled"]
+    assert w.idle()
+    assert scan(w) == {"canceled": ["j"]}
+
+
+def test_rq_delete_of_a_running_job(w: World, q: Queue) -> None:
+    """RQ's delete removes the hash: the operator is told MISSING and nothing stays in flight."""
+    q.enqueue(FUNC, job_id="j")
+    claim = w.claim()
+    w.record(claim)
+    fetch(w, "j").delete()
+    assert w.finish(claim).verdict is Verdict.MISSING
+    assert w.idle()
+    assert scan(w) == {}
+
+
+def test_rq_delete_of_an_ended_job(w: World, q: Queue) -> None:
+    """RQ's delete of an ended job leaves no trouble for retention."""
+    q.enqueue(FUNC, job_id="j")
+    w.finish(w.claim())
+    fetch(w, "j").delete()
+    w.serve(retention={"completed": {"count": 0, "age": 60_000}})
+    assert w.run(ops.trim(QUEUE)) == 1
+    assert not w.redis.exists(f"heavylift:ended:completed:{QUEUE}")
+
+
+def test_rq_enqueue_in_is_promoted_by_claim(w: World, q: Queue) -> None:
+    """RQ's own scheduled jobs run without any RQ scheduler."""
+    q.enqueue_in(timedelta(hours=1), FUNC, job_id="later")
+    q.enqueue_at(datetime.now(UTC) - timedelta(seconds=5), FUNC, job_id="due")
+    reply = w.ask()
+    assert [claim.job for claim in reply.claims] == ["due"]
+    assert reply.next_due_ms is not None
+    assert 3_500_000 < reply.next_due_ms <= 3_600_000
+    assert scan(w) == {"started": ["due"], "scheduled": ["later"]}
+
+
+def test_rq_ttl_does_not_delete_what_runs(w: World, q: Queue) -> None:
+    """RQ's ttl ends with the claim; an expired one leaves a ghost that is dropped."""
+    q.enqueue(FUNC, job_id="j", ttl=600)
+    q.enqueue(FUNC, job_id="gone", ttl=600)
+    w.redis.delete("rq:job:gone")
+    claim = w.claim()
+    assert w.redis.ttl("rq:job:j") == -1
+    assert w.redis.ttl(f"rq:execution:j:{claim.execution}") == -1
+    assert w.redis.ttl("rq:executions:j") == -1
+    assert not w.ask().claims
+    assert w.run(ops.counters(QUEUE))["dropped"] == 1
+
+
+def test_result_ttl_is_capped_by_retention(w: World, q: Queue) -> None:
+    """RQ's result_ttl and failure_ttl count up to the queue's retention, and not below a minute."""
+    for asked, expected in ((None, 86_400), (500, 500), (10**7, 86_400), (-1, 86_400), (0, 60)):
+        job = q.enqueue(FUNC, result_ttl=asked)
+        w.finish(w.claim())
+        assert expected - 5 <= w.redis.ttl(f"rq:job:{job.id}") <= expected
+        assert w.redis.ttl(f"rq:results:{job.id}") > 0
+
+
+def test_twice_in_the_list_runs_once(w: World, q: Queue) -> None:
+    """RQ without unique queues an id twice: one execution, the other entry is dropped."""
+    q.enqueue(FUNC, job_id="j")
+    w.redis.rpush(f"rq:queue:{QUEUE}", "j")
+    assert len(w.ask().claims) == 1
+    assert w.waiting() == []
+
+
+def test_cleanups_never_touch_what_runs(w: World, q: Queue) -> None:
+    """RQ's maintenance over a running execution, however old, neither abandons nor retries it (G5, G7, G8)."""
+    q.enqueue(FUNC, job_id="j", retry=Retry(max=3))
+    claim = w.claim()
+    w.record(claim)
+    registry = StartedJobRegistry(queue=q)
+    for _ in range(3):
+        registry.cleanup(timestamp=4_000_000_000)
+        scan(w)
+    assert w.job("j").execution == claim.execution
+    assert fetch(w, "j").retries_left == 3
+    assert w.waiting() == []
+
+
+def test_hold_rq_locks_keeps_stock_maintenance_off(w: World, q: Queue) -> None:
+    """With our token in them neither maintenance nor a scheduler starts; another's token is left alone."""
+    assert w.run(ops.hold_rq_locks(QUEUE, "token", 60_000))
+    assert w.run(ops.hold_rq_locks(QUEUE, "token", 60_000))
+    assert not q.acquire_maintenance_lock()
+    assert not w.run(ops.hold_rq_locks(QUEUE, "other", 60_000))
+    assert q.scheduler_pid is None
+    w.run(ops.release_rq_locks(QUEUE, "token"))
+    assert q.acquire_maintenance_lock()
+
+
+# -- dependencies -----------------------------------------------------------------------------------------------------
+def test_dependents_wait_for_all_and_cross_queues(w: World, q: Queue) -> None:
+    """A job that depends on two waits for both; ours and RQ's, also in another queue."""
+    w.serve("second")
+    other = Queue("second", connection=w.redis, serializer=JSONSerializer)
+    a, b = q.enqueue(FUNC, job_id="a"), other.enqueue(FUNC, job_id="b")
+    other.enqueue(FUNC, job_id="rq-child", depends_on=[a, b])
+    w.enqueue(id="our-child", depends_on=("a", "b"))
+    assert w.job("our-child").state is JobState.WAITING_CHILDREN
+    assert w.job("our-child").dependencies == ("a", "b")
+    first, second = w.claim(), w.claim(queues=("second",))
+    w.finish(first)
+    assert w.job("rq-child").state is JobState.WAITING_CHILDREN
+    w.finish(second)
+    assert w.waiting() == ["our-child"]
+    assert w.waiting("second") == ["rq-child"]
+    assert scan(w)["queued"] == ["our-child"]
+    assert DeferredJobRegistry(queue=other).get_job_ids() == []
+    assert not w.redis.exists("rq:job:b:dependents")
+    assert w.redis.ttl("rq:job:a:dependents") > 0
+    assert {claim.job for claim in w.ask(QUEUE, "second").claims} == {"our-child", "rq-child"}
+
+
+def test_a_failed_dependency_keeps_dependents_deferred(w: World, q: Queue) -> None:
+    """As in RQ: they stay deferred, unless they allow the failure; a later success lets them go."""
+    a = q.enqueue(FUNC, job_id="a")
+    q.enqueue(FUNC, job_id="strict", depends_on=a)
+    q.enqueue(FUNC, job_id="lenient", depends_on=Dependency(jobs=[a], allow_failure=True))
+    w.finish(w.claim(), Next.FAIL)
+    assert scan(w) == {"failed": ["a"], "deferred": ["strict"], "queued": ["lenient"]}
+    w.run(ops.retry("a"))
+    w.finish(w.ask().claims[-1])
+    assert w.waiting() == ["strict"]
+
+
+def test_a_cancelled_dependency_keeps_dependents_deferred(w: World, q: Queue) -> None:
+    """As in RQ, even where failures are allowed."""
+    a = q.enqueue(FUNC, job_id="a")
+    q.enqueue(FUNC, job_id="child", depends_on=Dependency(jobs=[a], allow_failure=True))
+    w.run(ops.cancel("a", by="ann"))
+    assert scan(w) == {"canceled": ["a"], "deferred": ["child"]}
+
+
+def test_met_and_missing_dependencies_do_not_hold(w: World) -> None:
+    """A finished dependency and one that is gone count as met, as in RQ."""
+    done = w.active()
+    w.finish(done)
+    job = w.enqueue(depends_on=(done.job, "never-was")).id
+    assert w.waiting() == [job]
+
+
+def test_many_dependents_are_let_go_in_steps(w: World) -> None:
+    """More dependents than one script handles are freed by the claims that follow."""
+    holder = w.enqueue(id="holder").id
+    for _ in range(250):
+        w.enqueue(depends_on=(holder,))
+    w.finish(w.claim())
+    assert len(w.waiting()) == 100
+    w.serve(paused=True)
+    for _ in range(3):
+        w.ask()
+    assert len(w.waiting()) == 250
+    assert not w.redis.exists("heavylift:dependents")
+
+
+def test_rq_worker_side_lets_our_dependents_go(w: World, q: Queue) -> None:
+    """When RQ itself finishes the dependency, its code moves our deferred job, and it runs."""
+    parent = Queue("light", connection=w.redis, serializer=JSONSerializer).enqueue(FUNC, job_id="light-1")
+    w.enqueue(id="child", depends_on=("light-1",))
+    parent.set_status(JobStatus.FINISHED)
+    q.enqueue_dependents(parent)
+    assert w.waiting() == ["child"]
+    claim = w.claim()
+    assert (claim.task, claim.seq) == ("annual", 1)
+    w.finish(claim, cls=OutcomeClass.SUCCEEDED)
+    assert w.job("child").state is JobState.COMPLETED
+
+
+def test_deferred_with_delay_waits_again(w: World) -> None:
+    """A delay that is not over when the dependencies are met still counts."""
+    holder = w.active()
+    job = w.enqueue(depends_on=(holder.job,), delay_ms=60_000).id
+    w.finish(holder)
+    assert w.job(job).state is JobState.DELAYED
+
+
+# -- retention --------------------------------------------------------------------------------------------------------
+def _leftovers(w: World, job: str) -> list[Any]:
+    return [key for key in w.redis.scan_iter("*") if job.encode() in key]
+
+
+def test_retention_by_count(w: World) -> None:
+    """Only the newest stay; all keys of a removed job go, and its registry entries."""
+    w.serve(retention={"completed": {"count": 3, "age": 86_400_000}, "failed": {"count": 1, "age": 86_400_000}})
+    jobs = []
+    for turn in range(8):
+        claim = w.active(id=f"job-number-{turn}")
+        w.finish(claim)
+        w.run(ops.finalized(claim.install, claim.namespace, ids.job_name(
+            claim.install, QUEUE, claim.job, claim.incarnation, claim.seq)))  # fmt: skip
+        jobs.append(claim.job)
+    while w.run(ops.trim(QUEUE)):
+        pass
+    kept = {record.id for record in w.run(ops.list_jobs(QUEUE, JobState.COMPLETED))}
+    assert kept == set(jobs[-3:])
+    assert _leftovers(w, jobs[0]) == []
+    assert set(scan(w)["finished"]) == kept
+
+
+def test_retention_waits_for_the_finishing_patch(w: World) -> None:
+    """A job whose Job is not finalized yet stays, so that the operator can still read it."""
+    w.serve(retention={"completed": {"count": 0, "age": 86_400_000}})
+    claim = w.active()
+    w.finish(claim)
+    assert w.job(claim.job).state is JobState.COMPLETED
+    w.run(ops.finalized(claim.install, claim.namespace, w.job(claim.job).job_name))
+    assert w.run(ops.trim(QUEUE)) == 1
+    assert w.run(ops.get_job(claim.job)) is None
+
+
+def test_retention_by_age(w: World) -> None:
+    """Jobs older than the age go in bounded steps; ages are kept as expiry too."""
+    jobs = []
+    for _ in range(25):
+        w.enqueue()
+        claim = w.claim()
+        w.finish(claim, job_exists=False)
+        jobs.append(claim.job)
+    for job in jobs:
+        w.redis.hset(f"rq:job:{job}", "hl:ended", 1000)
+        w.redis.zadd(f"heavylift:ended:completed:{QUEUE}", {job: 1000})
+    assert w.run(ops.trim(QUEUE)) == 20
+    assert w.run(ops.trim(QUEUE)) == 5
+    assert w.run(ops.trim(QUEUE)) == 0
+    assert [key for key in w.redis.scan_iter("rq:job:*")] == []
+
+
+def test_retention_spares_a_job_that_lives_again(w: World) -> None:
+    """A requeued job is not removed by the index entry of its former end."""
+    claim = w.active()
+    w.finish(claim, Next.FAIL)
+    fetch(w, claim.job).requeue()
+    w.redis.zadd(f"heavylift:ended:failed:{QUEUE}", {claim.job: 1})
+    w.run(ops.trim(QUEUE))
+    assert w.job(claim.job).state is JobState.WAITING
+    assert w.claim().job == claim.job
