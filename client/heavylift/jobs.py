@@ -6,16 +6,13 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack
+from typing import Any, Generic, Protocol, TypeVar, Unpack
 
 from heavylift.contract.durations import Duration
 from heavylift.contract.outcomes import OutcomeClass
 from heavylift.contract.states import JobState, Phase
 from heavylift.options import RetryOptions
 from heavylift.store.model import Event, JobRecord, QueueCounts
-
-if TYPE_CHECKING:
-    from heavylift.client import Client
 
 __all__ = ["Attempt", "Job", "JobEvent", "JobInfo", "Outcome", "QueueCounts"]
 
@@ -213,12 +210,22 @@ class JobEvent:
         return cls(id=event.id, name=event.name, job_id=event.job, at=moment(event.at), fields=event.fields)
 
 
+class Asks(Protocol):
+    """What a handle needs of its client."""
+
+    def _info(self, job: str) -> JobInfo: ...
+    def _wait(self, job: str, timeout: object) -> Any: ...
+    def _cancel(self, job: str, reason: str) -> bool: ...
+    def _retry(self, job: str, options: Mapping[str, Any]) -> None: ...
+    def _job_events(self, job: str, *, follow: bool) -> Iterator[JobEvent]: ...
+
+
 class Job(Generic[R]):
     """A handle of one job: attributes cost nothing, methods ask Redis."""
 
     __slots__ = ("_client", "created", "id", "queue_name")
 
-    def __init__(self, client: Client, id: str, *, created: bool = False, queue_name: str = "") -> None:  # noqa: A002
+    def __init__(self, client: Asks, id: str, *, created: bool = False, queue_name: str = "") -> None:  # noqa: A002
         self._client = client
         self.id = id
         self.created = created
