@@ -20,6 +20,7 @@ examples:
   python -m tests.cluster up --nodes=real             one real node: kubelet, containerd, CoreDNS; needs root
   python -m tests.cluster up --name=kills --kcm-flag=--kube-api-qps=500 --kcm-flag=--concurrent-job-syncs=20
   export KUBECONFIG="$(python -m tests.cluster kubeconfig)"
+  python -m tests.cluster images heavylift redis      builds these of images/images.toml and loads them
   python -m tests.cluster status                      what runs
   python -m tests.cluster down --name=kills           removes all of it
   python -m tests.cluster doctor --nodes=real         what is missing here, and how to get it
@@ -74,9 +75,9 @@ def parser() -> argparse.ArgumentParser:
         ("doctor", "say what is missing on this machine and how to get it"),
     ):
         _which(commands.add_parser(name, help=text), default="kwok" if name in {"build", "doctor"} else None)
-    loaded = commands.add_parser("images", help="import oci archives into a real cluster, or list its images")
+    loaded = commands.add_parser("images", help="build images and load them into a real cluster; list what it has")
     _which(loaded, default="real")
-    loaded.add_argument("archives", nargs="*", type=Path, metavar="ARCHIVE")
+    loaded.add_argument("images", nargs="*", metavar="IMAGE", help="name in images/images.toml, or an archive")
     return top
 
 
@@ -157,7 +158,9 @@ def _images(args: argparse.Namespace) -> int:
     cluster = _one(args)
     if cluster is None:
         return 3
-    for archive in args.archives:
+    archives = [Path(image) for image in args.images if Path(image).is_file()]
+    names = [image for image in args.images if not Path(image).is_file()]
+    for archive in [*archives, *(images.build_listed(names).values() if names else ())]:
         images.load_image(cluster, archive)
     print("\n".join(images.list_images(cluster)))
     return 0

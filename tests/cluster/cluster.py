@@ -6,13 +6,15 @@ import contextlib
 import os
 import shutil
 import signal
-import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fcntl import LOCK_EX, flock
 from pathlib import Path
 
+from typing_extensions import override
+
 from tests.cluster import build, controlplane, leftovers, packages, simulated
+from tests.cluster.access import Access
 from tests.cluster.api import wait_for
 from tests.cluster.build import Say
 from tests.cluster.controlplane import APISERVER, ETCD
@@ -39,7 +41,7 @@ STOP_ORDER = (
 
 
 @dataclass(frozen=True)
-class Cluster:
+class Cluster(Access):
     """A cluster that was brought up; no I/O in its attributes.
 
     Attributes:
@@ -51,11 +53,13 @@ class Cluster:
     layout: Layout
 
     @property
+    @override
     def name(self) -> str:
         """The cluster's name."""
         return self.spec.name
 
     @property
+    @override
     def kubeconfig(self) -> Path:
         """The administrator's kubeconfig."""
         return self.layout.kubeconfig
@@ -70,6 +74,7 @@ class Cluster:
         """The cluster's programs."""
         return Processes(self.layout.folder)
 
+    @override
     def bin(self, name: str) -> Path:
         """Return the path of a built program, such as ``kubectl`` or ``helm``.
 
@@ -80,30 +85,6 @@ class Cluster:
         if not path.is_file():
             raise ClusterError(f"no program {name} in {self.layout.bin}")
         return path
-
-    def environment(self) -> dict[str, str]:
-        """Return this process's environment with KUBECONFIG and PATH set for this cluster."""
-        path = f"{self.layout.bin}{os.pathsep}{os.environ.get('PATH', '')}"
-        return {**os.environ, "KUBECONFIG": str(self.kubeconfig), "PATH": path}
-
-    def kubectl(self, *args: str, stdin: str | None = None, check: bool = True, timeout: float = 120) -> str:
-        """Run kubectl and return what it prints.
-
-        Raises:
-            ClusterError: it failed (with ``check``); the message has its words.
-        """
-        done = subprocess.run(
-            [self.bin("kubectl"), *args],
-            env=self.environment(),
-            input=stdin,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=timeout,
-        )
-        if check and done.returncode != 0:
-            raise ClusterError(f"kubectl {' '.join(args)}: {done.stderr.strip()}")
-        return done.stdout
 
     def components(self) -> dict[str, Command]:
         """Return all components by name, in the order in which they start."""

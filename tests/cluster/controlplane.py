@@ -125,6 +125,7 @@ def apiserver_flags(layout: Layout) -> list[str]:
         f"--proxy-client-cert-file={pki / 'front-proxy.crt'}",
         f"--proxy-client-key-file={pki / 'front-proxy.key'}",
         "--profiling=false",
+        "--shutdown-watch-termination-grace-period=1s",  # else open watches hold up its end for a minute
     ]
 
 
@@ -173,12 +174,16 @@ def api_of(layout: Layout) -> Api:
 
 
 def wait_ready(processes: Processes, api: Api, limit: float = READY_LIMIT) -> None:
-    """Wait until the API server is ready.
+    """Wait until the API server is ready and reads from etcd (its readiness alone is of some time before).
 
     Raises:
         ComponentError: it or etcd ended, or it took too long.
     """
-    wait_for("the API server", lambda: api.ok("/readyz"), limit, lambda: ended(processes, (ETCD, APISERVER)))
+
+    def answers() -> bool:
+        return api.ok("/readyz") and api.ok("/api/v1/namespaces/kube-system")
+
+    wait_for("the API server", answers, limit, lambda: ended(processes, (ETCD, APISERVER)))
 
 
 def ended(processes: Processes, names: Sequence[str]) -> str | None:

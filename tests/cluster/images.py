@@ -133,6 +133,12 @@ def load_image(cluster: HasLayout, archive: Path) -> None:
     import_archive(cluster.layout, archive)
 
 
+def load_listed(cluster: HasLayout, names: Sequence[str] = (), say: Say = print) -> None:
+    """Build images of the list, all or those named, and import them into a real cluster."""
+    for archive in build_listed(names, say).values():
+        load_image(cluster, archive)
+
+
 def list_images(cluster: HasLayout) -> list[str]:
     """Return the names of a real cluster's images."""
     names = ctr(cluster.layout, "images", "list", "-q").split()

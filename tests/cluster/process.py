@@ -47,19 +47,21 @@ class Record:
         pid: process id.
         start: its start time, in the kernel's ticks since boot.
         boot: the boot it belongs to.
-        parent: a parent that only waits for it, or 0.
+        parent: id of a parent that only waits for it, or 0.
+        parent_start: the parent's start time.
     """
 
     pid: int
     start: int
     boot: str
     parent: int = 0
+    parent_start: int = 0
 
     @classmethod
     def of(cls, pid: int, parent: int = 0) -> Record | None:
         """Return the record of the live process ``pid``, or None if there is none."""
         start = start_time(pid)
-        return None if start is None else cls(pid, start, boot_id(), parent)
+        return None if start is None else cls(pid, start, boot_id(), parent, start_time(parent) or 0)
 
     def alive(self) -> bool:
         """Tell whether this very process still runs; a zombie does not."""
@@ -80,13 +82,13 @@ def parse_stat(text: str) -> tuple[str, int] | None:
     return fields[0], int(fields[19])
 
 
-def start_time(pid: int) -> int | None:
-    """Return the start time of the live process ``pid`` in ticks, or None if it is gone or a zombie."""
+def start_time(pid: int, *, zombies: bool = False) -> int | None:
+    """Return the start time of the live process ``pid`` in ticks, or None if it is gone or (mostly) a zombie."""
     try:
         parsed = parse_stat(Path(f"/proc/{pid}/stat").read_text(errors="replace"))
     except OSError:
         return None
-    return None if parsed is None or parsed[0] in "ZX" else parsed[1]
+    return None if parsed is None or (parsed[0] in "ZX" and not zombies) else parsed[1]
 
 
 class Processes:
@@ -137,7 +139,8 @@ class Processes:
     def _record(self, name: str, pid: int, parent: int = 0) -> None:
         record = Record.of(pid, parent)
         if record is None:
-            _reap(pid)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(parent or pid, os.WNOHANG)
             raise ComponentError(f"{name} ended at once:\n{self.tail(name)}")
         part = self.run / f".{name}.part"
         part.write_text(json.dumps(asdict(record)))
@@ -181,8 +184,8 @@ class Processes:
             with contextlib.suppress(ProcessLookupError), _pidfd(record.pid) as handle:
                 if record.alive():
                     _end(name, handle, grace)
-            _reap(record.pid)
-            _reap(record.parent)
+            _reap(record.pid, record.start)
+            _reap(record.parent, record.parent_start)
         (self.run / f"{name}.json").unlink(missing_ok=True)
 
     def log_file(self, name: str) -> Path:
@@ -216,8 +219,10 @@ def _end(name: str, handle: int, grace: float) -> None:
     raise ComponentError(f"{name} does not end, not even by SIGKILL; look for it with ps")
 
 
-def _reap(pid: int) -> None:
-    """Collect the exit status of a process that has ended or is about to, if it is a child of ours."""
-    if pid:
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(pid, 0)
+def _reap(pid: int, start: int, limit: float = 5.0) -> None:
+    """Collect the exit status of a child of ours that has ended or is about to; another process of that id is left."""
+    if start_time(pid, zombies=True) != start:
+        return
+    with contextlib.suppress(ProcessLookupError, ChildProcessError), _pidfd(pid) as handle:
+        select.select([handle], [], [], limit)
+        os.waitpid(pid, os.WNOHANG)

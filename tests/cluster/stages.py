@@ -10,7 +10,7 @@ import yaml
 
 from tests.cluster.paths import PACKAGE
 
-FOLDER = PACKAGE / "stages"
+FOLDER = PACKAGE / "lifecycle"
 NODE_STAGES = ("node/fast/node-initialize.yaml", "node/heartbeat-with-lease/node-heartbeat-with-lease.yaml")
 """Files of kwok's own module that make nodes Ready and keep them so."""
 
