@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from heavylift.client import Client
-
 from heavylift.contract.names import Annotation
 from heavylift.jobs import Job
 from tests.proofs import history

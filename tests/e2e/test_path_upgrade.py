@@ -42,7 +42,7 @@ def test_uninstall_and_reinstall_with_running_jobs(external: Bench) -> None:
     pods = {name: external.running_pod(job) for name, job in held.items()}
     states = {name: pod_state(external, pod) for name, pod in pods.items()}
     external.release.uninstall()
-    waiting = external.enqueue("tasks", "add", {"numbers": [4, 5]}, strict=False)
+    waiting = external.enqueue("tasks", "add", {"numbers": [4, 5]})
     external.go(pods["within"])
     until(lambda: external.phase(pods["within"]) == "Succeeded", "the first pod to end while nobody is there", limit=60)
     assert pod_state(external, pods["after"]) == states["after"]

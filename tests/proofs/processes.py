@@ -123,9 +123,11 @@ class Daemon:
             self.process.send_signal(number)
 
     def kill(self) -> None:
-        """SIGKILL, and wait until it is gone."""
-        self.signal(signal.SIGKILL)
-        self.wait_exit()
+        """SIGKILL, and wait until it is gone; a supervisor may start it again meanwhile."""
+        process = self.process
+        if process is not None and process.poll() is None:
+            process.kill()
+            process.wait(20)
 
     def stop(self, limit: float = 20.0) -> int:
         """SIGTERM, wait for the end, and return how it ended; killed when it does not end in time."""

@@ -186,7 +186,7 @@ def complaints(daemon: Daemon) -> list[Json]:
 
 def says(daemon: Daemon, words: tuple[str, ...]) -> list[str]:
     """Return its complaints that have all these words."""
-    texts = [str(line.get("event", line.get("raw", ""))) for line in complaints(daemon)]
+    texts = [" ".join(str(value) for value in line.values()) for line in complaints(daemon)]
     return [text for text in texts if all(word in text.lower() for word in words)]
 
 
@@ -198,8 +198,7 @@ def test_bad_configuration(bench: Bench, kind: str) -> None:
     daemons = bench.daemons()
     with started(daemons):
         for daemon in daemons:
-            until(lambda daemon=daemon: says(daemon, case.words), f"{daemon.kind} to say {case.words}", limit=40)
-            unready(daemon, case)
+            complained(daemon, case)
         for daemon in daemons:
             before = len(complaints(daemon))
             codes = {daemon.probe()[0] for _ in range(PROBES)}
@@ -213,8 +212,9 @@ def test_bad_configuration(bench: Bench, kind: str) -> None:
             assert len(says(daemon, case.words)) == 1, daemon.log()
 
 
-def unready(daemon: Daemon, case: Case) -> None:
-    """Assert that /readyz says no with the same reason, while /livez says yes."""
+def complained(daemon: Daemon, case: Case) -> None:
+    """Wait for the clear line; /readyz says no with the same reason, while /livez says yes."""
+    until(lambda: says(daemon, case.words), f"{daemon.kind} to say {case.words}", limit=40)
     if not case.ready:
         until(lambda: daemon.probe()[0] == 503, f"{daemon.kind} to be unready")
         assert case.words[0] in daemon.probe()[1].lower()
@@ -226,7 +226,6 @@ WRONG_SETTINGS: Mapping[str, Mapping[str, str]] = {
     "url is none": {"REDIS_URL": "localhost"},
     "unknown failpoint": {"FAILPOINT": "nowhere:kill"},
     "bad duration": {"CLAIM_DEADLINE": "ten seconds", "RECONCILE_INTERVAL": "ten seconds"},
-    "no such kubeconfig": {"KUBECONFIG": "/nonexistent/kubeconfig"},
 }
 
 
@@ -241,7 +240,7 @@ def test_wrong_setting_ends_at_once(bench: Bench, kind: str, process: str) -> No
         code = until(lambda: daemon.returncode, f"{process} to end", limit=20)
     finally:
         stop_all(daemon)
-    assert code == 2 or code == 1
+    assert code in {1, 2}
     text = daemon.log()
     assert "Traceback" not in text
     assert any(f"HEAVYLIFT_{name}" in text for name in WRONG_SETTINGS[kind])

@@ -13,7 +13,8 @@ from typing import Any
 
 import redis
 
-from heavylift.contract.keys import Keys
+from heavylift.contract.ids import plain_source
+from heavylift.contract.keys import Field, Keys
 
 KEYS = Keys()
 CANARY_MODULE = "heavylift_canary"
@@ -29,6 +30,7 @@ class End(Enum):
     INVALID = "ends as failed, class invalid, with a message"
     QUARANTINED = "stands in the queue's quarantine with a message"
     DROPPED = "is dropped and counted"
+    RUNS = "runs as its first execution, the bad field ignored"
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,16 @@ def job(data: bytes | None = None, *, status: str | None = "queued", **fields: s
         client.hset(KEYS.job(job_id), mapping=whole)
         client.rpush(KEYS.queue(queue), job_id)
         return job_id
+
+    return place
+
+
+def side_fields(fields: Mapping[str, str]) -> Place:
+    """Return a placer of a job that looks like one of ours, with these side fields."""
+
+    def place(client: redis.Redis, queue: str, job_id: str) -> str:
+        ours = {Field.INCARNATION: "aaaabbbbccccdddd", Field.SOURCE: plain_source(job_id, CREATED), **fields}
+        return job(packed([f"{CANARY_MODULE}.run", None, [], {}]), **ours)(client, queue, job_id)
 
     return place
 
@@ -124,8 +136,8 @@ def entries(canary: str) -> Mapping[str, Entry]:
         "job key is a string": Entry(wrong_job("string"), End.QUARANTINED),
         "job key is a list": Entry(wrong_job("list"), End.QUARANTINED),
         "job key is a zset": Entry(wrong_job("zset"), End.QUARANTINED),
-        "no status": Entry(job(packed([func, None, [], {}]), status=None), End.DROPPED),
-        "unknown status": Entry(job(packed([func, None, [], {}]), status="flying"), End.DROPPED),
+        "no status": Entry(job(packed([func, None, [], {}]), status=None), End.QUARANTINED),
+        "unknown status": Entry(job(packed([func, None, [], {}]), status="flying"), End.QUARANTINED),
         "status of a finished job": Entry(job(packed([func, None, [], {}]), status="finished"), End.DROPPED),
         "no data": Entry(job(), End.INVALID),
         "data empty": Entry(job(b""), End.INVALID),
@@ -145,32 +157,37 @@ def entries(canary: str) -> Mapping[str, Entry]:
         "evil pickle, RQ's protocol": Entry(job(zlib.compress(proto2(evil))), End.INVALID, "JSONSerializer"),
         "evil pickle, not compressed": Entry(job(proto2(evil)), End.INVALID),
         "ghost": Entry(ghost(), End.DROPPED),
-        "huge id": Entry(ghost("h" * 1_000_000), End.DROPPED),
-        "id of control characters": Entry(ghost("\x1b[2J\r\nfaked: line\x00"), End.DROPPED),
-        "options are not JSON": Entry(job(packed([func, None, [], {}]), **{"hl:options": "{"}), End.INVALID),
+        "huge id": Entry(ghost("h" * 1_000_000), End.QUARANTINED),
+        "id of control characters": Entry(ghost("\x1b[2J\r\nfaked: line\x00"), End.QUARANTINED),
+        "options are not JSON": Entry(side_fields({"hl:options": "{"}), End.INVALID),
+        "history is a number": Entry(side_fields({"hl:history": "7"}), End.RUNS),
+        "seq is no number": Entry(side_fields({"hl:seq": "many"}), End.RUNS),
+        "seq is infinite": Entry(side_fields({"hl:seq": "1e999"}), End.RUNS),
+        "attempts are negative": Entry(side_fields({"hl:attempts": "-3"}), End.RUNS),
     }
 
 
-def wrong_key(name: str, kind: str) -> Callable[[redis.Redis, str], None]:
-    """Return a placer of a value of the wrong type at one of a queue's own keys."""
-    key_of = {
-        "list": KEYS.queue,
-        "settings": KEYS.settings,
-        "levels": KEYS.levels,
-        "delayed": KEYS.delayed,
-        "started registry": KEYS.started,
-        "pause": KEYS.pause,
-    }[name]
-    return lambda client, queue: _wrong(client, key_of(queue), kind)
+@dataclass(frozen=True)
+class BadKey:
+    """A value of the wrong type at one of a queue's own keys."""
+
+    key: Callable[[str], str]
+    kind: str
+
+    def place(self, client: redis.Redis, queue: str) -> str:
+        """Put it there; return the key."""
+        key = self.key(queue)
+        _wrong(client, key, self.kind)
+        return key
 
 
-QUEUE_KEYS: Mapping[str, Callable[[redis.Redis, str], None]] = {
-    "list is a string": wrong_key("list", "string"),
-    "list is a zset": wrong_key("list", "zset"),
-    "settings are a list": wrong_key("settings", "list"),
-    "levels are a string": wrong_key("levels", "string"),
-    "delayed jobs are a hash": wrong_key("delayed", "hash"),
-    "started registry is a string": wrong_key("started registry", "string"),
-    "pause is a list": wrong_key("pause", "list"),
+QUEUE_KEYS: Mapping[str, BadKey] = {
+    "list is a string": BadKey(KEYS.queue, "string"),
+    "list is a zset": BadKey(KEYS.queue, "zset"),
+    "settings are a list": BadKey(KEYS.settings, "list"),
+    "levels are a string": BadKey(KEYS.levels, "string"),
+    "delayed jobs are a hash": BadKey(KEYS.delayed, "hash"),
+    "started registry is a string": BadKey(KEYS.started, "string"),
+    "pause is a list": BadKey(KEYS.pause, "list"),
 }
 """Bad values at a queue's own keys: that queue says what is wrong, others go on."""

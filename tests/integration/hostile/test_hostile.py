@@ -107,7 +107,10 @@ def ended(target: Target, queue: str, job: str, end: End, words: str) -> bool:
     if end is End.DROPPED:
         return counted(target, queue) > 0
     if end is End.QUARANTINED:
-        return any(note.get("message") and job[:20] in json.dumps(note) for note in quarantine(target, queue))
+        return any(note.get("message") and note["id"][:20] == job[:20] for note in quarantine(target, queue))
+    if end is End.RUNS:
+        made = [line for line in target.run.events(job, queue) if line.name == "recorded"]
+        return [line.execution.rpartition("-")[2] for line in made] == ["1"]
     fields = target.run.fields(job)
     outcome = json.loads(fields.get(Field.OUTCOME) or "{}")
     final = [line for line in target.run.events(job, queue) if line.final]
@@ -144,23 +147,18 @@ def test_malformed_key_of_a_queue(target: Target, kind: str) -> None:
     target.served(good)
     target.served(bad)
     with target.run.client() as client:
-        QUEUE_KEYS[kind](client, bad)
-        try:
-            assert target.dispatched(good, target.run.enqueue(f"{good}-good", queue=good)) <= WITHIN_MS
+        key = QUEUE_KEYS[kind].place(client, bad)
+        placed = client.type(key)
+        assert target.dispatched(good, target.run.enqueue(f"{good}-good", queue=good)) <= WITHIN_MS
 
-            def told() -> bool:
-                ready = condition(target.run.kube, target.run.name, bad)
-                told_by_condition = ready.get("status") == "False" and "heavylift:" in ready.get("message", "")
-                return bool(quarantine(target, bad)) or told_by_condition or mended()
+        def told() -> bool:
+            ready = condition(target.run.kube, target.run.name, bad)
+            return ready.get("status") == "False" and key in ready.get("message", "")
 
-            def mended() -> bool:
-                return kind.startswith("settings") and client.type(KEYS.settings(bad)) == b"hash"
-
-            until(told, f"{bad} to say that its {kind}", limit=20)
-        finally:
-            for key in (KEYS.queue, KEYS.settings, KEYS.levels, KEYS.delayed, KEYS.started, KEYS.pause):
-                if client.type(key(bad)) not in {b"hash", b"none"} or kind.startswith("delayed"):
-                    client.delete(key(bad))
+        until(
+            lambda: told() or client.type(key) != placed, f"{bad} to say that {key} is wrong, or to mend it", limit=45
+        )
+        client.delete(key)
     target.run.wait_settings(bad)
     target.dispatched(bad, target.run.enqueue(f"{bad}-after", queue=bad))
     target.unharmed()
