@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
@@ -15,7 +14,7 @@ from rich.progress import Progress
 
 from heavylift.cli.exits import Exit, report, say
 from heavylift.cli.inputs import Line, pairs, read_data, read_lines
-from heavylift.cli.output import Format, Output, emit
+from heavylift.cli.output import Format, Output, emit, print_json
 from heavylift.cli.session import Session, session
 from heavylift.client import Client
 from heavylift.errors import BatchError, HeavyliftError, InvalidInputError
@@ -113,7 +112,7 @@ def _wait(job: Job[Any], timeout: str | None) -> None:
     except KeyboardInterrupt:
         say(f"job {job.id} goes on; wait again with: heavylift jobs wait {job.id}")
         raise
-    print(json.dumps(value, ensure_ascii=False, indent=2))
+    print_json(value)
 
 
 def waiting(message: str) -> AbstractContextManager[object]:

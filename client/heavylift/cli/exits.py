@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import traceback
 from enum import IntEnum
@@ -59,7 +60,20 @@ def exit_code(error: BaseException) -> Exit:
 
 def say(message: str) -> None:
     """Write one line for people to standard error."""
-    print(f"heavylift: {message}", file=sys.stderr)
+    print(f"heavylift: {safe(message)}", file=sys.stderr)
+
+
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def safe(text: str) -> str:
+    """Return text that cannot steer a terminal: control and direction characters become replacement characters."""
+    return _UNSAFE.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def safe_json(text: str) -> str:
+    """Return JSON text in which those characters stand as escapes."""
+    return _UNSAFE.sub(lambda found: found[0] if found[0] == "\n" else f"\\u{ord(found[0]):04x}", text)
 
 
 def report(error: BaseException) -> Exit:

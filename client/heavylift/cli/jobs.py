@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
@@ -11,9 +10,9 @@ import typer
 
 from heavylift import operations
 from heavylift.cli.enqueue import waiting
-from heavylift.cli.exits import Exit, report, say
+from heavylift.cli.exits import Exit, report, safe, say
 from heavylift.cli.inputs import pairs
-from heavylift.cli.output import Format, Output, emit, emit_one, job_detail, job_row
+from heavylift.cli.output import Format, Output, emit, emit_one, job_detail, job_row, print_json
 from heavylift.cli.session import session
 from heavylift.cli.why import Surroundings, why
 from heavylift.client import Client
@@ -115,7 +114,7 @@ def wait(
     def one(client: Client, job: str) -> None:
         with waiting(f"waiting for job {job}"):
             value = client.job(job).wait(timeout=timeout)
-        print(json.dumps(value, ensure_ascii=False))
+        print_json(value, indent=None)
 
     _each(context, ids, one)
 
@@ -215,7 +214,7 @@ def explain(context: typer.Context, id: Id) -> None:  # noqa: A002 - the argumen
         info = client.job(id).info()
         around = surroundings(client, info)
     for sentence in why(info, around):
-        print(sentence)
+        print(safe(sentence))
 
 
 def surroundings(client: Client, info: JobInfo) -> Surroundings:

@@ -14,8 +14,8 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
+from heavylift.cli.exits import safe, safe_json
 from heavylift.contract.durations import format_ms
-from heavylift.contract.ids import printable
 from heavylift.jobs import JobInfo, Outcome
 
 
@@ -51,7 +51,7 @@ def emit(rows: Sequence[Row], form: Format, columns: Sequence[str], key: str = "
         key: the key that ``name`` prints.
     """
     if form is Format.JSON:
-        print(json.dumps(list(rows), ensure_ascii=False, indent=2))
+        print_json(list(rows))
     elif form is Format.YAML:
         print(yaml.safe_dump(list(rows), allow_unicode=True, sort_keys=False), end="")
     elif form is Format.NAME:
@@ -64,7 +64,7 @@ def emit(rows: Sequence[Row], form: Format, columns: Sequence[str], key: str = "
 def emit_one(row: Row, form: Format, key: str = "id") -> None:
     """Print one thing: in a table each key has a line, what is empty is left out."""
     if form is Format.JSON:
-        print(json.dumps(row, ensure_ascii=False, indent=2))
+        print_json(row)
     elif form is Format.YAML:
         print(yaml.safe_dump(dict(row), allow_unicode=True, sort_keys=False), end="")
     elif form is Format.NAME:
@@ -76,6 +76,11 @@ def emit_one(row: Row, form: Format, key: str = "id") -> None:
                 print(f"{name:<{width}}  {text(value)}")
 
 
+def print_json(value: Any, *, indent: int | None = 2) -> None:
+    """Print a value as JSON, without characters that could steer a terminal."""
+    print(safe_json(json.dumps(value, ensure_ascii=False, indent=indent)))
+
+
 def text(value: object, limit: int = 2000) -> str:
     """Return a value as one safe line: control characters from Redis or pods never reach the terminal."""
     if value is None:
@@ -83,10 +88,10 @@ def text(value: object, limit: int = 2000) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, str):
-        return printable(value, limit)
+        return safe(value)[:limit]
     if isinstance(value, int | float):
         return str(value)
-    return printable(json.dumps(value, ensure_ascii=False), limit)
+    return safe(json.dumps(value, ensure_ascii=False))[:limit]
 
 
 def _table(rows: Sequence[Row], columns: Sequence[str]) -> None:
