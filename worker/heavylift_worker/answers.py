@@ -55,6 +55,8 @@ class Answer:
     """What the server asks for."""
     adopted: bool = False
     """The Job was there already: an earlier create of the same execution had come through."""
+    lost: bool = False
+    """There was no answer: the Job may have been created."""
 
 
 _RBAC: Final = re.compile(r"cannot (create|get) resource")

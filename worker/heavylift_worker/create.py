@@ -20,6 +20,8 @@ Pause = Callable[[float], Awaitable[bool]]
 
 _FIRST_PAUSE_S = 0.25
 _SHORTEST_LIMIT_S = 0.5
+_LAST_LOOK_S = 2.0
+STOPPING = "the dispatcher was stopped before it created the Job"
 _LONGEST_PAUSE_S = 8.0
 
 
@@ -87,15 +89,14 @@ class Creator:
             patience_s: seconds from now.
             retrying: told +1 when the first answer asks for another try, and -1 when the last one is there.
         """
-        end, pause_s, tries = self.clock.monotonic() + patience_s, _FIRST_PAUSE_S, 0
+        end, pause_s, tries, lost = self.clock.monotonic() + patience_s, _FIRST_PAUSE_S, 0, False
+        answer = Answer(Kind.BUSY, STOPPING)
         try:
-            while True:
-                if not await self._wait(self.pace.take()):
-                    return Answer(Kind.BUSY, "the dispatcher is stopping")
+            while await self._wait(self.pace.take()):
                 answer = await self._once(manifest, execution, max(_SHORTEST_LIMIT_S, end - self.clock.monotonic()))
                 if not answer.kind.retryable:
                     return answer
-                tries += 1
+                tries, lost = tries + 1, lost or answer.lost
                 if tries == 1:
                     retrying(1)
                 if answer.retry_after_s is not None:
@@ -103,10 +104,20 @@ class Creator:
                 wait = max(pause_s * random.uniform(0.5, 1.5), answer.retry_after_s or 0.0)
                 pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
                 if self.clock.monotonic() + wait >= end or not await self._wait(wait):
-                    return answer
+                    break
+            return await self._last_look(manifest, execution, answer) if lost else answer
         finally:
             if tries:
                 retrying(-1)
+
+    async def _last_look(self, manifest: Json, execution: str, answer: Answer) -> Answer:
+        """After lost answers, see whether one of the creates came through after all."""
+        path = jobs_path(manifest["metadata"]["namespace"], manifest["metadata"]["name"])
+        try:
+            seen = answers.of_look(await self.api.request("GET", path, timeout=_LAST_LOOK_S), execution)
+        except ClusterUnavailableError:
+            return answer
+        return answer if seen.kind.retryable else seen
 
     async def _wait(self, seconds: float) -> bool:
         return seconds <= 0 or await self.pause(seconds)
@@ -125,4 +136,4 @@ class Creator:
             named = jobs_path(manifest["metadata"]["namespace"], manifest["metadata"]["name"])
             return answers.of_look(await self.api.request("GET", named, timeout=limit), execution)
         except (ClusterUnavailableError, ReplyDroppedError) as error:
-            return Answer(Kind.BUSY, str(error))
+            return Answer(Kind.BUSY, str(error), lost=True)

@@ -21,7 +21,7 @@ from heavylift.store import ops
 from heavylift.store.model import Claim, Fence, FinishRequest, Next, Outcome, Reply, Spend, Verdict
 from heavylift.store.steps import Op
 from heavylift_worker.answers import Answer, Kind
-from heavylift_worker.create import Creator
+from heavylift_worker.create import STOPPING, Creator
 from heavylift_worker.gate import Gate
 from heavylift_worker.metrics import Metrics
 from heavylift_worker.queues import QueueCache
@@ -33,7 +33,6 @@ from heavylift_worker.troubles import Troubles
 Json = dict[str, Any]
 T = TypeVar("T")
 
-STOPPING = "the dispatcher was stopped before it created the Job"
 _CACHE_DELAY_MS = 1000
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from structlog.typing import FilteringBoundLogger
 
@@ -18,7 +17,8 @@ from heavylift.runtime.health import Beat
 from heavylift.runtime.service import Service
 from heavylift.store import ops
 from heavylift.store.model import Claim, ClaimReply, ClaimRequest, Fence
-from heavylift_worker.dispatch import STOPPING, Dispatch
+from heavylift_worker.create import STOPPING
+from heavylift_worker.dispatch import Dispatch
 from heavylift_worker.settings import DispatcherSettings
 
 ACTIVE_PER_CREATE: Final = 4
@@ -61,6 +61,9 @@ class ClaimLoop:
                 self.unsettled = True
                 await self.service.pause(0.5)
                 continue
+            except HeavyliftError:
+                self._pending = None  # asking the same again would meet the same corrupt key
+                raise
             if wait_s > 0:
                 await self._idle(wait_s)
         await self._drain()
@@ -117,7 +120,7 @@ class ClaimLoop:
             await afailpoint("dispatcher.claim.after")
         for claim in reply.claims:
             self.dispatch.metrics.claimed.labels(claim.queue).inc()
-            self._start(claim, self.dispatch.handle(claim))
+            self._start(claim)
         return reply
 
     async def _resume(self) -> None:
@@ -127,28 +130,34 @@ class ClaimLoop:
         for claim in own:
             if (claim.job, claim.execution) not in self._active:
                 self.log.warning("resumes a claim without a recorded Job", job=claim.job, execution=claim.execution)
-                self._start(claim, self.dispatch.handle(claim, resumed=True))
+                self._start(claim, resumed=True)
 
-    def _start(self, claim: Claim, work: Coroutine[Any, Any, None]) -> None:
+    def _start(self, claim: Claim, *, resumed: bool = False) -> None:
         key = (claim.job, claim.execution)
-        if key in self._active:
-            work.close()
-            return
-        self._active[key] = (claim, asyncio.create_task(self._carry(key, work)))
+        # A job that one of our tasks released may be claimed again, under the same execution, before that task ended.
+        before = self._active[key][1] if key in self._active else None
+        task = asyncio.create_task(self._carry(claim, before, resumed=resumed))
+        self._active[key] = (claim, task)
+        task.add_done_callback(lambda ended: self._ended(key, ended))
 
-    async def _carry(self, key: tuple[str, str], work: Coroutine[Any, Any, None]) -> None:
+    def _ended(self, key: tuple[str, str], task: asyncio.Task[None]) -> None:
+        if key in self._active and self._active[key][1] is task:
+            del self._active[key]
+        self.wake.set()
+
+    async def _carry(self, claim: Claim, before: asyncio.Task[None] | None, *, resumed: bool) -> None:
+        if before is not None:
+            await asyncio.wait({before})
+        about = {"job": claim.job, "execution": claim.execution}
         try:
-            await work
+            await self.dispatch.handle(claim, resumed=resumed)
         except RedisUnavailableError:
             self.unsettled = True  # said by the link; its own claims are asked for again
         except HeavyliftError as error:
-            self.log.error("a claim could not be carried out", job=key[0], execution=key[1], why=str(error))  # noqa: TRY400 - our own words, no traceback
+            self.log.error("a claim could not be carried out", why=str(error), **about)  # noqa: TRY400 - our own words
         except Exception:
             # The operator hands the job back at its claim deadline, and ends it when that happens three times.
-            self.log.exception("a claim could not be carried out", job=key[0], execution=key[1])
-        finally:
-            self._active.pop(key, None)
-            self.wake.set()
+            self.log.exception("a claim could not be carried out", **about)
 
     async def _idle(self, seconds: float) -> None:
         """Wait for a doorbell, an ended claim or the end of the process, at most that long."""

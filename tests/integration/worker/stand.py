@@ -65,14 +65,14 @@ class Stand:
         )
         assert reply.verdict.value in {"applied", "already"}, reply
 
-    def enqueue(self, job: str, data: Any = None, *, queue: str = "", task: str = "proof", **options: Any) -> str:
-        """Enqueue one job."""
+    def enqueue(self, job: str, data: Any = None, *, queue: str = "", incarnation: str = "", **options: Any) -> str:
+        """Enqueue one job of the task ``proof``."""
         request = EnqueueRequest(
             queue=queue or self.name,
-            task=task,
-            data=payload.encode(task, data),
+            task="proof",
+            data=payload.encode("proof", data),
             id=job,
-            incarnation=ids.new_incarnation(),
+            incarnation=incarnation or ids.new_incarnation(),
             options=options,
         )
         assert self.store.run(ops.enqueue(request)).created

@@ -44,6 +44,25 @@ async def test_lost_reply_meets_its_own_job() -> None:
     assert [method for method, _ in api.seen] == ["POST", "POST", "GET"]
 
 
+@pytest.mark.parametrize(
+    ("seen", "kind"),
+    [
+        (job("e-1", uid="u"), Kind.CREATED),
+        (job("e-9"), Kind.NAME_TAKEN),
+        (status(404, "none"), Kind.BUSY),
+        (None, Kind.BUSY),
+    ],
+)
+async def test_lost_answers_end_with_a_last_look(seen: KubeReply | None, kind: Kind) -> None:
+    """When the patience ends after a lost answer, the Job is looked for before the claim is given up."""
+    creator, api, _ = _creator(None, seen)
+
+    answer = await creator.create(MANIFEST, "e-1", patience_s=5)
+
+    assert answer.kind is kind
+    assert [method for method, _ in api.seen] == ["POST", "GET"]
+
+
 async def test_name_taken_is_final() -> None:
     """Somebody else's Job ends it at the first look."""
     creator, api, _ = _creator(EXISTS, job("e-9"))

@@ -14,8 +14,8 @@ from heavylift.runtime.kube import KubeReply
 from heavylift.spec.models import HeavyQueue
 from heavylift.store.model import Claim, FinishReply, Reply, Verdict
 from heavylift_worker.breaker import State
-from heavylift_worker.create import Creator, Pace
-from heavylift_worker.dispatch import STOPPING, Dispatch
+from heavylift_worker.create import STOPPING, Creator, Pace
+from heavylift_worker.dispatch import Dispatch
 from heavylift_worker.gate import Gate
 from heavylift_worker.metrics import Metrics
 from heavylift_worker.queues import QueueCache
