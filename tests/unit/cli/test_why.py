@@ -1,0 +1,168 @@
+"""``jobs why``: one sentence per reason, from a job and its surroundings."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from heavylift.cli.why import Surroundings, why
+from heavylift.contract.states import JobState, Phase
+from heavylift.jobs import Attempt, JobInfo, Outcome
+from heavylift.store.model import QueueCounts
+
+NOW = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)
+JOB = JobInfo(
+    id="a",
+    queue="reports",
+    task="annual",
+    state=JobState.WAITING,
+    phase=None,
+    reason="",
+    attempt=0,
+    max_attempts=3,
+    priority=0,
+    position=0,
+)
+COUNTS = QueueCounts(waiting=1, delayed=0, active=2, waiting_children=0, completed=0, failed=0, cancelled=0)
+AROUND = Surroundings(now=NOW, settings={"paused": False, "concurrencyMax": None}, counts=COUNTS, dispatchers=1)
+OOM = Attempt(
+    seq=1,
+    attempt=1,
+    execution="e-1",
+    outcome=Outcome(cls="oom", message="needed more than 64Mi"),
+    started_at=None,
+    ended_at=None,
+    next="retry",
+)
+
+
+@pytest.mark.parametrize(
+    ("job", "around", "want"),
+    [
+        pytest.param(JOB, AROUND, ["0 jobs are ahead", "It is next"], id="next"),
+        pytest.param(replace(JOB, position=1), AROUND, ["1 job is ahead"], id="one ahead"),
+        pytest.param(replace(JOB, position=None), AROUND, ["behind more than 1,000"], id="far back"),
+        pytest.param(JOB, replace(AROUND, settings=None), ["No HeavyQueue serves queue reports"], id="not served"),
+        pytest.param(JOB, replace(AROUND, settings={"paused": True}), ["spec.paused: true"], id="paused by spec"),
+        pytest.param(
+            JOB,
+            replace(AROUND, paused={"by": "ada", "at": 1795341600000, "reason": "upgrade"}),
+            ["paused by ada since 2026-11-22T10:00:00Z: upgrade."],
+            id="paused by a client",
+        ),
+        pytest.param(
+            JOB,
+            replace(AROUND, settings={"concurrencyMax": 2}),
+            ["runs 2 jobs, the most it may (spec.concurrency.max: 2)"],
+            id="cap",
+        ),
+        pytest.param(
+            JOB,
+            replace(AROUND, troubles={"Forbidden": {"message": "may not create Jobs"}, "Odd": {}}),
+            ["reports Forbidden: may not create Jobs.", "reports Odd: no details."],
+            id="troubles",
+        ),
+        pytest.param(JOB, replace(AROUND, dispatchers=0), ["No dispatcher is running"], id="no dispatcher"),
+        pytest.param(
+            replace(JOB, reason="quota", history=(OOM,)),
+            AROUND,
+            ["put back last because of: quota.", "Attempt 1 (start 1) ended as oom: needed more than 64Mi."],
+            id="put back",
+        ),
+        pytest.param(replace(JOB, expires_at=NOW), AROUND, ["expires at 2026-11-22T10:00:00Z"], id="expires"),
+        pytest.param(
+            replace(JOB, state=JobState.DELAYED, not_before=NOW + timedelta(minutes=5), history=(OOM,)),
+            AROUND,
+            ["delayed until 2026-11-22T10:05:00Z (in 5m)", "ended as oom"],
+            id="delayed after a failure",
+        ),
+        pytest.param(
+            replace(JOB, state=JobState.WAITING_CHILDREN),
+            replace(AROUND, dependencies={"b": JobState.ACTIVE, "c": JobState.FAILED, "d": None}),
+            ["job b, which is active", "job c, which failed", "job d, which does not exist"],
+            id="dependencies",
+        ),
+        pytest.param(
+            replace(JOB, state=JobState.ACTIVE, phase=Phase.CLAIMED, attempt=1), AROUND, ["being created"], id="claimed"
+        ),
+        pytest.param(
+            replace(
+                JOB,
+                state=JobState.ACTIVE,
+                phase=Phase.PENDING,
+                attempt=2,
+                reason="Unschedulable",
+                history=(OOM,),
+                evidence={"message": "0/1 nodes", "events": [{"message": "0/1 nodes"}, {"message": "no fit"}]},
+                namespace="analytics",
+                job_name="reports-x-2",
+            ),
+            AROUND,
+            [
+                "pending as Job analytics/reports-x-2: Unschedulable",
+                "Kubernetes says: 0/1 nodes.",
+                "Kubernetes says: no fit.",
+                "This is attempt 2 of 3",
+            ],
+            id="pending",
+        ),
+        pytest.param(
+            replace(
+                JOB,
+                state=JobState.ACTIVE,
+                phase=Phase.RUNNING,
+                attempt=1,
+                started_at=NOW,
+                cancel={"by": "ada", "reason": "obsolete."},
+            ),
+            AROUND,
+            ["It runs since 2026-11-22T10:00:00Z.", "A cancel by ada is under way: obsolete."],
+            id="running, cancel requested",
+        ),
+        pytest.param(
+            replace(JOB, state=JobState.COMPLETED, ended_at=NOW, attempt=1),
+            AROUND,
+            ["completed at 2026-11-22T10:00:00Z"],
+            id="completed",
+        ),
+        pytest.param(
+            replace(
+                JOB, state=JobState.FAILED, attempt=3, outcome=Outcome(cls="error", message="no such year", exit_code=3)
+            ),
+            AROUND,
+            ["failed: error: no such year (exit code 3).", "attempt 3 of 3", "heavylift jobs retry a"],
+            id="failed",
+        ),
+        pytest.param(
+            replace(JOB, state=JobState.FAILED), AROUND, ["nothing is recorded about why"], id="failed, no word"
+        ),
+        pytest.param(
+            replace(JOB, state=JobState.CANCELLED, cancel={"by": "ada"}, ended_at=NOW),
+            AROUND,
+            ["cancelled by ada at 2026-11-22T10:00:00Z."],
+            id="cancelled",
+        ),
+        pytest.param(
+            replace(JOB, state=JobState.CANCELLED, outcome=Outcome(cls="job-deleted", message="kubectl deleted it.")),
+            AROUND,
+            ["It was cancelled: kubectl deleted it."],
+            id="cancelled by a rule",
+        ),
+    ],
+)
+def test_each_reason_has_its_sentence(job: JobInfo, around: Surroundings, want: list[str]) -> None:
+    """What holds a job, or ended it, is said in sentences a person understands."""
+    said = why(job, around)
+
+    for words in want:
+        assert any(words in sentence for sentence in said), said
+    assert len(said) == len(set(said))
+
+
+def test_no_false_comfort() -> None:
+    """A blocked job is never said to start within seconds."""
+    said = why(JOB, replace(AROUND, settings=None))
+
+    assert not any("within seconds" in sentence for sentence in said)
