@@ -278,10 +278,11 @@ ROWS: tuple[Row, ...] = (
     _row(
         "wiped",
         _I.WIPED,
-        (*_PRESENT, _C.EDITED),
+        (_C.LIVE, _C.OVER, _C.EDITED),
         Act.REPORT,
         "Redis lost its data: nothing is deleted on its word",
     ),
+    _row("wiped-deleting", _I.WIPED, _C.DELETING, Act.PATCH, "somebody deletes the Job: our finalizer lets go of it"),
     _row("wiped-settled", _I.WIPED, (_C.FINALIZED, _C.ABSENT), Act.NOTHING, "nothing is left to do"),
 )
 """The table, in the order of the docs."""

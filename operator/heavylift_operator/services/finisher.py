@@ -203,6 +203,7 @@ class Finisher:
         seen = await self._evidence(item, record if current else None)
         now = self.cluster.clock.now_ms()
         suspect = (item.key, item.execution)
+        listed = item.listed or bool(seen.job and seen.job.uid in self._actor.condemned)
         view = View(
             install=self.install,
             execution=item.execution,
@@ -213,8 +214,8 @@ class Finisher:
             result_policy=text(child(settings, "result"), "policy") or "Optional",
             pending_ms=_limit(record, "pending", seen.job.pending_ms if seen.job else None),
             run_ms=_limit(record, "run", seen.job.run_ms if seen.job else None),
-            epoch=item.listed or await self._had_data(seen.job) if record is None else True,
-            listed=item.listed or bool(seen.job and seen.job.uid in self._actor.condemned),
+            epoch=record is not None or listed or await self._had_data(seen.job),
+            listed=listed,
             missing_since=self._suspects.get(suspect),
             grace_ms=self.grace_ms,
             now=now,

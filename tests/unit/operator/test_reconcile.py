@@ -92,6 +92,7 @@ CASES: dict[str, tuple[FakeRecord | None, Evidence, dict[str, Any], list[type[Ac
     "vanished-gone": (None, GONE, {"listed": True}, [Clear]),
     "vanished-settled": (None, PATCHED, {}, []),
     "wiped": (None, LIVE, {"epoch": False}, [Report]),
+    "wiped-deleting": (None, evidence(job(deleted=4)), {"epoch": False}, [Patch]),
     "wiped-settled": (None, GONE, {"epoch": False}, []),
 }
 
