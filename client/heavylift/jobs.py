@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from typing import Any, Generic, Protocol, TypeVar, Unpack
 
 from heavylift.contract.durations import Duration
-from heavylift.contract.outcomes import OutcomeClass
 from heavylift.contract.states import JobState, Phase
 from heavylift.options import RetryOptions
 from heavylift.store.model import Event, JobRecord, QueueCounts
@@ -297,6 +296,6 @@ def failure_message(job: str, outcome: Outcome | None) -> str:
     message = f"job {job} failed: {outcome.cls}"
     if outcome.message:
         message += f": {outcome.message}"
-    if outcome.cls == OutcomeClass.ERROR and outcome.exit_code not in {None, 1}:
+    elif outcome.exit_code is not None:
         message += f" (exit code {outcome.exit_code})"
     return message

@@ -12,7 +12,7 @@ from heavylift import operations
 from heavylift.cli.enqueue import waiting
 from heavylift.cli.exits import Exit, report, safe, say
 from heavylift.cli.inputs import pairs
-from heavylift.cli.output import Format, Output, emit, emit_one, job_detail, job_row, print_json
+from heavylift.cli.output import Format, Output, emit, emit_one, job_detail, job_row, print_job, print_json
 from heavylift.cli.session import session
 from heavylift.cli.why import Surroundings, why
 from heavylift.client import Client
@@ -97,7 +97,11 @@ def show(context: typer.Context, id: Id, output: Output = Format.TABLE) -> None:
     Example: heavylift jobs show annual-2026 -o json
     """
     with session(context).client() as client:
-        emit_one(job_detail(client.job(id).info()), output)
+        info = client.job(id).info()
+    if output is Format.TABLE:
+        print_job(info)
+    else:
+        emit_one(job_detail(info), output)
 
 
 @app.command()

@@ -121,7 +121,10 @@ def _redis_pod(api: Any, namespace: str, release: str) -> Any:
     running = [pod for pod in pods if pod.status.phase == "Running" and pod.metadata.deletion_timestamp is None]
     if running:
         return running[0]
-    state = f"its pod {pods[0].metadata.name} is {pods[0].status.phase}" if pods else "there is no such pod"
+    state = "there is no such pod"
+    if pods:
+        going = pods[0].metadata.deletion_timestamp is not None
+        state = f"its pod {pods[0].metadata.name} is {'being deleted' if going else pods[0].status.phase}"
     raise ConfigurationError(
         f"release {release} in namespace {namespace} has no running Redis of its own ({state}): check --kube and "
         "--release, or with an external Redis give --redis URL"

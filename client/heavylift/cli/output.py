@@ -175,6 +175,46 @@ def job_detail(info: JobInfo) -> dict[str, Any]:
     }
 
 
+def print_job(info: JobInfo) -> None:
+    """Print all of a job for people: a line per fact, then its evidence, log tail and ended attempts."""
+    detail = job_detail(info)
+    evidence = dict(info.outcome.evidence) if info.outcome else dict(info.evidence)
+    log = evidence.pop("log", "")
+    ended = detail.pop("history")
+    detail["outcome"] = f"{info.outcome.cls}: {info.outcome.message}" if info.outcome else ""
+    emit_one(detail, Format.TABLE)
+    for title, body in (
+        ("evidence", [f"{key}: {text(value)}" for key, value in evidence.items()]),
+        ("log", _lines(log)),
+    ):
+        if body:
+            print(f"\n{title}:")
+            for line in body:
+                print(f"  {line}")
+    if ended:
+        print("\nended attempts:")
+        emit(
+            [_ended(entry) for entry in ended], Format.TABLE, ("start", "attempt", "class", "ended", "next", "message")
+        )
+
+
+def _lines(log: object) -> list[str]:
+    return [text(line) for line in log.splitlines()] if isinstance(log, str) else []
+
+
+def _ended(entry: Row) -> dict[str, Any]:
+    outcome = entry["outcome"] or {}
+    following = f"{entry['next']} after {entry['delay']}" if entry["delay"] else entry["next"]
+    return {
+        "start": entry["seq"],
+        "attempt": entry["attempt"],
+        "class": outcome.get("class"),
+        "ended": entry["endedAt"],
+        "next": following,
+        "message": outcome.get("message"),
+    }
+
+
 def _outcome(outcome: Outcome | None) -> dict[str, Any] | None:
     if outcome is None:
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -123,8 +123,8 @@ def _active(info: JobInfo, _around: Surroundings) -> Iterator[str]:
     if info.phase is Phase.RUNNING:
         yield f"It runs{where}{_since(info)}."
     elif info.phase is Phase.PENDING:
-        yield f"It is pending{where}: {info.reason or 'its pod has not started yet'}."
-        yield from _pending_words(info.evidence)
+        yield f"It is pending{where}: {info.reason.rstrip('.') or 'its pod has not started yet'}."
+        yield from _pending_words(info)
     else:
         yield "A dispatcher has claimed it; its Kubernetes Job is being created."
     if info.attempt > 1:
@@ -138,24 +138,19 @@ def _since(info: JobInfo) -> str:
     return f" since {iso(info.started_at)}" if info.started_at else ""
 
 
-def _pending_words(evidence: Mapping[str, Any]) -> Iterator[str]:
-    """What the scheduler, the kubelet or the Job controller said, word for word."""
-    seen: set[str] = set()
-    for key in ("message", "scheduling", "waiting", "pending", "events"):
-        for words in _texts(evidence.get(key)):
-            if words not in seen:
-                seen.add(words)
+_WORDS = ("refused", "unscheduled_message", "waiting_message", "disruption_message", "message")
+"""Where evidence keeps what the scheduler, the kubelet or the Job controller said."""
+
+
+def _pending_words(info: JobInfo) -> Iterator[str]:
+    pod = info.evidence.get("pod")
+    seen = info.reason
+    for part in (info.evidence, pod if isinstance(pod, Mapping) else {}):
+        for key in _WORDS:
+            words = part.get(key)
+            if isinstance(words, str) and words and words.rstrip(".") not in seen:
+                seen += words
                 yield f"Kubernetes says: {words.rstrip('.')}."
-
-
-def _texts(value: object) -> Iterator[str]:
-    if isinstance(value, str) and value:
-        yield value
-    elif isinstance(value, Mapping):
-        yield from _texts(value.get("message"))
-    elif isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        for entry in value[:5]:
-            yield from _texts(entry)
 
 
 def _completed(info: JobInfo, _around: Surroundings) -> Iterator[str]:
