@@ -60,7 +60,7 @@ def doctor(context: typer.Context, output: Output = Format.TABLE) -> None:
     if unreachable:
         raise typer.Exit(Exit.UNREACHABLE)
     if any(finding.level is Level.FAIL for finding in findings):
-        raise typer.Exit(Exit.REFUSED)
+        raise typer.Exit(Exit.JOB_FAILED)
 
 
 def redis_findings(report: Mapping[str, Any]) -> Iterator[Finding]:

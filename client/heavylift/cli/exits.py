@@ -28,6 +28,7 @@ class Exit(IntEnum):
 
     DONE = 0
     JOB_FAILED = 1
+    """A job failed, or a check of ``doctor``."""
     USAGE = 2
     NOT_FOUND = 3
     REFUSED = 4
