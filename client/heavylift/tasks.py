@@ -126,6 +126,10 @@ class Task(Generic[P, R]):
     def __repr__(self) -> str:  # type: ignore[explicit-override]  # the decorator is not in Python 3.11's library
         return f"<heavylift task {self.name!r}: {self.path}>"
 
+    def __reduce__(self) -> str:  # type: ignore[explicit-override]  # as above
+        """Pickle by name, as functions are: a task may be handed to a process pool in its pod."""
+        return self.__qualname__
+
     @property
     def path(self) -> str:
         """The function's dotted path."""

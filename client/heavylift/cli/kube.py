@@ -6,7 +6,9 @@ The only importer of the Kubernetes client in the command line; it needs the ext
 from __future__ import annotations
 
 import base64
+import codecs
 import contextlib
+import json
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -72,8 +74,7 @@ def _answers(what: str) -> Iterator[None]:
             raise ConfigurationError(f"the cluster has no {what}") from None
         if error.status in {_FORBIDDEN, _UNAUTHORIZED}:
             raise ConfigurationError(f"your kubeconfig may not read {what}: ask for a Role that may") from None
-        words = str(error.reason or error.body or error)
-        raise ClusterUnavailableError(f"the cluster refuses {what}: {error.status} {ids.printable(words)}") from None
+        raise ClusterUnavailableError(f"the cluster refuses {what}: {error.status} {_said(error)}") from None
     except (OSError, _http_errors()) as error:
         text = ids.printable(str(error), 300)
         raise ClusterUnavailableError(f"the cluster does not answer (asked for {what}): {text}") from None
@@ -164,14 +165,28 @@ def print_logs(record: JobRecord, *, seq: int | None, follow: bool, tail: int | 
         raise JobNotFoundError(f"job {record.id} has not started yet: it has no log (heavylift jobs why {record.id})")
     pod = _pod_of(api, record, seq)
     container = (pod.metadata.annotations or {}).get("heavylift.dev/container") or pod.spec.containers[0].name
+    options: dict[str, Any] = {"container": container, "follow": follow, "_preload_content": False}
+    if tail is not None:
+        options["tail_lines"] = tail
     with _answers(f"the log of pod {record.namespace}/{pod.metadata.name}"):
-        options: dict[str, Any] = {"container": container, "follow": follow, "_preload_content": False}
-        if tail is not None:
-            options["tail_lines"] = tail
-        stream = api.read_namespaced_pod_log(pod.metadata.name, record.namespace, **options)
+        try:
+            stream = api.read_namespaced_pod_log(pod.metadata.name, record.namespace, **options)
+        except kubernetes.ApiException as error:
+            if error.status == _BAD_REQUEST:
+                raise JobNotFoundError(f"there is no log yet: {_said(error)}") from None
+            raise
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
         for chunk in stream.stream():
-            sys.stdout.write(chunk.decode("utf-8", "replace"))
+            sys.stdout.write(decoder.decode(chunk))
             sys.stdout.flush()
+
+
+def _said(error: Any) -> str:
+    """Return the API server's own words."""
+    try:
+        return ids.printable(str(json.loads(error.body)["message"]), 500)
+    except (ValueError, TypeError, KeyError):
+        return ids.printable(str(error.reason or error), 500)
 
 
 def _pod_of(api: Any, record: JobRecord, seq: int | None) -> Any:

@@ -12,6 +12,9 @@ import typer
 from heavylift.client import Client
 from heavylift.errors import ConfigurationError
 
+FORWARD_PATIENCE_S = 20.0
+"""A port-forward goes through API server and kubelet: its first answer may take long."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
@@ -39,7 +42,7 @@ class Session:
 
         with (
             forwarded_redis(self.kube, self.release) as url,
-            Client(url, actor=actor()) as client,
+            Client(url, actor=actor(), patience=FORWARD_PATIENCE_S) as client,
         ):
             yield client
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_type
 
 import pytest
 
 import heavylift
-from heavylift import AsyncClient, Backoff, Client, ConfigurationError, InvalidInputError, Timeouts, tasks
+from heavylift import AsyncClient, Backoff, Client, ConfigurationError, InvalidInputError, Job, Timeouts, tasks
 from heavylift.client import default_client
 from heavylift.contract.payload import decode
 
@@ -36,7 +36,7 @@ def test_call_is_enqueued_by_name(served: Player) -> None:
     def annual(ctx: heavylift.Context, year: int, *, region: str = "all") -> dict[str, int]:
         return {ctx.job_id + region: year}
 
-    job = annual.enqueue(2026)
+    job = assert_type(annual.enqueue(2026), Job[dict[str, int]])
     annual.enqueue(2027, region="north")
     first, second = served.claim(), served.claim()
 

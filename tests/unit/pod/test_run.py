@@ -334,3 +334,14 @@ def test_result_file_is_one_write_of_a_regular_file(pod: Pod, tmp_path: Path) ->
 
     assert ran.envelope["result"] == 2
     assert pod.result.stat().st_ino == inode
+
+
+def test_task_can_be_handed_to_a_process_pool(pod: Pod) -> None:
+    """A task pickles by name, as any function does."""
+    pod.module(
+        "from concurrent.futures import ProcessPoolExecutor\n@heavylift.task\ndef square(n: int) -> int:\n"
+        "    return n * n\n@heavylift.task\ndef main() -> list[int]:\n"
+        "    with ProcessPoolExecutor(2) as pool:\n        return list(pool.map(square, [1, 2, 3]))"
+    )
+
+    assert pod.run().envelope["result"] == [1, 4, 9]
