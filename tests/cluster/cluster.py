@@ -13,7 +13,7 @@ from pathlib import Path
 
 from typing_extensions import override
 
-from tests.cluster import build, controlplane, leftovers, packages, simulated
+from tests.cluster import build, controlplane, doctor, leftovers, packages, simulated
 from tests.cluster.access import Access
 from tests.cluster.api import wait_for
 from tests.cluster.build import Say
@@ -149,7 +149,7 @@ def up(spec: ClusterSpec, say: Say = print) -> Cluster:
         ClusterError: it cannot come up; the message says why and what to do.
     """
     shape = _shape(spec)
-    shape.check()
+    doctor.require(doctor.machine_problems(spec.nodes))
     packages.ensure(spec.nodes, say)
     binaries = build.ensure_built(spec.nodes, say)
     with _locked(spec.folder):
@@ -163,6 +163,7 @@ def up(spec: ClusterSpec, say: Say = print) -> Cluster:
 
 
 def _bring_up(spec: ClusterSpec, shape: simulated.Shape, binaries: Path, say: Say) -> Cluster:
+    doctor.require(doctor.watcher_problems(spec.nodes))
     spec.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     (spec.folder / SPEC).write_text(spec.to_json())
     try:
@@ -241,8 +242,8 @@ def _remove(folder: Path, spec: ClusterSpec) -> None:
     shape = _shape(spec)
     for name in ordered(processes.recorded()):
         processes.stop(name)
-    shape.clean(spec, folder)
     leftovers.end_processes(folder)
+    shape.clean(spec, folder)
     wait_for(f"the programs of {folder} to end", lambda: not leftovers.processes_of(folder), 10)
     leftovers.remove_tree(folder)
 

@@ -151,8 +151,6 @@ def manager_flags(layout: Layout) -> list[str]:
         f"--service-account-private-key-file={pki / 'service-accounts.key'}",
         f"--root-ca-file={pki / 'ca.crt'}",
         f"--client-ca-file={pki / 'ca.crt'}",
-        f"--cluster-signing-cert-file={pki / 'ca.crt'}",
-        f"--cluster-signing-key-file={pki / 'ca.key'}",
     ]
 
 

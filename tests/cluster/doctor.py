@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.cluster import build, golang, packages
+from tests.cluster.errors import MissingToolError
 from tests.cluster.paths import cache_root
 
 ROOM = 6 * 1024**3
 """Bytes that sources, build cache, programs and images need on an empty machine."""
 CAP_SYS_ADMIN = 21
+WATCHERS = {"kwok": 12, "real": 24}
+"""inotify instances that a cluster's programs take, for their certificates and configuration, and a few over."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +43,40 @@ class Problem:
 
 def problems(nodes: str) -> list[Problem]:
     """Return what is missing for the shape ``nodes``, the blocking ones first."""
-    found = [*machine_problems(nodes), *_packages(nodes), *_programs(nodes)]
+    found = [*machine_problems(nodes), *watcher_problems(nodes), *_packages(nodes), *_programs(nodes)]
     return sorted(found, key=lambda problem: not problem.blocking)
+
+
+def require(found: Iterable[Problem]) -> None:
+    """Raise ``MissingToolError``, with the remedies, if a problem blocks."""
+    lines = [f"missing {problem.line}" for problem in found if problem.blocking]
+    if lines:
+        raise MissingToolError("; ".join(lines))
 
 
 def machine_problems(nodes: str) -> list[Problem]:
     """Return what the machine itself lacks, whatever is installed on it."""
     return [*_machine(), *(_root() if nodes == "real" else [])]
+
+
+def watcher_problems(nodes: str) -> list[Problem]:
+    """Return a problem if this user gets too few file watchers from the kernel: programs would end without a word."""
+    wanted = WATCHERS[nodes]
+    if spare_watchers(wanted) == wanted:
+        return []
+    remedy = "take another cluster down, or as root: sysctl fs.inotify.max_user_instances=512"
+    return [Problem(f"{wanted} free inotify instances", remedy, blocking=True)]
+
+
+def spare_watchers(wanted: int) -> int:
+    """Return how many of the wanted inotify instances the kernel grants this user now; they are given back at once."""
+    library = ctypes.CDLL(None, use_errno=True)
+    handles: list[int] = []
+    while len(handles) < wanted and (handle := library.inotify_init1(os.O_CLOEXEC)) >= 0:
+        handles.append(handle)
+    for handle in handles:
+        os.close(handle)
+    return len(handles)
 
 
 def _machine() -> list[Problem]:

@@ -17,9 +17,6 @@ from tests.cluster.spec import ClusterSpec
 class Shape(Protocol):
     """What differs between clusters of simulated and of real nodes."""
 
-    def check(self) -> None:
-        """Raise ``ClusterError`` if this machine cannot hold such a cluster."""
-
     def prepare(self, spec: ClusterSpec, binaries: Path) -> Layout:
         """Choose addresses and ports; write keys, certificates and configuration."""
 
@@ -35,9 +32,6 @@ class Shape(Protocol):
 
 class SimulatedShape:
     """Nodes simulated by kwok."""
-
-    def check(self) -> None:
-        """Need nothing."""
 
     def prepare(self, spec: ClusterSpec, binaries: Path) -> Layout:
         """Take free ports of 127.0.0.1 and write all files."""

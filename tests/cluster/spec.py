@@ -13,8 +13,8 @@ from tests.cluster.paths import default_state
 
 SHAPES = ("kwok", "real")
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,18}[a-z0-9])?")
-SOCKET_ROOM = 70
-"""Characters a state folder may have, so that the paths of the sockets in it stay under the kernel's 107."""
+SOCKET_ROOM = 84
+"""Characters a state folder may have, so that the longest socket in it stays under the kernel's 108."""
 MAX_NODES = 1000
 
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.cluster import Cluster, ClusterSpec, down, given_cluster, leftovers, up
+from tests.cluster import Cluster, ClusterSpec, down, find, given_cluster, leftovers, up
 from tests.cluster.api import wait_for
 from tests.cluster.images import BUSYBOX_IMAGE, build_image, list_images, load_image
-from tests.cluster.real import network, tunables
+from tests.cluster.process import Record
+from tests.cluster.real import network
+from tests.cluster.real.init import TUNABLES
 
 pytestmark = pytest.mark.skipif(given_cluster() is not None, reason="a cluster is given, so ours is not used")
 
@@ -40,49 +44,86 @@ print(urllib.request.urlopen("https://kubernetes.default/version", context=conte
 """
 
 
-def machine() -> dict[str, object]:
-    """Return what a cluster could leave on the machine, apart from processes and its state folder."""
-    rules = subprocess.run(["/usr/sbin/nft", "list", "tables"], check=True, capture_output=True, text=True).stdout
-    return {
-        "interfaces": sorted(path.name for path in Path("/sys/class/net").iterdir()),
-        "mounts": sorted(line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()),
-        "routes": Path("/proc/net/route").read_text(),
-        "rules": rules,
-        "namespaces": namespaces(),
-        "cgroups": sorted(str(path) for path in Path("/sys/fs/cgroup").glob("**/*heavylift-e2e*")),
-        "strays": sorted(str(path) for path in Path("/sys/fs/cgroup").glob("**/k8s.io")),
-        "settings": {name: read(Path("/proc/sys", name)) for name in tunables.NAMES},
-        "folders": sorted(name for name in ("/var/lib/kubelet", "/var/lib/cni", "/run/netns") if Path(name).exists()),
-    }
+@dataclass(frozen=True)
+class Traces:
+    """What one cluster could leave on the machine, noted while it runs.
+
+    Attributes:
+        spec: its description.
+        interface: its interface on this machine.
+        members: the processes in its node, those of pods included.
+        rules: the machine's own packet filter tables before.
+        settings: the machine's kernel settings before.
+    """
+
+    spec: ClusterSpec
+    interface: str
+    members: frozenset[Record]
+    rules: str
+    settings: dict[str, str]
+
+    def left(self) -> list[str]:
+        """Return what is still there of it."""
+        folder, found = self.spec.folder, []
+        found += [f"process {pid}" for pid in leftovers.processes_of(folder)]
+        found += [f"process {record.pid}" for record in self.members if record.alive()]
+        found += leftovers.mounts_under(folder, Path("/proc/self/mountinfo").read_text())
+        found += [str(path) for path in folder.parent.glob(f"{folder.name}*")]
+        found += [str(path) for path in Path("/sys/fs/cgroup").glob(f"*/{folder.name}")]
+        found += [str(path) for path in Path("/sys/fs/cgroup").glob("*/k8s.io")]
+        found += [str(path) for path in Path("/sys/class/net").glob(self.interface)]
+        found += [line for line in Path("/proc/net/route").read_text().splitlines() if line.startswith(self.interface)]
+        found += [f"setting {name}" for name, value in settings().items() if value != self.settings[name]]
+        found += ["packet filter tables"] if tables() != self.rules else []
+        found += [path for path in ("/var/lib/kubelet", "/var/lib/cni", "/run/netns") if Path(path).exists()]
+        return found
 
 
-def namespaces() -> list[str]:
-    """Return the network and process namespaces that live processes are in, those of threads that end now apart."""
-    found = set()
-    for entry in Path("/proc").glob("[0-9]*/ns"):
-        for kind in ("net", "pid"):
-            try:
-                found.add((entry / kind).readlink().name)
-            except OSError:
-                continue
-    return sorted(found)
+def trace(spec: ClusterSpec, before: tuple[str, dict[str, str]]) -> Traces:
+    """Note the traces of a cluster that runs; ``before`` are the machine's tables and settings before it did."""
+    cluster = find(spec.folder)
+    assert cluster is not None
+    node = cluster.processes.pid("node")
+    assert node is not None
+    assert network.connected(spec.folder)
+    for kind in ("cgroup", "mnt", "net", "pid"):
+        assert namespace(node, kind) != namespace(os.getpid(), kind)
+    pids = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+    inside = [Record.of(pid) for pid in pids if namespace(pid, "pid") == namespace(node, "pid")]
+    members = frozenset(record for record in inside if record is not None)
+    assert node in {record.pid for record in members}
+    return Traces(spec, network.interface(spec.folder), members, *before)
 
 
-def read(path: Path) -> str:
-    """Return a kernel setting, or nothing where the kernel has none of the name."""
-    return path.read_text() if path.is_file() else ""
+def namespace(pid: int, kind: str) -> str:
+    """Return the namespace of a kind that a process is in, or nothing if it is gone."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/ns/{kind}").readlink().name
+    return ""
+
+
+def tables() -> str:
+    """Return the tables of the machine's own packet filter."""
+    return subprocess.run(["/usr/sbin/nft", "list", "tables"], check=True, capture_output=True, text=True).stdout
+
+
+def settings() -> dict[str, str]:
+    """Return the kernel settings that a kubelet changes."""
+    return {name: path.read_text() for name in TUNABLES if (path := Path("/proc/sys", name)).is_file()}
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Give a cluster of this module alone, as it is killed here."""
-    before = machine()
-    spec = ClusterSpec(nodes="real", name="proof", state=tmp_path_factory.mktemp("c") / "heavylift-e2e-proof")
-    yield up(spec)
-    down("proof", spec.state)
-    assert machine() == before
-    assert leftovers.processes_of(spec.folder) == []
-    assert not spec.folder.exists()
+def cluster() -> Iterator[Cluster]:
+    """Give a cluster of this module alone, as its parts are restarted here; afterwards nothing of it may be left."""
+    before = tables(), settings()
+    spec = ClusterSpec(nodes="real", name=f"proof-{os.getpid()}")
+    try:
+        cluster = up(spec)
+        traces = trace(spec, before)
+        yield cluster
+    finally:
+        down(spec.name, nodes="real")
+    assert traces.left() == []
 
 
 def create(cluster: Cluster, name: str, *command: str, image: str = BUSYBOX_IMAGE, **container: Any) -> None:
@@ -159,9 +200,13 @@ def test_a_volume_claim_is_bound_and_open_to_its_user(cluster: Cluster) -> None:
     claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
     body = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data"}, "spec": claim}
     cluster.kubectl("create", "-f", "-", stdin=json.dumps(body))
-    main = {"name": "main", "image": BUSYBOX_IMAGE, "command": ["sh", "-c", "id -u > /data/who"]}
-    main["volumeMounts"] = [{"name": "data", "mountPath": "/data"}]
-    main["securityContext"] = {"runAsUser": 65532, "runAsNonRoot": True, "readOnlyRootFilesystem": True}
+    main = {
+        "name": "main",
+        "image": BUSYBOX_IMAGE,
+        "command": ["sh", "-c", "id -u > /data/who"],
+        "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+        "securityContext": {"runAsUser": 65532, "runAsNonRoot": True, "readOnlyRootFilesystem": True},
+    }
     volumes = [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}]
     spec = {"restartPolicy": "Never", "containers": [main], "volumes": volumes}
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "writer"}, "spec": spec}
@@ -212,40 +257,40 @@ def test_parts_restart_under_running_pods(cluster: Cluster) -> None:
 
 
 @pytest.mark.parametrize("spared", ["node", ""], ids=["its first process spared", "all of it"])
-def test_up_after_a_kill_of_everything(tmp_path: Path, spared: str) -> None:
+def test_up_after_a_kill_of_everything(spared: str) -> None:
     """After SIGKILL of all its programs under a running pod, `up` removes the remains and the new cluster works."""
-    before = machine()
-    spec = ClusterSpec(nodes="real", name="killed", state=tmp_path / "heavylift-e2e-killed")
+    before = tables(), settings()
+    spec = ClusterSpec(nodes="real", name=f"killed-{os.getpid()}")
     try:
         cluster = up(spec)
-        create(cluster, "steady", volumeMounts=[])
+        create(cluster, "steady")
         wait_phase(cluster, "steady", "Running")
+        first = trace(spec, before)
         for name in cluster.processes.recorded():
             if name != spared:
-                os.kill(
-                    cluster.processes.pid(name) or os.getpid(), signal.SIGKILL if cluster.processes.pid(name) else 0
-                )
+                cluster.processes.signal(name, signal.SIGKILL)
         assert not cluster.healthy()
         again = up(spec)
+        second = trace(spec, before)
         assert json.loads(again.kubectl("get", "pods", "-o", "json"))["items"] == []
         create(again, "hello", "true")
         wait_phase(again, "hello", "Succeeded")
     finally:
-        down("killed", spec.state)
-    assert machine() == before
-    assert leftovers.processes_of(spec.folder) == []
-    assert list(tmp_path.iterdir()) == []
+        down(spec.name, nodes="real")
+    assert first.left() == second.left() == []
 
 
-def test_down_after_the_state_folder_was_cut(tmp_path: Path) -> None:
+def test_down_after_the_state_folder_was_cut() -> None:
     """Without spec, layout and records, `down` still finds the processes by their mark, and the rest by its name."""
-    before = machine()
-    spec = ClusterSpec(nodes="real", name="cut", state=tmp_path / "heavylift-e2e-cut")
-    cluster = up(spec)
-    assert network.connected(cluster.layout.folder)
-    for path in (spec.folder / "spec.json", spec.folder / "layout.json", *(spec.folder / "run").iterdir()):
-        path.unlink()
-    assert down("cut", spec.state, nodes="real")
-    assert machine() == before
-    assert leftovers.processes_of(spec.folder) == []
-    assert not spec.folder.exists()
+    before = tables(), settings()
+    spec = ClusterSpec(nodes="real", name=f"cut-{os.getpid()}")
+    try:
+        cluster = up(spec)
+        create(cluster, "steady")
+        wait_phase(cluster, "steady", "Running")
+        traces = trace(spec, before)
+        for path in (spec.folder / "spec.json", spec.folder / "layout.json", *(spec.folder / "run").iterdir()):
+            path.unlink()
+    finally:
+        down(spec.name, nodes="real")
+    assert traces.left() == []

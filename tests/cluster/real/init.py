@@ -17,6 +17,17 @@ COVERED = ("/var/lib", "/var/log")
 """Folders that containerd, kubelet and CNI plugins write to by fixed paths; the node gets its own."""
 
 
+TUNABLES = (
+    "vm/overcommit_memory",
+    "vm/panic_on_oom",
+    "kernel/panic",
+    "kernel/panic_on_oops",
+    "kernel/keys/root_maxkeys",
+    "kernel/keys/root_maxbytes",
+)
+"""Settings of the whole machine that kubelet changes at its start (pkg/kubelet/cm, setupKernelTunables)."""
+
+
 def run(*argv: str) -> None:
     """Run a program; its failure ends this one, with its words in the log."""
     subprocess.run(argv, check=True)
@@ -38,6 +49,17 @@ def cover(state: Path, kept: list[Path]) -> None:
             subprocess.run(["mount", "--bind", source, str(path)], check=True, pass_fds=[descriptor])
         os.close(descriptor)
     run("mount", "--make-rshared", "/")
+
+
+def shield(state: Path) -> None:
+    """Let kubelet set files of the node where it would set the machine's kernel."""
+    for name in TUNABLES:
+        setting = Path("/proc/sys", name)
+        if setting.is_file():
+            own = state / "node" / "sys" / name
+            own.parent.mkdir(parents=True, exist_ok=True)
+            own.write_text(setting.read_text())
+            run("mount", "--bind", str(own), str(setting))
 
 
 def confine(name: str) -> None:
@@ -62,6 +84,7 @@ def main() -> None:
     state = Path(sys.argv[1]).resolve()
     waited = [signal.SIGCHLD, signal.SIGTERM]
     cover(state, [state, *(Path(path).resolve() for path in sys.argv[2:])])
+    shield(state)
     confine(state.name)
     signal.pthread_sigmask(signal.SIG_BLOCK, waited)
     signal.signal(signal.SIGTERM, lambda *_: None)  # the kernel keeps from a first process what it would not handle

@@ -11,12 +11,11 @@ from pathlib import Path
 from tests.cluster import controlplane, doctor
 from tests.cluster.api import wait_for
 from tests.cluster.build import Say
-from tests.cluster.errors import ClusterError
 from tests.cluster.images import import_archive, sandbox_archive
 from tests.cluster.layout import Layout
 from tests.cluster.pki import Identity
 from tests.cluster.process import Command, Processes
-from tests.cluster.real import cgroups, config, manifests, network, tunables
+from tests.cluster.real import cgroups, config, manifests, network
 from tests.cluster.real.addresses import Addresses, plan
 from tests.cluster.real.config import NODE
 from tests.cluster.spec import ClusterSpec
@@ -29,12 +28,6 @@ APISERVER_PORT = 6443
 
 class RealShape:
     """One node with kubelet and containerd, in mount, network and process namespaces of its own."""
-
-    def check(self) -> None:
-        """Raise ``ClusterError`` if this machine cannot hold such a node."""
-        problems = [problem for problem in doctor.machine_problems("real") if problem.blocking]
-        if problems:
-            raise ClusterError("; ".join(f"missing {problem.line}" for problem in problems))
 
     def prepare(self, spec: ClusterSpec, binaries: Path) -> Layout:
         """Choose a network that this machine does not use and write all files."""
@@ -97,7 +90,6 @@ class RealShape:
 
     def _start_node(self, layout: Layout, processes: Processes) -> None:
         cgroups.create(layout.folder.name)
-        tunables.remember(layout.folder)
         init = Path(__file__).with_name("init.py")
         namespaces = ("--mount", "--propagation=private", "--net", "--pid", "--cgroup")
         unshare = ["/usr/bin/unshare", *namespaces, "--fork", "--kill-child", "--"]
@@ -119,12 +111,11 @@ class RealShape:
         controlplane.wait_service_account(api, processes)
 
     def clean(self, spec: ClusterSpec, folder: Path) -> None:
-        """Remove the wire and the cgroups, and put the machine's settings back; mounts and rules went with the node."""
+        """Remove the wire and the cgroups; mounts, rules and containers went with the node's namespaces."""
         del spec
         network.disconnect(folder)
         wait_for("the node's interface to go", lambda: not network.connected(folder), 20)
         cgroups.remove(folder.name)
-        tunables.put_back(folder)
 
 
 def plan_of(layout: Layout) -> Addresses:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.cluster import doctor, golang, packages, ports, rootfs
 from tests.cluster.errors import ClusterError, MissingToolError
-from tests.cluster.real import addresses, cgroups, config, tunables
+from tests.cluster.real import addresses, cgroups, config
 
 SOURCES = """\
 Types: deb
@@ -121,18 +121,6 @@ def test_routes_name_the_networks_in_use() -> None:
     routes = json.dumps([{"dst": "default"}, {"dst": "10.200.0.0/16"}, {"type": "local", "dst": "10.210.0.2"}])
     assert addresses.used_networks(routes) == ["10.200.0.0/16", "10.210.0.2"]
     assert addresses.used_networks("") == []
-
-
-def test_kernel_settings_are_put_back(tmp_path: Path) -> None:
-    """What a kubelet changed is as before; what stands remembered is not overwritten by a second start."""
-    setting = tmp_path / "sys" / "vm" / "overcommit_memory"
-    setting.parent.mkdir(parents=True)
-    setting.write_text("0\n")
-    tunables.remember(tmp_path, tmp_path / "sys")
-    setting.write_text("1\n")
-    tunables.remember(tmp_path, tmp_path / "sys")
-    tunables.put_back(tmp_path, tmp_path / "sys")
-    assert setting.read_text() == "0"
 
 
 def test_the_innermost_mount_tells_the_file_system() -> None:
