@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 START_LIMIT_S = 20.0
 
@@ -71,7 +73,7 @@ class StoreServer:
 
     def client(self) -> redis.Redis:
         """Return a plain client that answers in bytes, for looking at keys and for placing bad ones."""
-        return redis.Redis(host="127.0.0.1", port=self.port, socket_timeout=10)
+        return redis.Redis(host="127.0.0.1", port=self.port, socket_timeout=10, retry=Retry(NoBackoff(), 0))
 
     def start(self, **options: str) -> StoreServer:
         """Start it, on the same port as before if it ran before; more options replace the given ones.

@@ -84,12 +84,14 @@ class AsyncStore:
             return value
 
     async def _take(self, step: Step) -> Any:
-        patience = Patience(self.patience)
+        patience, asked = Patience(self.patience), cancel_requests()
         while True:
             try:
                 reply = await self._execute(step)
+                honour_cancel(asked)
                 await afailpoint("store.reply")
             except FAULTS as error:
+                honour_cancel(asked)
                 delay = patience.wait(error, time.monotonic())
                 if delay is None:
                     raise translate(error, self.where) from error
@@ -127,6 +129,22 @@ class AsyncStore:
         await self.aclose()
 
 
+def cancel_requests() -> int:
+    """Return how often the running task was asked to end."""
+    task = asyncio.current_task()
+    return task.cancelling() if task is not None else 0
+
+
+def honour_cancel(before: int) -> None:
+    """Raise the cancellation that came since, if it was lost.
+
+    redis-py writes under ``asyncio.wait_for``, which before Python 3.12 swallows a cancellation that meets the end of
+    what it waits for; without this a process would not stop.
+    """
+    if cancel_requests() > before:
+        raise asyncio.CancelledError
+
+
 class AsyncSubscription:
     """Messages of some channels: ``async with store.subscribe(a) as messages: await messages.get(timeout=1)``."""
 
@@ -158,16 +176,20 @@ class AsyncSubscription:
         Raises:
             RedisUnavailableError: the connection could not be made again within the store's patience.
         """
-        patience = Patience(self._store.patience)
+        patience, asked = Patience(self._store.patience), cancel_requests()
         while True:
             try:
-                return await self._hear(timeout)
+                message = await self._hear(timeout)
+                honour_cancel(asked)
             except FAULTS as error:
                 await self._close()
+                honour_cancel(asked)
                 delay = patience.wait(error, time.monotonic())
                 if delay is None:
                     raise translate(error, self._store.where) from error
                 await asyncio.sleep(delay)
+            else:
+                return message
 
     async def __aiter__(self) -> AsyncIterator[tuple[str, bytes]]:
         while True:

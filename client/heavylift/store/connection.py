@@ -44,7 +44,6 @@ class Target:
             "socket_timeout": self.timeout,
             "socket_connect_timeout": self.timeout,
             "retry_on_timeout": False,
-            "health_check_interval": 25,
             "protocol": 2,
             "decode_responses": False,
         }

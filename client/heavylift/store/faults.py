@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import dataclass, field
 
 from redis import exceptions as redis_errors
@@ -17,44 +18,71 @@ FAULTS: tuple[type[Exception], ...] = (redis_errors.RedisError, OSError, ReplyDr
 """What a client call may raise."""
 
 
+_WORDS: tuple[tuple[type[Exception], str], ...] = (
+    (redis_errors.AuthenticationError, "NOAUTH"),
+    (redis_errors.AuthorizationError, "NOAUTH"),
+    (redis_errors.BusyLoadingError, "LOADING"),
+    (redis_errors.ReadOnlyError, "READONLY"),
+    (redis_errors.MasterDownError, "MASTERDOWN"),
+    (redis_errors.OutOfMemoryError, "OOM"),
+    (redis_errors.NoPermissionError, "NOPERM"),
+    (redis_errors.NoScriptError, "NOSCRIPT"),
+    (redis_errors.TryAgainError, "TRYAGAIN"),
+)
+"""redis-py cuts the server's error word off the text of these."""
+_PASSING = {"LOADING", "READONLY", "MASTERDOWN", "BUSY", "TRYAGAIN"}
+
+
+def word(error: Exception) -> str:
+    """Return the server's word for an error (``OOM``, ``NOSCRIPT``, ``WRONGTYPE``, ...), empty where there is none.
+
+    Redis 6 puts the word of an error inside a script further back in the text.
+    """
+    for kind, name in _WORDS:
+        if isinstance(error, kind):
+            return name
+    if not isinstance(error, redis_errors.ResponseError):
+        return ""
+    found = re.match(r"([A-Z]{3,})\b", text) if (text := str(error)) else None
+    if found and found[1] != "ERR":
+        return found[1]
+    inner = re.search(r"@user_script[^A-Z]*([A-Z]{3,})\b", text)
+    return inner[1] if inner else ""
+
+
 def missing_script(error: Exception) -> bool:
     """Whether Redis does not know the script (it was restarted, or its cache was cleared)."""
-    return isinstance(error, redis_errors.NoScriptError) or str(error).startswith("NOSCRIPT")
+    return word(error) == "NOSCRIPT"
 
 
 def transient(error: Exception) -> bool:
     """Whether trying again may help within seconds: the outcome of such a call is unknown."""
-    if isinstance(error, redis_errors.AuthenticationError | redis_errors.AuthorizationError):
-        return False
-    if isinstance(error, redis_errors.ConnectionError | redis_errors.TimeoutError | OSError | ReplyDroppedError):
-        return True
-    word = str(error).split(" ", 1)[0].upper()
-    return word in {"LOADING", "READONLY", "MASTERDOWN", "BUSY", "TRYAGAIN", "UNBLOCKED"} or isinstance(
-        error, redis_errors.ReadOnlyError
-    )
+    name = word(error)
+    if name:
+        return name in _PASSING
+    return isinstance(error, redis_errors.ConnectionError | redis_errors.TimeoutError | OSError | ReplyDroppedError)
 
 
-_SAYS: tuple[tuple[str, str], ...] = (
-    ("LOADING", "is still loading its data; wait, it answers when that is done"),
-    ("READONLY", "is a read-only replica; point the URL at the primary"),
-    ("MASTERDOWN", "is a replica that lost its primary; point the URL at the primary"),
-    ("OOM", "is out of memory (maxmemory); give it more, or shorten retention"),
-    ("MISCONF", "refuses writes because it cannot save to disk; its log says why (disk full, rights)"),
-    ("NOPERM", "does not allow this user the command; see the ACL in the documentation"),
-    ("BUSY", "is busy with a script that does not end; SCRIPT KILL ends it"),
-)
+_SAYS = {
+    "LOADING": "is still loading its data; wait, it answers when that is done",
+    "READONLY": "is a read-only replica; point the URL at the primary",
+    "MASTERDOWN": "is a replica that lost its primary; point the URL at the primary",
+    "OOM": "is out of memory (maxmemory); give it more, or shorten retention",
+    "MISCONF": "refuses writes because it cannot save to disk; its log says why (disk full, rights)",
+    "NOPERM": "does not allow this user the command; see the ACL in the documentation",
+    "BUSY": "is busy with a script that does not end; SCRIPT KILL ends it",
+}
 
 
 def translate(error: Exception, where: str) -> HeavyliftError:
     """Return the error a user gets, with what to check; ``where`` is ``host:port/db`` without credentials."""
-    text = str(error) or type(error).__name__
-    if isinstance(error, redis_errors.AuthenticationError) or text.startswith(("NOAUTH", "WRONGPASS")):
+    text, name = str(error) or type(error).__name__, word(error)
+    if name in {"NOAUTH", "WRONGPASS"}:
         return RedisUnavailableError(f"Redis at {where} refuses the credentials: check user and password ({text})")
-    if text.startswith("WRONGTYPE") or "WRONGTYPE" in text[:200]:
+    if name == "WRONGTYPE":
         return StoreCorruptError(f"a key in Redis at {where} has the wrong type: {text}")
-    for word, advice in _SAYS:
-        if text.startswith(word) or f" {word} " in text[:200]:
-            return RedisUnavailableError(f"Redis at {where} {advice}")
+    if name in _SAYS:
+        return RedisUnavailableError(f"Redis at {where} {_SAYS[name]}")
     if isinstance(error, redis_errors.TimeoutError):
         return RedisUnavailableError(
             f"Redis at {where} does not answer in time: check that it runs and is not overloaded"

@@ -169,9 +169,7 @@ def test_a_corrupt_key_of_one_queue_disturbs_no_other(w: World, kind: str) -> No
     assert w.run(ops.troubles(QUEUE)) == {}
 
 
-@pytest.mark.parametrize(
-    "text", ["", "{", "[1]", "null", "3", '{"a":' * 2000, "\xff", '{"concurrencyMax": "many"}']
-)
+@pytest.mark.parametrize("text", ["", "{", "[1]", "null", "3", '{"a":' * 2000, "\xff", '{"concurrencyMax": "many"}'])
 def test_unreadable_settings_are_corrupt(w: World, text: str) -> None:
     """Settings that are not a JSON object block their queue, by name, and nothing else."""
     w.serve("second")
