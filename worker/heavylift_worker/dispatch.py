@@ -21,7 +21,7 @@ from heavylift.store import ops
 from heavylift.store.model import Claim, Fence, FinishRequest, Next, Outcome, Reply, Spend, Verdict
 from heavylift.store.steps import Op
 from heavylift_worker.answers import Answer, Kind
-from heavylift_worker.create import STOPPING, Creator
+from heavylift_worker.create import Creator
 from heavylift_worker.gate import Gate
 from heavylift_worker.metrics import Metrics
 from heavylift_worker.queues import QueueCache
@@ -56,6 +56,8 @@ class Dispatch:
     settings: DispatcherSettings
     clock: Clock
     stopping: Callable[[], bool]
+    handed_back: list[Claim] = field(default_factory=list)
+    """Claims without a Job when the process was told to end: to be released in order."""
     rng: random.Random = field(default_factory=random.Random)
     log: FilteringBoundLogger = field(default_factory=lambda: logs.get("dispatch"))
 
@@ -84,7 +86,7 @@ class Dispatch:
             await self._finish(claim, OutcomeClass.INVALID, str(error))
             return
         if self.stopping():
-            await self._release(claim, STOPPING)
+            self.handed_back.append(claim)
             return
         await afailpoint("dispatcher.create.before")
         if not resumed and not await self._still_wanted(claim):
@@ -141,8 +143,11 @@ class Dispatch:
                     remedy = f" (give its service account create and get on jobs in namespace {queue.namespace})"
                     await self.troubles.note(claim.queue, answer.kind, answer.message + remedy)
             case Kind.BUSY | Kind.QUOTA | Kind.NAMESPACE | Kind.LOOK:
-                await self._release(claim, STOPPING if self.stopping() else answer.message)
-                if not self.stopping() and self.gate.namespace_failed(queue.namespace, answer.message):
+                if self.stopping():
+                    self.handed_back.append(claim)
+                    return
+                await self._release(claim, answer.message)
+                if self.gate.namespace_failed(queue.namespace, answer.message):
                     await self.troubles.note(claim.queue, answer.kind, answer.message)
 
     async def _refused(self, claim: Claim, queue: HeavyQueue, answer: Answer) -> None:

@@ -25,6 +25,7 @@ ACTIVE_PER_CREATE: Final = 4
 """Claims held per create slot: one namespace whose creates are being retried must not hold up the others."""
 DRAIN_S: Final = 3.0
 """How long creates under way may take at the end before they are cut off and their claims handed back."""
+HAND_BACK_S: Final = 2.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -169,17 +170,25 @@ class ClaimLoop:
                 wait.cancel()
 
     async def _drain(self) -> None:
-        """Let creates under way end, cut off those that do not, and hand their jobs back."""
-        if not self._active:
-            return
+        """Let creates under way end, cut off those that do not, and hand the jobs without a Job back in their order."""
+        order = {key: place for place, key in enumerate(self._active)}
         tasks = [task for _, task in self._active.values()]
-        _, late = await asyncio.wait(tasks, timeout=DRAIN_S)
-        left = [claim for claim, task in self._active.values() if task in late]
-        for task in late:
+        if tasks:
+            await asyncio.wait(tasks, timeout=DRAIN_S)
+        late = [(claim, task) for claim, task in self._active.values() if not task.done()]
+        for _, task in late:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.gather(*(self._hand_back(claim) for claim in left), return_exceptions=True)
+        await asyncio.gather(*(task for _, task in late), return_exceptions=True)
+        back = [*self.dispatch.handed_back, *(claim for claim, _ in late)]
+        # To the front one by one: the first claimed goes last, so that it stands first again.
+        for claim in sorted(back, key=lambda claim: order.get((claim.job, claim.execution), 0), reverse=True):
+            await self._hand_back(claim)
 
     async def _hand_back(self, claim: Claim) -> None:
         fence = Fence(job=claim.job, execution=claim.execution, worker=claim.worker)
-        await self.dispatch.link.run(ops.release(fence, reason=STOPPING))
+        try:
+            await asyncio.wait_for(self.dispatch.link.run(ops.release(fence, reason=STOPPING)), HAND_BACK_S)
+        except (HeavyliftError, TimeoutError) as error:
+            self.log.warning("could not hand a job back: the operator will", job=claim.job, why=str(error))
+        else:
+            self.log.info("handed back", job=claim.job, queue=claim.queue)

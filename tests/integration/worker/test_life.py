@@ -45,7 +45,8 @@ def test_lost_replies_of_redis(stand: Stand) -> None:
     stand.queue()
     jobs: dict[str, str] = {}
     for hit in (2, 4, 5, 6, 8, 10):
-        dispatcher = stand.dispatcher(f"d{hit}", FAILPOINT=f"store.reply:drop-reply@{hit}", REDIS_PATIENCE="0s")
+        point = f"store.reply:drop-reply@{hit}"
+        dispatcher = stand.dispatcher(f"d{hit}", SLOTS="50", REDIS_PATIENCE="0s", FAILPOINT=point)
         for job in (f"j{hit}a", f"j{hit}b"):
             jobs[stand.enqueue(job)] = ""
         stand.wait_recorded(*jobs)

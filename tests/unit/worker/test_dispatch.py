@@ -14,7 +14,7 @@ from heavylift.runtime.kube import KubeReply
 from heavylift.spec.models import HeavyQueue
 from heavylift.store.model import Claim, FinishReply, Reply, Verdict
 from heavylift_worker.breaker import State
-from heavylift_worker.create import STOPPING, Creator, Pace
+from heavylift_worker.create import Creator, Pace
 from heavylift_worker.dispatch import Dispatch
 from heavylift_worker.gate import Gate
 from heavylift_worker.metrics import Metrics
@@ -296,23 +296,23 @@ async def test_unknown_queue_goes_back_a_little_later() -> None:
     assert bench.store.call("release").args[5] == 1000
 
 
-async def test_stopping_hands_back() -> None:
-    """Once the process ends, a claim goes back before anything is sent."""
+async def test_stopping_keeps_the_claim_for_handing_back() -> None:
+    """Once the process ends, a claim is put aside before anything is sent."""
     bench = Bench(created())
     bench.stopping = True
 
-    assert await bench.handle() == ["release"]
-    assert bench.store.call("release").args[4] == STOPPING
+    assert await bench.handle() == []
+    assert [claim.job for claim in bench.dispatch.handed_back] == ["j1"]
     assert bench.api.seen == []
 
 
-async def test_stopping_during_retries_hands_back_without_blame() -> None:
+async def test_stopping_during_retries_is_nobodys_fault() -> None:
     """A retry cut short by the end of the process does not count against the namespace."""
     bench = Bench(status(503, "x"))
     bench.store.before = lambda _: setattr(bench, "stopping", True)
 
-    assert await bench.handle() == ["check", "release"]
-    assert bench.store.call("release").args[4] == STOPPING
+    assert await bench.handle() == ["check"]
+    assert [claim.job for claim in bench.dispatch.handed_back] == ["j1"]
     assert bench.gate.namespaces.of("analytics").failures == 0
 
 
