@@ -50,8 +50,8 @@ class AsyncClient:
         return AsyncJob(self, ids.check_job_id(id))
 
     async def queues(self) -> list[str]:
-        """Return the names of all queues known in this Redis, sorted."""
-        return sorted(await self.run(ops.queues()))
+        """Return the names of all queues in this Redis that Heavylift can serve, sorted."""
+        return await self.run(operations.queues())
 
     async def aclose(self) -> None:
         """Close the connections, unless they were given."""

@@ -67,8 +67,8 @@ class Client:
         return Job(self, ids.check_job_id(id))
 
     def queues(self) -> list[str]:
-        """Return the names of all queues known in this Redis, sorted."""
-        return sorted(self.run(ops.queues()))
+        """Return the names of all queues in this Redis that Heavylift can serve, sorted."""
+        return self.run(operations.queues())
 
     def close(self) -> None:
         """Close the connections, unless they were given."""

@@ -111,3 +111,9 @@ class BatchError(HeavyliftError, ExceptionGroup[HeavyliftError]):
     """Some entries of a batch were refused; ``jobs`` holds the accepted ones."""
 
     jobs: Sequence[Any] = ()
+
+    def derive(self, excs: Sequence[HeavyliftError]) -> BatchError:  # type: ignore[override]  # only ours are in it
+        """Return a part of the group (``except*``, ``split``); it knows the accepted jobs too."""
+        part = BatchError(self.message, excs)
+        part.jobs = self.jobs
+        return part

@@ -16,6 +16,7 @@ from heavylift.errors import (
     DuplicateJobError,
     HeavyliftError,
     InvalidInputError,
+    InvalidQueueNameError,
     JobCancelledError,
     JobFailedError,
     JobNotFoundError,
@@ -337,6 +338,20 @@ def queue_events(queue: str, after: str, *, follow: bool) -> Op[Page]:
 
 
 # -- queues -----------------------------------------------------------------------------------------------------------
+def queues() -> Op[list[str]]:
+    """Return the names of all queues in this Redis that Heavylift can serve, sorted; RQ takes any text as a name."""
+    names = yield from ops.queues()
+    return sorted(name for name in names if _usable(name))
+
+
+def _usable(name: str) -> bool:
+    try:
+        ids.check_queue_name(name)
+    except InvalidQueueNameError:
+        return False
+    return True
+
+
 def jobs(queue: str, state: str | JobState, labels: Mapping[str, str] | None, limit: int) -> Op[list[JobInfo]]:
     """Return up to ``limit`` jobs of one state and these labels.
 

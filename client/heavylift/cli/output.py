@@ -56,7 +56,7 @@ def emit(rows: Sequence[Row], form: Format, columns: Sequence[str], key: str = "
         print(yaml.safe_dump(list(rows), allow_unicode=True, sort_keys=False), end="")
     elif form is Format.NAME:
         for row in rows:
-            print(row[key])
+            print(safe(str(row[key])))
     else:
         _table(rows, columns)
 
@@ -68,7 +68,7 @@ def emit_one(row: Row, form: Format, key: str = "id") -> None:
     elif form is Format.YAML:
         print(yaml.safe_dump(dict(row), allow_unicode=True, sort_keys=False), end="")
     elif form is Format.NAME:
-        print(row[key])
+        print(safe(str(row[key])))
     else:
         width = max(len(name) for name in row)
         for name, value in row.items():

@@ -355,6 +355,16 @@ def test_control_characters_never_reach_the_terminal(served: Player, run: Run) -
         assert "[bold]not markup[/bold]" in said.out + said.err
 
 
+def test_queue_names_of_others_hurt_nobody(served: Player, run: Run, redis_server: StoreServer) -> None:
+    """RQ takes any text as a queue's name; ours are listed whatever stands beside them."""
+    with redis_server.client() as redis:
+        redis.sadd("rq:queues", "rq:queue:a b", "rq:queue:\x1b[2J", b"rq:queue:\xff", "rq:queue:reports")
+
+    assert (served.claim(), run("queues", "list", "-o", "name").out) == (None, "reports\n")
+    assert run("jobs", "list").code == 0
+    assert run("doctor").code in {0, 1}
+
+
 def test_as_a_program(redis_server: StoreServer, served: Player) -> None:
     """The installed command works in a process of its own, and a closed pipe is no error."""
     env = {**os.environ, "HEAVYLIFT_REDIS_URL": redis_server.url}

@@ -1,0 +1,34 @@
+"""RQ's own worker on a queue of ours: it must not run heavy work inside itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from rq import Queue, SimpleWorker
+from rq.serializers import JSONSerializer
+
+from heavylift import Client, JobState
+
+if TYPE_CHECKING:
+    from tests.integration.client.conftest import Player
+    from tests.servers import StoreServer
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # RQ's own
+def test_stock_worker_fails_the_job_with_the_remedy(served: Player, client: Client, redis_server: StoreServer) -> None:
+    """The job ends as failed, nothing of it ran, and the retry that the message names works."""
+    job = client.queue("reports").enqueue("os.abort", {})
+    with redis_server.client() as redis:
+        worker = SimpleWorker([Queue("reports", connection=redis)], connection=redis, serializer=JSONSerializer)
+        worker.work(burst=True, logging_level="CRITICAL")
+        fetched = worker.queues[0].fetch_job(job.id)
+        assert fetched is not None
+        result = fetched.latest_result()
+
+    assert job.info().state is JobState.FAILED
+    assert "was enqueued for Heavylift and runs only in its Kubernetes Job" in str(result and result.exc_string)
+    job.retry()
+    claim = served.claim()
+    assert claim is not None
+    assert claim.job == job.id

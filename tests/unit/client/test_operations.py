@@ -1,0 +1,88 @@
+"""Operations are generators: driven here step by step, with the answers of a Redis that misbehaves."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from heavylift import DuplicateJobError, HeavyliftError, InvalidInputError, JobRequest, StoreCorruptError, operations
+from heavylift.contract.states import JobState
+from heavylift.errors import RedisUnavailableError
+from heavylift.operations import Batch
+from heavylift.store.model import Enqueued
+from heavylift.store.steps import Call, Op
+
+
+def drive(op: Op[Any], *answers: Any) -> Any:
+    """Run an operation with these answers; an exception among them is raised at its step."""
+    step = next(op)
+    try:
+        for answer in answers:
+            step = op.throw(answer) if isinstance(answer, Exception) else op.send(answer)
+    except StopIteration as stop:
+        return stop.value
+    raise AssertionError(f"it asks for more: {step}")
+
+
+def accepted(count: int) -> list[list[bytes]]:
+    """Return the script's rows for jobs that were accepted."""
+    return [[f"j{index}".encode(), b"1", b"waiting", b"", b""] for index in range(count)]
+
+
+def test_batch_that_redis_leaves_half_way_names_what_is_not_confirmed() -> None:
+    """What was accepted is kept; the rest is named as unconfirmed, not as refused."""
+    requests = [JobRequest("annual", {"year": year}) for year in range(1500)]
+    settings = json.dumps({}).encode()
+
+    batch = drive(
+        operations.enqueue_many("reports", requests, strict=True),
+        settings,
+        accepted(1000),
+        RedisUnavailableError("gone"),
+    )
+
+    assert isinstance(batch, Batch)
+    assert len(batch.accepted) == 1000
+    refused = batch.refused(batch.accepted)
+    assert refused is not None
+    assert [str(error) for error in refused.exceptions] == ["entries 1000 to 1499 are not confirmed: gone"]
+
+
+def test_bad_entries_are_refused_before_redis_is_asked_to_store_them() -> None:
+    """Only the good entry is in the call."""
+    op = operations.enqueue_many("reports", [JobRequest("annual", {"x": {1}}), JobRequest("fine")], strict=True)
+    next(op)
+    step = op.send(b"{}")
+
+    assert isinstance(step, Call)
+    assert (step.script, step.args.count("fine"), "annual" in step.args) == ("enqueue", 1, False)
+
+
+@pytest.mark.parametrize(
+    ("error", "want"),
+    [
+        ("exists", DuplicateJobError),
+        ("conflict", DuplicateJobError),
+        ("unknown-queue", HeavyliftError),
+        ("corrupt", StoreCorruptError),
+        ("something new", InvalidInputError),
+    ],
+)
+def test_every_refusal_is_an_error(error: str, want: type[Exception]) -> None:
+    """Whatever the script refuses, the producer hears of it; nothing is taken for accepted."""
+    made = Enqueued(id="j", created=False, state=JobState.WAITING, error=error, message="words")
+
+    assert isinstance(operations.refusal(made, "reports"), want)
+
+
+def test_batch_error_keeps_its_jobs_when_split() -> None:
+    """``except*`` and ``split`` make new groups; they still know the accepted jobs."""
+    batch = Batch(errors=[DuplicateJobError("a"), InvalidInputError("b")])
+    error = batch.refused(["job"])
+
+    assert error is not None
+    duplicates = error.subgroup(DuplicateJobError)
+    assert duplicates is not None
+    assert duplicates.jobs == ("job",)
