@@ -112,7 +112,7 @@ class BatchError(HeavyliftError, ExceptionGroup[HeavyliftError]):
 
     jobs: Sequence[Any] = ()
 
-    def derive(self, excs: Sequence[HeavyliftError]) -> BatchError:  # type: ignore[override]  # only ours are in it
+    def derive(self, excs: Sequence[HeavyliftError]) -> BatchError:  # type: ignore[override, explicit-override]  # only ours are in it
         """Return a part of the group (``except*``, ``split``); it knows the accepted jobs too."""
         part = BatchError(self.message, excs)
         part.jobs = self.jobs

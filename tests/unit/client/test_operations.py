@@ -7,7 +7,15 @@ from typing import Any
 
 import pytest
 
-from heavylift import DuplicateJobError, HeavyliftError, InvalidInputError, JobRequest, StoreCorruptError, operations
+from heavylift import (
+    BatchError,
+    DuplicateJobError,
+    HeavyliftError,
+    InvalidInputError,
+    JobRequest,
+    StoreCorruptError,
+    operations,
+)
 from heavylift.contract.states import JobState
 from heavylift.errors import RedisUnavailableError
 from heavylift.operations import Batch
@@ -85,4 +93,5 @@ def test_batch_error_keeps_its_jobs_when_split() -> None:
     assert error is not None
     duplicates = error.subgroup(DuplicateJobError)
     assert duplicates is not None
+    assert isinstance(duplicates, BatchError)
     assert duplicates.jobs == ("job",)
