@@ -37,6 +37,8 @@ PASS_LIMIT_S: Final = 300.0
 """A pass, with Redis' and the API server's time-outs inside, comes round within this and some intervals."""
 BACKLOG_LIMIT_S: Final = 300.0
 """An item of the work queue that waits longer than this means that we do not keep up, or cannot."""
+FOLLOW_S: Final = 2.0
+"""How long the replica without the lock leaves an end to the one that has it."""
 _DISCOVERY_S: Final = 2.0
 _EVENT_PASS_PAUSE_S: Final = 0.2
 _DIED: Final = 1
@@ -124,6 +126,8 @@ class Operator:
             grace_ms=settings.grace_ms,
             horizon_ms=interval_ms,
             trouble=StateLine(self._log, "attending to jobs"),
+            leads=lambda: self.leads,
+            follow_s=min(FOLLOW_S, settings.reconcile_interval),
         )
         reconciler = Reconciler(
             link=self.link, cluster=cluster, queue=self.queue, metrics=self.metrics, install=install
@@ -167,6 +171,7 @@ class Operator:
         self.events = EventSource(
             sink=Sink(
                 put=self.queue.put_threadsafe,
+                settled=self.queue.settle_threadsafe,
                 queues_changed=lambda: call(self._changed.set),
                 metrics=self.metrics,
             ),

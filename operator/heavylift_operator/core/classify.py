@@ -275,7 +275,11 @@ def _underway(
     job: JobEvidence, pod: PodEvidence | None, asked: Asked, *, stopped: bool, refused: str
 ) -> Ended | Underway:
     lost = None if pod is None or pod.over or pod.ended else _overdue(pod, asked.now)
-    if pod is not None and lost is not None and not stopped:
+    if lost is not None and asked.cancelled:
+        return _ended(
+            OutcomeClass.CANCELLED, "cancelled on request; its node does not answer, so its program may run on"
+        )
+    if pod is not None and lost is not None:
         waited = format_ms((asked.now - lost) // 1000 * 1000)
         node = f"node {pod.node}" if pod.node else "its node"
         return _ended(

@@ -133,7 +133,7 @@ _SIMPLE: dict[Act, tuple[Action, ...]] = {
     Act.RELEASE: (Release(),),
     Act.CONFIRM: (Confirm(),),
     Act.PATCH: (Patch(),),
-    Act.PATCH_DELETE: (Patch(), Delete(pods_first=False)),
+    Act.PATCH_DELETE: (Delete(pods_first=False), Patch()),  # our finalizer holds it until the PATCH: none runs on
     Act.DELETE: (Delete(),),
 }
 
@@ -218,10 +218,10 @@ def _finish(view: View, ended: Ended, random: Random) -> list[Action]:
         ended = replace(ended, message=printable(f"{ended.message} ({decision.why})"))
     exists = view.evidence.job is not None
     actions: list[Action] = [Finish(ended=ended, decision=decision, job_exists=exists)]
+    if exists and ended.cls is OutcomeClass.NODE_LOST:
+        actions.append(Delete(pods_first=False))
     if exists:
         actions.append(Patch())
-    if ended.cls is OutcomeClass.NODE_LOST:
-        actions.append(Delete(pods_first=False))
     return actions
 
 
@@ -243,7 +243,7 @@ def _discard(view: View, standing: InRedis) -> list[Action]:
     if job.deleted_at is None and not job.over:
         return [Delete()]
     if job.over or pod is None or pod.over or not job.foreground:
-        return [Patch(), Delete(pods_first=False)]
+        return [Delete(pods_first=False), Patch()]
     return []
 
 

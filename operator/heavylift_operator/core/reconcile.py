@@ -102,7 +102,7 @@ class Act(StrEnum):
     PATCH = "patch"
     """Send the finishing PATCH."""
     PATCH_DELETE = "patch-delete"
-    """Send the finishing PATCH and delete the Job by UID."""
+    """Delete the Job by UID and send the finishing PATCH, which lets go of it."""
     CONFIRM = "confirm"
     """Note in Redis that nothing is left to PATCH."""
     DISCARD = "discard"
@@ -239,7 +239,7 @@ ROWS: tuple[Row, ...] = (
         _I.ENDED,
         _C.LIVE,
         Act.PATCH_DELETE,
-        "finished although the Job had not ended (replaced, lost and found): PATCH and delete",
+        "finished although the Job had not ended (replaced, lost and found): deleted and let go",
     ),
     _row(
         "ended-unpatched",

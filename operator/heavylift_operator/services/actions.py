@@ -182,6 +182,7 @@ class Actor:
         result = finish.ended.result if finish is not None else _result(context)
         annotation = plans.write_annotation(stored, finish, result) if stored else None
         await self.cluster.patch_finished(context.job, annotation, _ttl_s(context, stored))
+        self.condemned.discard(context.job.uid)
         await afailpoint("operator.patch.after")
         await self.link.run(ops.finalized(self.install, context.job.namespace, context.job.name))
 
@@ -197,8 +198,6 @@ class Actor:
                 kubernetes_job=f"{context.job.namespace}/{context.job.name}",
             )
         await self.cluster.delete_job(context.job, pods_first=action.pods_first)
-        if not action.pods_first:
-            self.condemned.discard(context.job.uid)
 
 
 def _fence(context: Context) -> Fence:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -60,6 +61,9 @@ class Finisher:
     horizon_ms: int
     """Looks further ahead than this are left to the reconciler."""
     trouble: StateLine
+    leads: Callable[[], bool] = lambda: True
+    """Whether this replica holds the lock; the other keeps evidence at once and does the rest a little later."""
+    follow_s: float = 2.0
     random: Random = field(default_factory=random.Random)
     _actor: Actor = field(init=False)
     _known: OrderedDict[str, tuple[str, str]] = field(default_factory=OrderedDict)
@@ -104,7 +108,12 @@ class Finisher:
         if known is None or not known.execution:
             return
         record = await self._noted(known)
+        if record is not None and record.job_uid not in {"", known.pod_job_uid}:
+            known = replace(known, pod=None)  # a pod of another Job under our name
         if known.job is None and self._quiet(known, record):
+            return
+        if not known.waited and not self.leads():
+            self.queue.put_later(replace(known, pod=None, waited=True), self.follow_s)
             return
         if known.job is None and known.namespace:
             known = replace(known, job=await self.cluster.get_job(known.namespace, known.name))

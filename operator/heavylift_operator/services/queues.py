@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from heavylift.contract.keys import Keys
 from heavylift.errors import HeavyliftError, StoreCorruptError
 from heavylift.runtime import logs
 from heavylift.spec import settings as settings_of
@@ -20,6 +21,17 @@ from heavylift_operator.metrics.registry import Metrics
 from heavylift_operator.services.link import RedisLink
 
 _LOCKS_TTL_MIN_MS: Final = 60_000
+_CORRUPT: Final = "CorruptKey"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """Why a queue's settings are not in Redis; empty = they are."""
+
+    taken: str = ""
+    """Somebody else owns the name."""
+    corrupt: str = ""
+    """The key is not ours to write."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -54,11 +66,11 @@ class Queues:
         trouble: HeavyliftError | None = None
         snapshot: Json | None = None
         try:
-            refused = {one.uid: words for one in owned.values() if (words := await self._settled(one))}
+            refused = {one.uid: await self._settled(one) for one in owned.values()}
             await self._forget(owned)
             snapshot = await self.link.run(ops.snapshot(self.install, sorted(owned)))
             for one in self.found:
-                standings[one.uid] = await self._standing(one, owned, snapshot, refused.get(one.uid, ""))
+                standings[one.uid] = await self._standing(one, owned, snapshot, refused.get(one.uid, Refused()))
         except HeavyliftError as error:
             trouble = error
             standings = {
@@ -72,12 +84,13 @@ class Queues:
             raise trouble
 
     # -- into Redis ---------------------------------------------------------------------------------------------------
-    async def _settled(self, one: Found) -> str:
+    async def _settled(self, one: Found) -> Refused:
         """Settle one queue; a corrupt key of its own is its own trouble."""
         try:
-            return await self._settle(one)
-        except StoreCorruptError as error:
-            return str(error)
+            return Refused(taken=await self._settle(one))
+        except StoreCorruptError:
+            key = Keys.from_env().settings(one.queue)
+            return Refused(corrupt=f"the key {key} in Redis is not what it should be: delete it, it is written anew")
 
     async def _settle(self, one: Found) -> str:
         """Write a queue's settings and hold RQ's locks; return why the name is not ours in Redis, or nothing."""
@@ -94,7 +107,9 @@ class Queues:
                 uid=one.uid,
             )
         )
-        if reply.verdict in {Verdict.REFUSED, Verdict.CORRUPT}:
+        if reply.verdict is Verdict.CORRUPT:
+            raise StoreCorruptError(reply.message)
+        if reply.verdict is Verdict.REFUSED:
             return reply.message
         if reply.verdict is Verdict.APPLIED:
             self._log.info("settings written", queue=one.queue, generation=one.generation)
@@ -125,17 +140,17 @@ class Queues:
             self._log.info("settings removed: no HeavyQueue any more", queue=queue)
 
     # -- into the cluster ---------------------------------------------------------------------------------------------
-    async def _standing(self, one: Found, owned: Mapping[str, Found], snapshot: Json, refused: str) -> Standing:
-        troubles: dict[str, Json] = {}
+    async def _standing(self, one: Found, owned: Mapping[str, Found], snapshot: Json, refused: Refused) -> Standing:
+        troubles: dict[str, Json] = {_CORRUPT: {"message": refused.corrupt}} if refused.corrupt else {}
         pause: Json | None = None
         try:
-            troubles = await self.link.run(ops.troubles(one.queue))
+            troubles |= await self.link.run(ops.troubles(one.queue))
             pause = await self.link.run(ops.paused(one.queue))
         except StoreCorruptError as error:
-            troubles["Corrupt"] = {"message": str(error)}
+            troubles[_CORRUPT] = {"message": str(error)}
         return Standing(
             owner=_other(one, owned),
-            taken=refused,
+            taken=refused.taken,
             counts=child(snapshot, "queues", one.queue),
             dispatchers=integer(snapshot, "dispatchers") or 0,
             troubles=troubles,

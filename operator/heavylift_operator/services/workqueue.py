@@ -37,6 +37,8 @@ class Item:
     """UID of the Job that owns the pod, from its ownerReference."""
     listed: bool = False
     """Redis lists the execution as in flight."""
+    waited: bool = False
+    """The leading replica had its time; it is our turn."""
 
     @property
     def key(self) -> Key:
@@ -54,11 +56,12 @@ class Item:
             pod=merge_pods(self.pod, newer.pod),
             pod_job_uid=newer.pod_job_uid or self.pod_job_uid,
             listed=newer.listed or self.listed,
+            waited=newer.waited or self.waited,
         )
 
     def bare(self) -> Item:
         """Return the item without what was seen: the next look is a fresh one."""
-        return replace(self, job=None, pod=None)
+        return replace(self, job=None, pod=None, waited=False)
 
 
 class WorkQueue:
@@ -77,7 +80,9 @@ class WorkQueue:
         self._held: set[Key] = set()
         """Keys that failed just now: evidence gathers, nothing is handed out until their backoff ends."""
         self._failures: dict[Key, int] = {}
-        self._timers: list[tuple[float, int, Key, Item | None]] = []
+        self._later: dict[Key, Item] = {}
+        self._timers: list[tuple[float, int, Key, bool]] = []
+        """When, a tie-breaker, the key, and whether it ends a backoff (else: its item of later is due)."""
         self._count = itertools.count()
         self._changed = asyncio.Event()
 
@@ -94,13 +99,24 @@ class WorkQueue:
         self._offer(item.key)
 
     def put_later(self, item: Item, delay_s: float) -> None:
-        """Have an item looked at after a while."""
-        self._timer(item.key, item, delay_s)
+        """Have an item looked at after a while; of several for one key the earliest time counts."""
+        known = self._later.get(item.key)
+        self._later[item.key] = item if known is None else known.merged(item)
+        self._timer(item.key, delay_s, ends_backoff=False)
+
+    def settle(self, key: Key) -> None:
+        """Forget what was to be looked at later: somebody saw it through."""
+        self._later.pop(key, None)
 
     def put_threadsafe(self, item: Item) -> None:
         """Put from another thread; never blocks it."""
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self.put, item)
+
+    def settle_threadsafe(self, key: Key) -> None:
+        """Settle from another thread."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self.settle, key)
 
     # -- out ----------------------------------------------------------------------------------------------------------
     async def get(self) -> Item:
@@ -137,7 +153,7 @@ class WorkQueue:
         failures = self._failures[key] = self._failures.get(key, 0) + 1
         longest: float = min(_FIRST_RETRY_S * 2.0 ** min(failures - 1, 20), _LONGEST_RETRY_S)
         delay = longest * (1 - self._jitter() / 2)
-        self._timer(key, None, delay)
+        self._timer(key, delay, ends_backoff=True)
         return delay
 
     # -- for probes and metrics ---------------------------------------------------------------------------------------
@@ -158,15 +174,16 @@ class WorkQueue:
             self._queued.add(key)
             self._changed.set()
 
-    def _timer(self, key: Key, item: Item | None, delay_s: float) -> None:
-        heapq.heappush(self._timers, (self._clock.monotonic() + delay_s, next(self._count), key, item))
+    def _timer(self, key: Key, delay_s: float, *, ends_backoff: bool) -> None:
+        heapq.heappush(self._timers, (self._clock.monotonic() + delay_s, next(self._count), key, ends_backoff))
         self._changed.set()
 
     def _ring(self) -> None:
         while self._timers and self._timers[0][0] <= self._clock.monotonic():
-            _, _, key, item = heapq.heappop(self._timers)
-            if item is not None:
-                self.put(item)
-            elif key in self._held:
+            _, _, key, ends_backoff = heapq.heappop(self._timers)
+            if ends_backoff:
                 self._held.discard(key)
-                self._offer(key)
+                if key in self._items:
+                    self._offer(key)
+            elif (item := self._later.pop(key, None)) is not None:
+                self.put(item)

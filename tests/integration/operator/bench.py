@@ -94,11 +94,15 @@ class Bench:
         self.store.close()
 
     # -- queues and jobs ----------------------------------------------------------------------------------------------
-    def queue(self, name: str, *, namespace: str = "", **spec: Any) -> HeavyQueue:
-        """Apply a HeavyQueue whose pods end as their job's data says, and wait for its settings."""
+    def apply(self, name: str, *, namespace: str = "", **spec: Any) -> Json:
+        """Apply a HeavyQueue whose pods end as their job's data says."""
         defaults = {"maxAttempts": 3, "backoff": QUICK}
         obj = heavyqueue(name, namespace or self.namespace, ends=FROM_DATA, **{"defaults": defaults, **spec})
-        found = HeavyQueue.parse(apply_queue(self.kube, obj))
+        return apply_queue(self.kube, obj)
+
+    def queue(self, name: str, *, namespace: str = "", **spec: Any) -> HeavyQueue:
+        """Apply such a HeavyQueue, and wait for its settings."""
+        found = HeavyQueue.parse(self.apply(name, namespace=namespace, **spec))
         until(lambda: self.store.run(ops.get_settings(name)) is not None, f"settings of {name}")
         self.store.run(ops.register_dispatcher(self.install, WORKER, 3_600_000))
         return found

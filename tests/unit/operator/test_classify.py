@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -410,6 +411,19 @@ def test_a_pod_that_should_be_long_gone_is_on_a_lost_node() -> None:
     assert isinstance(found, Ended)
     assert (found.cls, found.since) == (OutcomeClass.NODE_LOST, T0 + 100_000)
     assert "node-1" in found.message
+
+
+def test_a_cancel_does_not_wait_for_a_lost_node() -> None:
+    """No attempt follows it, so nothing can run twice; a deadline's stop waits as its rule says."""
+    held = job(deleted=10, finalizers=["foregroundDeletion", "heavylift.dev/outcome"])
+    late = Asked(execution=EXECUTION, now=T0 + 101_000)
+    found = classify(evidence(held, pod(deleted=10, main=RUNNING)), replace(late, cancelled=True))
+    assert isinstance(found, Ended)
+    assert found.cls is OutcomeClass.CANCELLED
+    stop = Stop(cls="timeout", message="too long", at=T0, execution=EXECUTION)
+    found = classify(evidence(held, pod(deleted=10, main=RUNNING), stop=stop), late)
+    assert isinstance(found, Ended)
+    assert found.cls is OutcomeClass.NODE_LOST
 
 
 # -- hostile input ----------------------------------------------------------------------------------------------------

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable
 from dataclasses import replace
+from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,6 +44,7 @@ from tests.unit.operator.objects import (
     view,
 )
 
+DOCS = Path(__file__).resolve().parents[3] / "docs/reference/reconcile.md"
 LATE = T0 + 61_000
 LIVE = evidence(job(), pod(main=RUNNING))
 DONE = evidence(job(COMPLETE), pod("Succeeded", main=terminated(0, message="7")))
@@ -81,7 +86,7 @@ CASES: dict[str, tuple[FakeRecord | None, Evidence, dict[str, Any], list[type[Ac
         [Report],
     ),
     "unconfirmed": (ENDED, GONE, {}, [Confirm]),
-    "ended-live": (ENDED, LIVE, {}, [Patch, Delete]),
+    "ended-live": (ENDED, LIVE, {}, [Delete, Patch]),
     "ended-unpatched": (ENDED, DONE, {}, [Patch]),
     "settled": (ENDED, PATCHED, {}, [Confirm]),
     "ahead": (BEHIND, LIVE, {}, []),
@@ -117,6 +122,36 @@ def test_every_combination_has_exactly_one_row() -> None:
 def test_row_names_are_unique() -> None:
     """They are metric labels and lines of the docs."""
     assert len({row.name for row in ROWS}) == len(ROWS)
+
+
+def documented() -> list[list[str]]:
+    """Return the cells of the docs' table of rows."""
+    lines = iter(DOCS.read_text().splitlines())
+    for line in lines:
+        if line.startswith("| row |"):
+            break
+    next(lines)
+    rows = itertools.takewhile(lambda line: line.startswith("|"), lines)
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+
+
+def test_the_docs_list_the_same_rows() -> None:
+    """Names, combinations, actions and reasons, in the code's order."""
+
+    def words(kind: type[StrEnum], members: Iterable[StrEnum]) -> str:
+        return ", ".join(f"`{member.value}`" for member in kind if member in set(members))
+
+    assert documented() == [
+        [
+            f"`{row.name}`",
+            words(InRedis, row.redis),
+            words(InCluster, row.cluster),
+            row.act.value,
+            row.why,
+            "repair" if row.repair else "",
+        ]
+        for row in ROWS
+    ]
 
 
 # -- what Redis says --------------------------------------------------------------------------------------------------
@@ -210,7 +245,7 @@ def test_a_discarded_job_is_let_go_when_its_pod_is_gone() -> None:
     stopping = evidence(job(deleted=4, finalizers=held), pod(deleted=4, main=RUNNING))
     assert plan(view(None, stopping), Middle())[1] == []
     stopped = evidence(job(deleted=4, finalizers=held))
-    assert plan(view(None, stopped), Middle())[1] == [Patch(), Delete(pods_first=False)]
+    assert plan(view(None, stopped), Middle())[1] == [Delete(pods_first=False), Patch()]
 
 
 def test_a_deadline_is_written_down_before_the_job_is_deleted() -> None:
