@@ -18,7 +18,7 @@ from heavylift.errors import ConfigurationError, HeavyliftError
 from heavylift.store import scripts
 from heavylift.store.connection import Target, no_backoff
 from heavylift.store.faults import FAULTS, Patience, missing_script, translate
-from heavylift.store.steps import Call, Op, Step, T
+from heavylift.store.steps import Call, Op, Step, T, key_of
 from heavylift.store.sync import decode_message
 
 
@@ -94,7 +94,7 @@ class AsyncStore:
                 honour_cancel(asked)
                 delay = patience.wait(error, time.monotonic())
                 if delay is None:
-                    raise translate(error, self.where) from error
+                    raise translate(error, self.where, key_of(step, self.keys)) from error
                 await asyncio.sleep(delay)
             else:
                 return reply

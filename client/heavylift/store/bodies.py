@@ -52,9 +52,9 @@ def _longest(value: Any) -> tuple[Any, Any, int]:
 
 
 def clip(message: str, limit: int = limits.MESSAGE_MAX) -> str:
-    """Return a message of at most ``limit`` bytes of UTF-8."""
+    """Return a message of at most ``limit`` bytes of UTF-8, lone surrogates replaced."""
     encoded = message.encode("utf-8", "replace")
-    return message if len(encoded) <= limit else encoded[: limit - 3].decode("utf-8", "ignore") + "…"
+    return encoded.decode() if len(encoded) <= limit else encoded[: limit - 3].decode("utf-8", "ignore") + "…"
 
 
 def body(outcome: Outcome, *, evidence: int = limits.EVIDENCE_MAX) -> str:

@@ -106,6 +106,11 @@ class FileCredentials(redis.CredentialProvider):
         password = read_password(self._path)
         return (self._username, password) if self._username else (password,)
 
+    @override
+    async def get_credentials_async(self) -> tuple[str] | tuple[str, str]:
+        """Return the same for redis-py's async connections; one small file is read in the loop."""
+        return self.get_credentials()
+
 
 def no_backoff() -> NoBackoff:
     """Return redis-py's own backoff, of which no retry ever makes use: retries are ours, per operation."""

@@ -74,13 +74,23 @@ _SAYS = {
 }
 
 
-def translate(error: Exception, where: str) -> HeavyliftError:
-    """Return the error a user gets, with what to check; ``where`` is ``host:port/db`` without credentials."""
+def translate(error: Exception, where: str, key: str = "") -> HeavyliftError:
+    """Return the error a user gets, with what to check.
+
+    Args:
+        error: what the client raised.
+        where: ``host:port/db`` without credentials.
+        key: the key a plain command was about.
+    """
     text, name = str(error) or type(error).__name__, word(error)
     if name in {"NOAUTH", "WRONGPASS"}:
         return RedisUnavailableError(f"Redis at {where} refuses the credentials: check user and password ({text})")
     if name == "WRONGTYPE":
-        return StoreCorruptError(f"a key in Redis at {where} has the wrong type: {text}")
+        named = f"the key {key}" if key else "a key"
+        return StoreCorruptError(
+            f"{named} in Redis at {where} has the wrong type: something else wrote it; look at it, then delete it "
+            f"({text})"
+        )
     if name in _SAYS:
         return RedisUnavailableError(f"Redis at {where} {_SAYS[name]}")
     if isinstance(error, redis_errors.TimeoutError):

@@ -30,3 +30,11 @@ class Command:
 Step = Call | Command
 Op = Generator[Step, Any, T]
 """An operation: ``store.run(op)`` gives T."""
+
+
+def key_of(step: Step, keys: Keys) -> str:
+    """Return the key a plain command is about, for messages; empty for scripts, which name keys themselves."""
+    if isinstance(step, Call):
+        return ""
+    parts = step.build(keys)
+    return str(parts[1]) if len(parts) > 1 else ""

@@ -16,7 +16,7 @@ from heavylift.errors import ConfigurationError, HeavyliftError
 from heavylift.store import scripts
 from heavylift.store.connection import Target, no_backoff
 from heavylift.store.faults import FAULTS, Patience, missing_script, translate
-from heavylift.store.steps import Call, Op, Step, T
+from heavylift.store.steps import Call, Op, Step, T, key_of
 
 
 class Store:
@@ -92,7 +92,7 @@ class Store:
             except FAULTS as error:
                 delay = patience.wait(error, time.monotonic())
                 if delay is None:
-                    raise translate(error, self.where) from error
+                    raise translate(error, self.where, key_of(step, self.keys)) from error
                 time.sleep(delay)
             else:
                 return reply

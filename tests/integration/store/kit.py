@@ -31,6 +31,7 @@ from heavylift.store import (
     Spend,
     Store,
     Verdict,
+    decode,
     ops,
 )
 from tests.servers import StoreServer
@@ -84,6 +85,7 @@ class World:
     generation: int = 0
 
     def run(self, op: Op[T]) -> T:
+        """Run one operation."""
         return self.store.run(op)
 
     def serve(self, queue: str = QUEUE, *, install: str = INSTALL, namespace: str = NAMESPACE, **changes: Any) -> None:
@@ -98,6 +100,7 @@ class World:
         assert done.verdict is Verdict.APPLIED, done
 
     def enqueue(self, **changes: Any) -> Enqueued:
+        """Enqueue one job that must be accepted."""
         done = self.run(ops.enqueue(request(**changes)))
         assert not done.error, done
         return done
@@ -121,6 +124,7 @@ class World:
         return claim
 
     def record(self, claim: Claim, uid: str = "") -> str:
+        """Record a Job for a claim; returns its UID."""
         uid = uid or f"uid-{claim.execution}"
         fence = Fence(job=claim.job, execution=claim.execution, worker=claim.worker)
         done = self.run(ops.record(fence, job_name=name_of(claim), uid=uid, namespace=claim.namespace))
@@ -148,11 +152,13 @@ class World:
         return self.run(ops.finish(FinishRequest(**{**basis, **changes})))
 
     def job(self, job: str) -> JobRecord:
+        """Return a job that must be there."""
         found = self.run(ops.get_job(job))
         assert found is not None, f"no job {job}"
         return found
 
     def events(self, queue: str = QUEUE) -> list[Event]:
+        """Return all events of a queue."""
         return self.run(ops.events(queue, count=10_000))
 
     def names(self, job: str) -> list[str]:
@@ -164,7 +170,8 @@ class World:
         return [event.name for event in self.events() if event.job == job and event.fields.get("final") == "1"]
 
     def waiting(self, queue: str = QUEUE) -> list[str]:
-        return [entry.decode() for entry in self.redis.lrange(f"rq:queue:{queue}", 0, -1)]
+        """Return the ids in RQ's list, in order."""
+        return [decode.text(entry) for entry in self.redis.lrange(f"rq:queue:{queue}", 0, -1)]
 
     def idle(self) -> bool:
         """Whether nothing is in flight anywhere."""

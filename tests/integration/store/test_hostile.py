@@ -12,7 +12,7 @@ from heavylift.contract import payload
 from heavylift.contract.keys import Field
 from heavylift.contract.outcomes import OutcomeClass
 from heavylift.contract.states import JobState, Phase
-from heavylift.errors import HeavyliftError, InvalidPayloadError, StoreCorruptError
+from heavylift.errors import InvalidPayloadError, StoreCorruptError
 from heavylift.store import ClaimRequest, Fence, FinishRequest, Next, Observation, Verdict, ops, scripts
 from tests.integration.store.kit import INSTALL, NAMESPACE, QUEUE, WORKER, World, outcome, request
 
@@ -21,9 +21,19 @@ LIST = f"rq:queue:{QUEUE}"
 
 def _hash(w: World, job: str, **fields: Any) -> None:
     basis = {"status": "queued", "origin": QUEUE, "created_at": "2026-01-01T00:00:00.000000Z", "data": b"x"}
-    found = {name: value for name, value in {**basis, **fields}.items() if value is not None}
+    found: Any = {name: value for name, value in {**basis, **fields}.items() if value is not None}
     w.redis.hset(f"rq:job:{job}", mapping=found)
     w.redis.rpush(LIST, job)
+
+
+def _executions(w: World) -> None:
+    _hash(w, "bad", data=payload.encode("t", 1))
+    w.redis.set("rq:executions:bad", 1)
+
+
+def _options(w: World, text: str) -> None:
+    job = w.enqueue(id="bad").id
+    w.redis.hset(f"rq:job:{job}", Field.OPTIONS, text)
 
 
 QUARANTINED: dict[str, tuple[str, Callable[[World], Any]]] = {
@@ -38,7 +48,7 @@ QUARANTINED: dict[str, tuple[str, Callable[[World], Any]]] = {
     "of another queue": ("belongs to queue", lambda w: _hash(w, "bad", origin="elsewhere")),
     "executions key a string": (
         "rq:executions:bad is a string",
-        lambda w: (_hash(w, "bad", data=payload.encode("t", 1)), w.redis.set("rq:executions:bad", 1)),
+        _executions,
     ),
 }
 FAILED: dict[str, tuple[str, Callable[[World], Any]]] = {
@@ -62,11 +72,6 @@ JUDGED_LATER: dict[str, bytes] = {
     "func null": zlib.compress(b"[null, null, [], {}]"),
     "pickle": zlib.compress(b"\x80\x05cposix\nsystem\n."),
 }
-
-
-def _options(w: World, text: str) -> None:
-    job = w.enqueue(id="bad").id
-    w.redis.hset(f"rq:job:{job}", Field.OPTIONS, text)
 
 
 @pytest.mark.parametrize("kind", QUARANTINED)
@@ -142,6 +147,7 @@ CORRUPT = {
     "delayed": f"heavylift:delayed:{QUEUE}",
     "scheduled": f"rq:scheduled:{QUEUE}",
     "started": f"rq:wip:{QUEUE}",
+    "pause": f"heavylift:pause:{QUEUE}",
 }
 
 
@@ -196,12 +202,14 @@ NASTY: list[bytes] = [
     b"", b"\xff\xfe\x00", b"nan", b"9" * 400, b"{", b"[]", b"-1", b"null", b"[" * 5000, b"x" * 300_000,
     b'{"$terminal":5}', b'{"execution":null}\n{\n',
 ]  # fmt: skip
-FIELDS = sorted(
-    value for name, value in vars(Field).items() if not name.startswith("_") and isinstance(value, str)
-) + ["origin", "created_at", "enqueued_at", "timeout", "retries_left", "result_ttl", "failure_ttl", "dependency_ids"]  # fmt: skip
+OURS = (value for name, value in vars(Field).items() if not name.startswith("_") and isinstance(value, str))
+FIELDS = [
+    *sorted(OURS),
+    *("origin", "created_at", "enqueued_at", "timeout", "retries_left", "result_ttl", "failure_ttl", "dependency_ids"),
+]
 
 
-def _everything(w: World, job: str, execution: str) -> Iterator[Any]:
+def _everything(job: str, execution: str) -> Iterator[Any]:
     fence = Fence(job=job, execution=execution, uid="u")
     yield ops.get_job(job, position=True)
     yield ops.check(fence)
@@ -221,12 +229,12 @@ def _everything(w: World, job: str, execution: str) -> Iterator[Any]:
 
 @pytest.mark.parametrize("field", FIELDS)
 def test_no_field_value_breaks_an_operation(w: World, field: str) -> None:
-    """Whatever stands in a field of an active or waiting job, each operation answers, and the next job is claimed."""
+    """Whatever stands in a field of an active or waiting job, each operation answers, and the next is claimed."""
     for turn, value in enumerate(NASTY):
         job = w.enqueue(id=f"bad-{turn}").id
         claim = w.claim()
         w.redis.hset(f"rq:job:{job}", field, value)
-        for op in _everything(w, job, claim.execution):
+        for op in _everything(job, claim.execution):
             w.run(op)
         waiting = w.enqueue(id=f"waits-{turn}").id
         w.redis.hset(f"rq:job:{waiting}", field, value)
@@ -234,14 +242,23 @@ def test_no_field_value_breaks_an_operation(w: World, field: str) -> None:
         assert good in [claim.job for _ in range(2) for claim in w.ask(slots=10_000).claims]
 
 
-# -- wrong types, script by script --------------------------------------------------------------------------------------
+# -- wrong types, script by script ------------------------------------------------------------------------------------
 ID, INC = "job", "a" * 16
 EXECUTION = f"{INC}-1"
 FENCE = Fence(job=ID, execution=EXECUTION, worker=WORKER)
 
 
+def _nothing(w: World) -> None:
+    assert w.waiting() == []
+
+
 def _enqueued(w: World, **changes: Any) -> None:
     w.run(ops.enqueue(request(id=ID, incarnation=INC, **changes)))
+
+
+def _due(w: World) -> None:
+    _enqueued(w, delay_ms=60_000)
+    w.redis.zadd(f"heavylift:delayed:{QUEUE}", {ID: 1})
 
 
 def _claimed(w: World) -> None:
@@ -270,13 +287,13 @@ def _finish(next_: Next, **changes: Any) -> Any:
 
 
 CASES: dict[str, tuple[Callable[[World], None], Callable[[], Any]]] = {
-    "enqueue": (lambda w: None, lambda: ops.enqueue(request(id=ID, incarnation=INC))),
-    "enqueue delayed": (lambda w: None, lambda: ops.enqueue(request(id=ID, incarnation=INC, delay_ms=60_000))),
-    "enqueue level": (lambda w: None, lambda: ops.enqueue(request(id=ID, incarnation=INC, options={"priority": 3}))),
+    "enqueue": (_nothing, lambda: ops.enqueue(request(id=ID, incarnation=INC))),
+    "enqueue delayed": (_nothing, lambda: ops.enqueue(request(id=ID, incarnation=INC, delay_ms=60_000))),
+    "enqueue level": (_nothing, lambda: ops.enqueue(request(id=ID, incarnation=INC, options={"priority": 3}))),
     "enqueue replace": (_ended, lambda: ops.enqueue(request(id=ID, incarnation="c" * 16, if_exists="replace"))),
     "enqueue deferred": (_claimed, lambda: ops.enqueue(request(id="child", incarnation=INC, depends_on=(ID,)))),
     "claim": (_enqueued, lambda: ops.claim(_ask())),
-    "claim due": (lambda w: _due(w), lambda: ops.claim(_ask())),
+    "claim due": (_due, lambda: ops.claim(_ask())),
     "record": (_claimed, lambda: ops.record(FENCE, job_name="n", uid="u", namespace=NAMESPACE)),
     "check": (_claimed, lambda: ops.check(FENCE)),
     "release": (_claimed, lambda: ops.release(FENCE, reason="r")),
@@ -295,24 +312,19 @@ CASES: dict[str, tuple[Callable[[World], None], Callable[[], Any]]] = {
     "counts": (_enqueued, lambda: ops.counts(QUEUE)),
     "snapshot": (_enqueued, lambda: ops.snapshot(INSTALL, [QUEUE])),
     "put_settings": (
-        lambda w: None,
+        _nothing,
         lambda: ops.put_settings(QUEUE, {}, generation=50, install=INSTALL, namespace=NAMESPACE, uid="u"),
     ),
-    "delete_settings": (lambda w: None, lambda: ops.delete_settings(QUEUE, f"uid-{QUEUE}")),
-    "register": (lambda w: None, lambda: ops.register_dispatcher(INSTALL, WORKER, 1000)),
-    "pause": (lambda w: None, lambda: ops.pause(QUEUE, by="ann")),
+    "delete_settings": (_nothing, lambda: ops.delete_settings(QUEUE, f"uid-{QUEUE}")),
+    "register": (_nothing, lambda: ops.register_dispatcher(INSTALL, WORKER, 1000)),
+    "pause": (_nothing, lambda: ops.pause(QUEUE, by="ann")),
     "resume": (lambda w: w.run(ops.pause(QUEUE, by="ann")), lambda: ops.resume(QUEUE)),  # type: ignore[dict-item]
-    "lock": (lambda w: None, lambda: ops.take_lock("l", "h", 1000)),
-    "epoch": (lambda w: None, lambda: ops.ensure_epoch()),
+    "lock": (_nothing, lambda: ops.take_lock("l", "h", 1000)),
+    "epoch": (_nothing, ops.ensure_epoch),
     "unfinalized": (_ended, lambda: ops.unfinalized(INSTALL)),
     "finalized": (_ended, lambda: ops.finalized(INSTALL, NAMESPACE, "n")),
     "trim": (_ended, lambda: ops.trim(QUEUE)),
 }
-
-
-def _due(w: World) -> None:
-    _enqueued(w, delay_ms=60_000)
-    w.redis.zadd(f"heavylift:delayed:{QUEUE}", {ID: 1})
 
 
 def _poison(w: World, key: str) -> bytes:
@@ -351,7 +363,7 @@ def _agrees(found: tuple[Any, ...], expected: tuple[Any, ...]) -> bool:
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_wrong_type_anywhere_leaves_nothing_half_done(w: World, case: str) -> None:
-    """Each key a script meets, made a wrong type: it answers or says so, the job is as before or as after, not between."""
+    """Each key a script meets, made a wrong type: the job is as before or as after, never between."""
     prepare, make = CASES[case]
 
     def fresh() -> None:
@@ -395,6 +407,6 @@ def test_every_script_is_walked() -> None:
 def test_errors_of_ours_only(w: World) -> None:
     """A wrong type met by a plain command is our own error, and names the key's trouble."""
     w.redis.set(f"heavylift:trouble:{QUEUE}", "x")
-    with pytest.raises(HeavyliftError, match="wrong type"):
+    with pytest.raises(StoreCorruptError, match=f"heavylift:trouble:{QUEUE} .* wrong type"):
         w.run(ops.troubles(QUEUE))
     assert w.run(ops.cancel("nobody", by="x")).verdict is Verdict.MISSING

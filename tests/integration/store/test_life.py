@@ -311,7 +311,8 @@ def test_unfinalized_until_confirmed(w: World) -> None:
     claim = w.active()
     w.enqueue()
     other = w.claim()
-    w.finish(other, Next.FAIL, cls=OutcomeClass.INVALID, job_exists=False, fence=Fence(job=other.job, execution=other.execution, worker=WORKER))  # fmt: skip
+    held = Fence(job=other.job, execution=other.execution, worker=WORKER)
+    w.finish(other, Next.FAIL, cls=OutcomeClass.INVALID, job_exists=False, fence=held)
     w.finish(claim)
     open_ = w.run(ops.unfinalized(INSTALL))
     assert open_ == [(NAMESPACE, name_of(claim), claim.job, claim.execution)]

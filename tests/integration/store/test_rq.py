@@ -24,7 +24,7 @@ from rq.serializers import JSONSerializer
 from heavylift.contract import ids, payload
 from heavylift.contract.outcomes import OutcomeClass
 from heavylift.contract.states import JobState
-from heavylift.store import Fence, Next, Verdict, ops
+from heavylift.store import Fence, Next, Verdict, decode, ops
 from tests.integration.store.kit import QUEUE, WORKER, World
 
 FUNC = "app.build_report"
@@ -44,8 +44,14 @@ def scan(w: World) -> dict[str, list[str]]:
     """Read as ``rq info`` and dashboards do, cleanup included."""
     queue = Queue(QUEUE, connection=w.redis, serializer=JSONSerializer)
     clean_registries(queue)
-    kinds = {"started": StartedJobRegistry, "finished": FinishedJobRegistry, "failed": FailedJobRegistry,
-             "scheduled": ScheduledJobRegistry, "deferred": DeferredJobRegistry, "canceled": CanceledJobRegistry}  # fmt: skip
+    kinds = {
+        "started": StartedJobRegistry,
+        "finished": FinishedJobRegistry,
+        "failed": FailedJobRegistry,
+        "scheduled": ScheduledJobRegistry,
+        "deferred": DeferredJobRegistry,
+        "canceled": CanceledJobRegistry,
+    }
     found = {name: kind(queue=queue).get_job_ids() for name, kind in kinds.items()}
     found["queued"] = queue.get_job_ids()
     assert all(kind(queue=queue).count == len(found[name]) for name, kind in kinds.items())
@@ -58,7 +64,7 @@ def test_plain_rq_job_runs_and_its_options_count(w: World, q: Queue) -> None:
     claim = w.claim()
     created = w.redis.hget("rq:job:mine", "created_at")
     assert created is not None
-    assert claim.incarnation == ids.plain_source("mine", created.decode())[:16]
+    assert claim.incarnation == ids.plain_source("mine", decode.text(created))[:16]
     assert (claim.task, claim.frozen["maxAttempts"], claim.frozen["timeouts"]["run"]) == ("", 3, 600_000)
     assert payload.decode(claim.data) == payload.Payload(FUNC, '{"args":[2026],"kwargs":{"year":1}}', plain=True)
     assert claim.rq["retries_left"] == "2"
@@ -67,7 +73,7 @@ def test_plain_rq_job_runs_and_its_options_count(w: World, q: Queue) -> None:
     again = w.claim()
     assert (again.attempt, again.frozen["maxAttempts"]) == (2, 3)
     w.finish(again, result='{"ok": true}')
-    job.refresh()
+    job.refresh()  # type: ignore[no-untyped-call]
     assert (job.get_status(), job.return_value(), job.meta) == (JobStatus.FINISHED, {"ok": True}, {"team": "bi"})
     q.enqueue(FUNC)
     assert w.claim().frozen["timeouts"]["run"] == 86_400_000
@@ -396,7 +402,7 @@ def test_retention_by_age(w: World) -> None:
     assert w.run(ops.trim(QUEUE)) == 20
     assert w.run(ops.trim(QUEUE)) == 5
     assert w.run(ops.trim(QUEUE)) == 0
-    assert [key for key in w.redis.scan_iter("rq:job:*")] == []
+    assert list(w.redis.scan_iter("rq:job:*")) == []
 
 
 def test_retention_spares_a_job_that_lives_again(w: World) -> None:

@@ -15,7 +15,7 @@ from heavylift.contract import failpoints
 from heavylift.contract.keys import Keys
 from heavylift.contract.states import JobState
 from heavylift.errors import ConfigurationError, RedisUnavailableError
-from heavylift.store import AsyncStore, Next, Store, ops
+from heavylift.store import AsyncStore, Next, Store, decode, ops
 from tests.integration.store.kit import QUEUE, World, request, world
 from tests.servers import StoreServer, free_port
 
@@ -120,9 +120,9 @@ def test_wrong_password_is_told_apart(own_store_server: StoreServer) -> None:
     """A wrong or missing password is an error about credentials, at once."""
     own_store_server.start(requirepass="right")
     for password in (None, "wrong"):
-        with Store.connect(own_store_server.url, password=password, patience=30) as store:
-            with pytest.raises(RedisUnavailableError, match="credentials"):
-                store.run(ops.ping())
+        store = Store.connect(own_store_server.url, password=password, patience=30)
+        with store, pytest.raises(RedisUnavailableError, match="credentials"):
+            store.run(ops.ping())
     with Store.connect(own_store_server.url, password="right") as store:
         store.run(ops.ping())
 
@@ -210,8 +210,9 @@ def test_another_key_prefix_moves_everything(w: World, monkeypatch: pytest.Monke
     with Store.connect(w.server.url) as store:
         assert store.keys == Keys("tenant", "heavylift:tenant")
         assert store.run(ops.enqueue(request(strict=False))).created
-    assert {key.split(b":")[0] for key in w.redis.keys("*")} == {b"tenant", b"heavylift"}
-    assert not [key for key in w.redis.keys("heavylift:*") if not key.startswith(b"heavylift:tenant:")]
+    keys = [decode.text(key) for key in w.redis.scan_iter("*")]
+    assert {key.split(":")[0] for key in keys} == {"tenant", "heavylift"}
+    assert all(key.startswith(("tenant:", "heavylift:tenant:")) for key in keys)
 
 
 async def test_cancelled_task_leaves_the_store_usable(w: World) -> None:

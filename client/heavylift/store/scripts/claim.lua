@@ -260,6 +260,8 @@ end
 local function serve(q)
   local set, message = L.settings(q)
   if message then return corrupt(q, message) end
+  message = L.wrong(K.pause(q), 'hash')
+  if message then return corrupt(q, message) end
   if L.type(K.pause(q)) ~= 'none' or (set and set.spec.paused == true) then return block(q, 'paused') end
   if call('EXISTS', K.suspended) == 1 then return block(q, 'suspended') end
   if not set or set.install ~= install then return block(q, 'no-heavyqueue') end
