@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +45,15 @@ class Helm:
         return done.stdout
 
     def render(self, values: Mapping[str, Any] | None = None, *, namespace: str = "lift") -> list[Json]:
-        """Return all objects of the chart, hooks too, as release ``rel``."""
-        text = self.run("template", "rel", str(CHART), "--namespace", namespace, values=values or {})
-        return [doc for doc in yaml.safe_load_all(text) if doc]
+        """Return all objects of the chart, hooks too, as release ``rel``; CRDs only when the values speak of them."""
+        wanted = {"crds": {"install": False}, **(values or {})}
+        return copy.deepcopy(_render(self, json.dumps(wanted, sort_keys=True), namespace))
+
+
+@cache
+def _render(helm: Helm, values: str, namespace: str) -> list[Json]:
+    text = helm.run("template", "rel", str(CHART), "--namespace", namespace, values=json.loads(values))
+    return [doc for doc in yaml.load_all(text, Loader=yaml.CSafeLoader) if doc]
 
 
 def named(objects: Iterable[Json], kind: str, name: str, namespace: str | None = None) -> Json:
