@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, TypeVar
 
@@ -82,55 +83,71 @@ def state(status: Any) -> JobState:
 
 def record(job: str, fields: Mapping[str, Any], position: int | None = None) -> JobRecord:
     """Return a job's hash as a value."""
-
-    def say(name: str) -> str:
-        return text(fields.get(name))
-
-    def count(name: str) -> int:
-        return number(fields.get(name)) or 0
-
-    phase = say(Field.PHASE)
     frozen, options = obj(fields.get(Field.FROZEN)), obj(fields.get(Field.OPTIONS))
+    phase, spent = text(fields.get(Field.PHASE)), obj(fields.get(Field.BUDGETS))
     return JobRecord(
         id=job,
-        queue=say("origin"),
         state=state(fields.get("status")),
-        rq_status=say("status"),
-        task=say(Field.TASK),
-        incarnation=say(Field.INCARNATION),
-        seq=count(Field.SEQ),
-        attempts_made=count(Field.ATTEMPTS_MADE),
-        max_attempts=_max_attempts(options, frozen),
-        starts=count(Field.STARTS),
-        priority=count(Field.PRIORITY),
         phase=member(Phase, phase, Phase.CLAIMED) if phase else None,
-        reason=say(Field.REASON),
-        execution=say(Field.EXECUTION),
-        worker=say(Field.WORKER) or say("worker_name"),
-        install=say(Field.INSTALL),
-        namespace=say(Field.NAMESPACE),
-        job_name=say(Field.JOB_NAME),
-        job_uid=say(Field.JOB_UID),
-        enqueued_at=number(fields.get(Field.ENQUEUED_AT)),
-        claimed_at=number(fields.get(Field.CLAIMED_AT)),
-        deadline=number(fields.get(Field.DEADLINE)),
-        running_at=number(fields.get(Field.RUNNING_AT)),
-        ended_at=number(fields.get(Field.ENDED_AT)),
-        due=number(fields.get(Field.DUE)),
-        expires=number(fields.get(Field.EXPIRES)),
+        worker=text(fields.get(Field.WORKER)) or text(fields.get("worker_name")),
+        max_attempts=_max_attempts(options, frozen),
         options=options,
         frozen=frozen,
         evidence=without_marker(obj(fields.get(Field.EVIDENCE))),
-        budgets={name: spent for name, spent in obj(fields.get(Field.BUDGETS)).items() if isinstance(spent, int)},
+        budgets={name: count for name, count in spent.items() if isinstance(count, int)},
         history=tuple(entry for entry in array(fields.get(Field.HISTORY)) if isinstance(entry, dict)),
         outcome=obj(fields.get(Field.OUTCOME)),
-        result=say(Field.RESULT) if Field.RESULT in fields else None,
+        result=text(fields[Field.RESULT]) if Field.RESULT in fields else None,
         cancel=obj(fields.get(Field.CANCEL)),
-        dependencies=tuple(text(entry) for entry in array(fields.get("dependency_ids")) if isinstance(entry, str)),
+        dependencies=tuple(entry for entry in array(fields.get("dependency_ids")) if isinstance(entry, str)),
         position=position,
-        result_ttl=number(fields.get("result_ttl")),
-        failure_ttl=number(fields.get("failure_ttl")),
+        task=text(fields.get(Field.TASK)) or text(fields.get("func")),
+        enqueued_at=number(fields.get(Field.ENQUEUED_AT)) or rq_time(fields.get("enqueued_at")),
+        **_plain(fields),
     )
+
+
+def _plain(fields: Mapping[str, Any]) -> dict[str, Any]:
+    texts = {name: text(fields.get(field)) for name, field in _TEXTS.items()}
+    counted = {name: number(fields.get(field)) or 0 for name, field in _COUNTS.items()}
+    return {**texts, **counted, **{name: number(fields.get(field)) for name, field in _NUMBERS.items()}}
+
+
+def rq_time(value: Any) -> int | None:
+    """Return milliseconds of a time as RQ writes it, or None for anything else."""
+    try:
+        return round(datetime.strptime(text(value), "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC).timestamp() * 1000)
+    except (ValueError, OverflowError):
+        return None
+
+
+_TEXTS: dict[str, Any] = {
+    "queue": "origin",
+    "rq_status": "status",
+    "incarnation": Field.INCARNATION,
+    "reason": Field.REASON,
+    "execution": Field.EXECUTION,
+    "install": Field.INSTALL,
+    "namespace": Field.NAMESPACE,
+    "job_name": Field.JOB_NAME,
+    "job_uid": Field.JOB_UID,
+}
+_COUNTS: dict[str, Any] = {
+    "seq": Field.SEQ,
+    "attempts_made": Field.ATTEMPTS_MADE,
+    "starts": Field.STARTS,
+    "priority": Field.PRIORITY,
+}
+_NUMBERS: dict[str, Any] = {
+    "claimed_at": Field.CLAIMED_AT,
+    "deadline": Field.DEADLINE,
+    "running_at": Field.RUNNING_AT,
+    "ended_at": Field.ENDED_AT,
+    "due": Field.DUE,
+    "expires": Field.EXPIRES,
+    "result_ttl": "result_ttl",
+    "failure_ttl": "failure_ttl",
+}
 
 
 def _max_attempts(options: Json, frozen: Json) -> int | None:

@@ -62,6 +62,9 @@ def test_plain_rq_job_runs_and_its_options_count(w: World, q: Queue) -> None:
     """RQ's client enqueues; job_timeout, retry and the payload arrive; its own 180 s default counts as unset."""
     job = q.enqueue(FUNC, 2026, year=1, job_timeout=600, retry=Retry(max=2), meta={"team": "bi"}, job_id="mine")
     claim = w.claim()
+    enqueued = w.job("mine").enqueued_at
+    assert enqueued is not None
+    assert 0 <= claim.claimed_at - enqueued < 60_000
     created = w.redis.hget("rq:job:mine", "created_at")
     assert created is not None
     assert claim.incarnation == ids.plain_source("mine", decode.text(created))[:16]

@@ -13,7 +13,7 @@ from heavylift.contract.keys import Field, Keys
 from heavylift.contract.states import RQ_STATUS
 from heavylift.store import scripts
 
-LIB = (files("heavylift.store.scripts") / "_lib.lua").read_text()
+LIB = "".join((files("heavylift.store.scripts") / part).read_text() for part in ("_lib.lua", "_moves.lua"))
 
 
 def _own(name: str) -> str:

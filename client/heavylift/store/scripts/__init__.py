@@ -1,4 +1,4 @@
-"""The Lua scripts, one file each: the header documents arguments and returns; ``_lib.lua`` goes in front of all."""
+"""The Lua scripts, one file each: the header documents arguments and returns; the ``_*.lua`` go in front of all."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Script:
 def load(name: str) -> Script:
     """Return the script of that name with the helpers in front."""
     folder = files(__package__)
-    text = "\n".join((folder / part).read_text("utf-8") for part in ("_lib.lua", f"{name}.lua"))
+    text = "\n".join((folder / part).read_text("utf-8") for part in ("_lib.lua", "_moves.lua", f"{name}.lua"))
     return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 

@@ -22,7 +22,7 @@ if verdict then
 end
 ends = cjson.decode(ARGV[11])
 local seq, attempts = L.num(h['hl:seq'], 1), L.num(h['hl:attempts'], 0)
-local quiet = L.num(h['hl:silent'], 0) + (silent and 1 or 0)
+local quiet = silent and L.num(h['hl:silent'], 0) + 1 or 0
 local ended = (L.cancelled(h) and 'cancelled') or (silent and quiet >= tonumber(ARGV[12]) and 'silent')
 if ended then
   local e = ends[ended]

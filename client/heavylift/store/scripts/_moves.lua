@@ -1,0 +1,364 @@
+-- How jobs move between states: places, ends, retention, dependents, fences; after `_lib.lua` in front of every script.
+function L.priority(h)
+  local p = L.num(h['hl:priority'], 0)
+  return (p >= -1000 and p <= 1000) and p or 0
+end
+
+-- What is wrong with the keys a job of this queue would be put into, or nil.
+function L.unfit(q, h)
+  return L.wrong(K.level(q, L.priority(h)), 'list', K.levels(q), 'zset', K.delayed(q), 'zset',
+    K.registry('scheduled', q), 'zset', K.queues, 'set')
+end
+
+-- Put a job whose hash stands into its level (front or back) or, with a due time, among the delayed.
+function L.place(q, job, h, front, due)
+  if due and due > NOW then
+    call('ZADD', K.delayed(q), L.int(due), job)
+    call('ZADD', K.registry('scheduled', q), L.int(math.ceil(due / 1000)), job)
+  else
+    local p = L.priority(h)
+    local key = K.level(q, p)
+    call(front and 'LPUSH' or 'RPUSH', key, job)
+    if p ~= 0 then
+      call('ZADD', K.levels(q), p, L.int(p))
+      call('SADD', K.queues, key)
+    end
+    call('PUBLISH', K.doorbell, q)
+  end
+  call('SADD', K.queues, K.queue(q))
+end
+
+-- Take a waiting, delayed or deferred job out of every place it may stand in. A deep list keeps the id: a ghost that
+-- claim drops costs less than a search through it.
+function L.displace(q, job, h)
+  local key = K.level(q, L.priority(h))
+  for _, list in ipairs({ key, K.queue(q) }) do
+    local depth = try('LLEN', list)
+    if type(depth) == 'number' and depth > 0 and depth <= 10000 then try('LREM', list, 1, job) end
+  end
+  try('ZREM', K.delayed(q), job)
+  try('ZREM', K.registry('scheduled', q), job)
+  try('ZREM', K.registry('deferred', q), job)
+end
+
+-- Forget an execution: RQ's keys of it and its place in the install's width.
+function L.forget(q, job, execution, worker, install)
+  local member = job .. ':' .. execution
+  try('DEL', K.execution(job, execution))
+  try('ZREM', K.executions(job), execution)
+  try('ZREM', K.started(q), member)
+  if worker and worker ~= '' then try('SREM', K.worker_executions(worker), member) end
+  if install and install ~= '' then try('ZREM', K.inflight(install), member) end
+end
+
+function L.keep(q, state)
+  local set = L.settings(q)
+  local name = state == 'completed' and 'completed' or 'failed'
+  local own = set and L.table(L.table(set.spec.retention)[name]) or {}
+  return {
+    count = L.number(own.count) or L.KEEP[name].count, age = max(L.number(own.age) or L.KEEP[name].age, 60000),
+  }
+end
+
+-- Remove one ended job and all that belongs to it.
+function L.remove(q, job, state)
+  try('DEL', K.job(job), K.results(job), K.dependents(job), K.dependencies(job), K.executions(job))
+  for _, name in pairs(L.REGISTRY) do try('ZREM', K.registry(name, q), job) end
+  try('ZREM', K.ended(q, state), job)
+end
+
+-- Retention by count and age: looks at the `step` oldest ended jobs of one state; returns how many entries it removed.
+function L.trim(q, state, step)
+  local index, keep, removed = K.ended(q, state), L.keep(q, state), 0
+  local size = try('ZCARD', index)
+  if type(size) ~= 'number' or size == 0 then return 0 end
+  local excess = max(size - keep.count, 0)
+  local oldest = call('ZRANGE', index, 0, step - 1, 'WITHSCORES')
+  for i = 1, #oldest, 2 do
+    local job, at = oldest[i], tonumber(oldest[i + 1])
+    if removed >= excess and at > NOW - keep.age then break end
+    local h, why = L.load(job, { 'status', 'hl:ended', 'hl:install', 'hl:ns', 'hl:job' })
+    if h and L.num(h['hl:ended'], -1) == at and L.STATES[h.status or ''] == state then
+      local name = (h['hl:ns'] or '') .. '/' .. (h['hl:job'] or '')
+      local open = try('ZSCORE', K.unfinalized(h['hl:install'] or ''), name)
+      -- While its finishing PATCH is not confirmed it stays, but not for ever: its operator may be gone.
+      if type(open) ~= 'string' or at < NOW - keep.age - 3600000 then
+        L.remove(q, job, state)
+        L.emit(q, 'removed', job, 'reason', 'retention')
+        removed = removed + 1
+      end
+    else
+      call('ZREM', index, job) -- gone, or living again
+      if why == 'missing' then try('ZREM', K.registry(L.REGISTRY[state], q), job) end
+      removed = removed + 1
+    end
+  end
+  return removed
+end
+
+-- Whether all of a dependent's dependencies but `parent` are met, as RQ counts: finished, gone, or failed if allowed.
+function L.met(job, h, parent)
+  local ids = try('SMEMBERS', K.dependencies(job))
+  if type(ids) ~= 'table' or ids.err then return true end
+  for _, id in ipairs(ids) do
+    if id ~= parent then
+      local status = try('HGET', K.job(id), 'status')
+      if type(status) == 'string' and status ~= 'finished'
+        and not (status == 'failed' and h.allow_dependency_failures == '1') then
+        return false
+      end
+    end
+  end
+  return true
+end
+
+-- Let go of the dependents of an ended job, at most `limit` of them now; the rest by later claims (key `dependents`).
+function L.free_dependents(job, state, limit)
+  local key = K.dependents(job)
+  if L.type(key) ~= 'set' then return end
+  local ids, left = call('SMEMBERS', key), limit
+  for _, id in ipairs(ids) do
+    if left == 0 then
+      try('SADD', K.todo, job)
+      return
+    end
+    left = left - 1
+    local h = L.load(id)
+    local q = h and h.origin
+    if not h or h.status ~= 'deferred' then
+      call('SREM', key, id)
+    elseif state == 'completed' or (state == 'failed' and h.allow_dependency_failures == '1') then
+      if q and not L.unfit(q, h) and L.met(id, h, job) then
+        local due = L.num(h['hl:due'])
+        local delayed = due and due > NOW
+        call('HSET', K.job(id), 'status', delayed and 'scheduled' or 'queued', 'enqueued_at', L.utc_now())
+        L.place(q, id, h, h.enqueue_at_front == '1', due)
+        try('ZREM', K.registry('deferred', q), id)
+        call('SREM', key, id)
+        L.emit(q, delayed and 'delayed' or 'waiting', id, 'reason', 'dependencies met')
+      end
+    end
+  end
+  try('SREM', K.todo, job)
+end
+
+-- History is a JSON list with one entry a line (compact JSON holds no line break), so that it is cut without decoding.
+function L.history(old, entry)
+  local lines = {}
+  if old then
+    for line in string.gmatch(old, '[^\n]+') do
+      if string.sub(line, 1, 1) == '{' then lines[#lines + 1] = (string.gsub(line, ',$', '')) end
+    end
+  end
+  if entry then lines[#lines + 1] = entry end
+  local from = max(#lines - 19, 1)
+  return '[\n' .. table.concat(lines, ',\n', from) .. '\n]', lines
+end
+
+-- One outcome as JSON text: what the script knows in front of the given body `{"class":...}`.
+function L.outcome(body, known)
+  return '{"seq":' .. L.int(known.seq) .. ',"attempt":' .. L.int(known.attempt) .. ',"execution":'
+    .. cjson.encode(known.execution or '') .. ',"next":"' .. known.next .. '","at":' .. L.int(NOW)
+    .. ',"startedAt":' .. (known.started and L.int(known.started) or 'null')
+    .. ',"endedAt":' .. L.int(known.ended or NOW) .. ',"delayMs":' .. L.int(known.delay or 0)
+    .. ',' .. string.sub(body, 2)
+end
+
+-- Write a terminal state. The job's hash is checked; everything else here is secondary.
+--   e = {state, body, class, history (text of the small entry's body), exc, result, value, execution, seq, attempt,
+--        started, ended, worker, fields (more to set)}
+function L.finish(q, job, h, e)
+  local key, status = K.job(job), L.STATUS[e.state]
+  local known = { seq = e.seq, attempt = e.attempt, execution = e.execution, next = L.NEXT[e.state],
+    started = e.started, ended = e.ended }
+  local outcome = L.outcome(e.body, known)
+  local set = { 'status', status, 'ended_at', L.utc(e.ended or NOW), 'hl:ended', L.int(NOW), 'hl:outcome', outcome,
+    'hl:history', (L.history(h['hl:history'], L.outcome(e.history or e.body, known))) }
+  if e.result then
+    set[#set + 1] = 'hl:result'
+    set[#set + 1] = e.result
+  end
+  for _, value in ipairs(e.fields or {}) do set[#set + 1] = value end
+  call('HSET', key, unpack(set))
+  call('HDEL', key, 'hl:reason', 'hl:due', unpack(L.EXECUTION_FIELDS))
+  local keep = L.keep(q, e.state)
+  local ttl = floor(keep.age / 1000)
+  local asked = L.num(e.state == 'completed' and h.result_ttl or h.failure_ttl, -1)
+  if asked >= 0 then ttl = max(min(ttl, asked), 60) end -- repeats of this finish must still meet the outcome
+  local entry = { 'worker_name', e.worker or '' }
+  if e.execution and e.execution ~= '' then
+    entry[#entry + 1] = 'execution_id'
+    entry[#entry + 1] = e.execution
+  end
+  if e.started then
+    entry[#entry + 1] = 'execution_started_at'
+    entry[#entry + 1] = string.format('%.3f', e.started / 1000)
+    entry[#entry + 1] = 'execution_ended_at'
+    entry[#entry + 1] = string.format('%.3f', (e.ended or NOW) / 1000)
+  end
+  if e.state == 'completed' and e.value then
+    try('XADD', K.results(job), 'MAXLEN', 10, '*', 'type', 1, 'return_value', e.value, unpack(entry))
+  elseif e.state == 'completed' then
+    try('XADD', K.results(job), 'MAXLEN', 10, '*', 'type', 1, unpack(entry))
+  elseif e.state == 'failed' then
+    try('XADD', K.results(job), 'MAXLEN', 10, '*', 'type', 2, 'exc_string', e.exc or '', unpack(entry))
+  end
+  for state, name in pairs(L.REGISTRY) do
+    if state == e.state then
+      try('ZADD', K.registry(name, q), L.int(NOW_S + ttl), job)
+      try('ZADD', K.ended(q, state), L.int(NOW), job)
+    else
+      try('ZREM', K.registry(name, q), job)
+      try('ZREM', K.ended(q, state), job)
+    end
+  end
+  for _, name in ipairs({ key, K.results(job), K.dependents(job), K.dependencies(job) }) do
+    try('EXPIRE', name, ttl)
+  end
+  L.emit(q, e.state, job, 'final', '1', 'class', e.class, 'execution', e.execution or '', 'attempt',
+    L.int(e.attempt), 'seq', L.int(e.seq), 'worker', e.worker or '', 'uid', h['hl:uid'] or '')
+  L.count(q, e.state)
+  try('XADD', K.outbox, 'MAXLEN', '~', 10000, '*', 'event', e.state, 'job', job, 'queue', q, 'class', e.class,
+    'final', '1', 'at', L.int(NOW))
+  call('PUBLISH', K.done(job), e.state)
+  call('PUBLISH', K.doorbell, q)
+  L.free_dependents(job, e.state, 100)
+  L.trim(q, e.state, 20)
+  return outcome
+end
+
+-- The fence of architecture.md "State in Redis": nil when the caller may act on the current execution, else a verdict and
+-- a sentence. A missing hash takes what is left of the execution with it. f = {job, execution, worker, uid}, '' = any.
+function L.fence(h, why, message, f)
+  if why == 'corrupt' then return 'corrupt', message end
+  if not h then
+    L.forget_everywhere(f.job, f.execution, f.worker)
+    return 'missing', message
+  end
+  if not h.origin then return 'corrupt', 'the job ' .. f.job .. ' has no origin' end
+  if h['hl:exec'] ~= f.execution then return 'refused', 'its current execution is ' .. (h['hl:exec'] or 'none') end
+  if h['hl:src'] ~= L.source(f.job, h) then return 'refused', 'the id was enqueued anew' end
+  if f.worker ~= '' and h['hl:worker'] ~= f.worker then
+    return 'refused', 'it is held by ' .. (h['hl:worker'] or 'nobody')
+  end
+  if f.uid ~= '' and h['hl:uid'] and h['hl:uid'] ~= f.uid then return 'refused', 'its Job has uid ' .. h['hl:uid'] end
+  return nil
+end
+function L.fence_arguments() return { job = ARGV[3], execution = ARGV[4], worker = ARGV[5], uid = ARGV[6] } end
+function L.refuse(q, verdict) if verdict == 'refused' and q then L.count(q, 'conflicts') end end
+
+-- What a job's incarnation belongs to: another value means that RQ enqueued the id anew over our fields.
+function L.source(job, h) return redis.sha1hex(job .. '\n' .. (h.created_at or '')) end
+
+-- Whether somebody wants this active job to end: our cancel, or a status that RQ's own cancel and stop leave.
+function L.cancelled(h) return h['hl:cancel'] ~= nil or h.status == 'canceled' or h.status == 'stopped' end
+
+-- Fields for a recorded Job UID; the first one counts a start.
+function L.recorded(h, uid, set)
+  if uid ~= '' and not h['hl:uid'] then
+    set[#set + 1] = 'hl:uid'
+    set[#set + 1] = uid
+    set[#set + 1] = 'hl:starts'
+    set[#set + 1] = L.int(L.num(h['hl:starts'], 0) + 1)
+    set[#set + 1] = 'hl:silent'
+    set[#set + 1] = '0'
+    if h['hl:phase'] == 'claimed' then
+      set[#set + 1] = 'hl:phase'
+      set[#set + 1] = 'pending'
+      h['hl:phase'] = 'pending'
+    end
+    h['hl:uid'] = uid
+    return true
+  end
+  return false
+end
+
+-- An ended job waits again: attempts, budgets and starts from zero, history kept, the next claim takes the next seq.
+function L.revive(q, job, h, fields)
+  local key = K.job(job)
+  local set = { 'status', 'queued', 'enqueued_at', L.utc_now(), 'started_at', '', 'ended_at', '', 'worker_name', '',
+    'hl:enqueued', L.int(NOW), 'hl:attempts', '0', 'hl:starts', '0', 'hl:silent', '0', 'hl:budgets', '{}' }
+  for _, value in ipairs(fields or {}) do set[#set + 1] = value end
+  call('HSET', key, unpack(set))
+  call('HDEL', key, 'hl:ended', 'hl:outcome', 'hl:result', 'hl:cancel', 'hl:expires', 'hl:due', 'hl:reason',
+    'hl:evidence', 'hl:running', 'hl:job', 'hl:uid', 'hl:claimed', unpack(L.EXECUTION_FIELDS))
+  for _, name in ipairs({ key, K.results(job), K.dependents(job), K.dependencies(job) }) do try('PERSIST', name) end
+  L.place(q, job, h, false, nil)
+  for state, name in pairs(L.REGISTRY) do
+    try('ZREM', K.registry(name, q), job)
+    try('ZREM', K.ended(q, state), job)
+  end
+  L.count(q, 'retried')
+  L.emit(q, 'waiting', job, 'reason', 'retry')
+end
+
+L.PLAIN = {
+  'timeout', 'retries_left', 'retry_intervals', 'enqueue_at_front_on_retry', 'success_callback_name',
+  'failure_callback_name', 'stopped_callback_name', 'webhooks', 'repeats_left', 'repeat_intervals', 'rate_limit_key',
+  'rate_limit_concurrency', 'result_ttl', 'failure_ttl', 'ttl', 'group_id',
+}
+
+-- One claim for the reply: {job, queue, namespace, execution, incarnation, seq, attempt, task, data, claimed ms,
+-- deadline ms, options, frozen, traceparent, {RQ field, value, ...} of a plain job}.
+function L.claim(q, job, h, data)
+  local task, plain = h['hl:task'] or '', {}
+  if task == '' then
+    local values = call('HMGET', K.job(job), unpack(L.PLAIN))
+    for i, name in ipairs(L.PLAIN) do
+      if values[i] and values[i] ~= '' then
+        plain[#plain + 1] = name
+        plain[#plain + 1] = string.sub(values[i], 1, 2048)
+      end
+    end
+  end
+  return { job, q, h['hl:ns'], h['hl:exec'], h['hl:inc'], h['hl:seq'], L.int(L.num(h['hl:attempts'], 0) + 1), task, data,
+    h['hl:claimed'], h['hl:deadline'], h['hl:options'] or '{}', h['hl:frozen'] or '{}', h['hl:trace'] or '', plain }
+end
+
+-- An execution whose job's hash is gone: out of every place it may stand in. Rare, so all installs and queues are tried.
+function L.forget_everywhere(job, execution, worker)
+  local member = job .. ':' .. execution
+  for _, install in ipairs(L.members(K.installs)) do try('ZREM', K.inflight(install), member) end
+  for _, key in ipairs(L.members(K.queues)) do
+    local q = string.sub(key, #K.queue('') + 1)
+    L.forget(q, job, execution, worker, nil)
+  end
+end
+function L.members(key) return L.type(key) == 'set' and call('SMEMBERS', key) or {} end
+
+-- Jobs of one queue by state, and what its gauges need.
+function L.counts(q)
+  local function n(...)
+    local got = try(...)
+    return type(got) == 'number' and got or 0
+  end
+  local out = { waiting = n('LLEN', K.queue(q)), oldest = -1 }
+  local lists = { K.queue(q) }
+  if L.type(K.levels(q)) == 'zset' then
+    for _, text in ipairs(call('ZRANGE', K.levels(q), 0, 31)) do
+      local p = L.num(text, 0)
+      if p ~= 0 then
+        lists[#lists + 1] = K.level(q, p)
+        out.waiting = out.waiting + n('LLEN', K.level(q, p))
+      end
+    end
+  end
+  local scheduled = K.registry('scheduled', q)
+  local due = n('ZCOUNT', K.delayed(q), '-inf', L.int(NOW)) + n('ZCOUNT', scheduled, '-inf', NOW_S)
+    - n('ZCOUNT', K.delayed(q), '-inf', L.int(NOW_S * 1000))
+  out.waiting = out.waiting + due
+  out.delayed = max(n('ZCARD', scheduled) - due, 0)
+  out.active = n('ZCARD', K.started(q))
+  out.children = n('ZCARD', K.registry('deferred', q))
+  out.completed = n('ZCOUNT', K.registry('finished', q), NOW_S, '+inf')
+  out.failed = n('ZCOUNT', K.registry('failed', q), NOW_S, '+inf')
+  out.cancelled = n('ZCARD', K.registry('canceled', q))
+  out.quarantined = n('LLEN', K.quarantine(q))
+  for _, list in ipairs(lists) do
+    local head = try('LINDEX', list, 0)
+    local h = type(head) == 'string' and L.load(head, { 'hl:enqueued', 'enqueued_at' })
+    local at = h and (L.num(h['hl:enqueued'], nil) or L.parse_utc(h.enqueued_at))
+    if at and (out.oldest < 0 or at < out.oldest) then out.oldest = at end
+  end
+  return out
+end
