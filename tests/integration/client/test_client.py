@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
+import redis
 from pydantic import BaseModel
+from rq import Queue
+from rq.serializers import JSONSerializer
 
 import heavylift
 from heavylift import (
@@ -329,6 +332,8 @@ def test_existing_redis_client_is_used_and_left_open(served: Player, redis_serve
 
     assert own.ping()
     own.close()
+    with pytest.raises(heavylift.ConfigurationError, match="decode_responses=False"):
+        Client(redis=redis.Redis(port=redis_server.port, decode_responses=True))
 
 
 def test_no_redis_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -343,3 +348,19 @@ def test_redis_is_down() -> None:
     """Nothing listens: the error says what to check."""
     with Client("redis://127.0.0.1:1/0") as client, pytest.raises(RedisUnavailableError, match="cannot be reached"):
         client.queue("reports").enqueue("annual", YEAR)
+
+
+def test_plain_rq_jobs_are_seen_and_steered_too(served: Player, client: Client, redis_server: StoreServer) -> None:
+    """A job that RQ's own client enqueued is listed, cancelled and waited for like any other."""
+    with redis_server.client() as connection:
+        queue = Queue("reports", connection=connection, serializer=JSONSerializer)
+        first, second = queue.enqueue("myapp.build", 2026), queue.enqueue("myapp.build", 2027)
+    served.run_one('"built"')
+
+    done, waiting = client.job(first.id), client.job(second.id)
+
+    assert done.wait(timeout=5) == "built"
+    assert done.info().task == "myapp.build"
+    assert [info.id for info in client.queue("reports").jobs("waiting")] == [second.id]
+    assert waiting.cancel()
+    assert served.claim() is None
