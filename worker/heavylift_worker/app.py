@@ -49,7 +49,7 @@ class Dispatcher:
         """Make what needs no connection."""
         self.service = Service("dispatcher", grace_s=8.0)
         self.link = RedisLink(self.settings, StateLine(self._log, "redis", ok=False, why="redis was not reached yet"))
-        self.registration = Registration(self.settings)
+        self.registration = Registration(self.settings, healthy=lambda: self.link.line.ok)
 
     async def run(self) -> int:
         """Run until told to end; return the exit code.

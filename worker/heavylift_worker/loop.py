@@ -45,6 +45,9 @@ class ClaimLoop:
     _pending: ClaimRequest | None = None
     """A claim whose answer was lost: asked for again under the same request id."""
     _turn: int = 0
+    _places: dict[tuple[str, str], int] = field(default_factory=dict)
+    """Claims in the order they were made, kept for handing back."""
+    _claimed: int = 0
 
     @property
     def active(self) -> int:
@@ -139,11 +142,15 @@ class ClaimLoop:
         before = self._active[key][1] if key in self._active else None
         task = asyncio.create_task(self._carry(claim, before, resumed=resumed))
         self._active[key] = (claim, task)
+        self._claimed += 1
+        self._places[key] = self._claimed
         task.add_done_callback(lambda ended: self._ended(key, ended))
 
     def _ended(self, key: tuple[str, str], task: asyncio.Task[None]) -> None:
         if key in self._active and self._active[key][1] is task:
             del self._active[key]
+            if not self.service.stop.is_set():
+                del self._places[key]
         self.wake.set()
 
     async def _carry(self, claim: Claim, before: asyncio.Task[None] | None, *, resumed: bool) -> None:
@@ -171,7 +178,6 @@ class ClaimLoop:
 
     async def _drain(self) -> None:
         """Let creates under way end, cut off those that do not, and hand the jobs without a Job back in their order."""
-        order = {key: place for place, key in enumerate(self._active)}
         tasks = [task for _, task in self._active.values()]
         if tasks:
             await asyncio.wait(tasks, timeout=DRAIN_S)
@@ -181,7 +187,7 @@ class ClaimLoop:
         await asyncio.gather(*(task for _, task in late), return_exceptions=True)
         back = [*self.dispatch.handed_back, *(claim for claim, _ in late)]
         # To the front one by one: the first claimed goes last, so that it stands first again.
-        for claim in sorted(back, key=lambda claim: order.get((claim.job, claim.execution), 0), reverse=True):
+        for claim in sorted(back, key=lambda claim: self._places[claim.job, claim.execution], reverse=True):
             await self._hand_back(claim)
 
     async def _hand_back(self, claim: Claim) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -26,6 +26,8 @@ from heavylift.runtime import logs
 from heavylift_worker.settings import DispatcherSettings
 
 _SOCKET_S: Final = 5.0
+_RETRY_S: Final = 0.5
+_TOLD_AT: Final = 3
 _TTL_S: Final = 60
 """RQ adds 60 s: a worker that died without a word is shown for two minutes."""
 
@@ -45,13 +47,16 @@ class Registration:
     """Keeps the worker's entry alive from its own thread; registers anew when the key was lost or queues changed."""
 
     settings: DispatcherSettings
+    healthy: Callable[[], bool] = lambda: True
+    """Whether the dispatcher itself reaches Redis; while it does not, it says why, and nothing is tried here."""
     _queues: tuple[str, ...] = ()
     _worker: DispatcherWorker | None = None
     _stop: threading.Event = field(default_factory=threading.Event)
     _wake: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
     _log: Any = field(default_factory=lambda: logs.get("registration"))
-    _said: str = ""
+    _failures: int = 0
+    """In a row; only the third is told of: the first may just be ahead of the dispatcher's own word."""
 
     def start(self) -> None:
         """Start the thread."""
@@ -75,20 +80,22 @@ class Registration:
     def _keep(self) -> None:
         while not self._stop.is_set():
             self._wake.clear()
-            self._try(self._round)
-            self._wake.wait(self.settings.heartbeat)
+            healthy = self.healthy()
+            if healthy:
+                self._try(self._round)
+            self._wake.wait(self.settings.heartbeat if healthy and not self._failures else _RETRY_S)
         self._try(self._die)
 
-    def _try(self, step: Any) -> None:
+    def _try(self, step: Callable[[], None]) -> None:
         try:
             step()
         except (redis.RedisError, OSError, ConfigurationError, ValueError) as error:
-            if str(error) != self._said:
-                self._said = str(error)
-                self._log.warning("not shown to RQ's tools for now", why=self._said)
+            self._failures += 1
+            if self._failures == _TOLD_AT and not self._stop.is_set():
+                self._log.warning("not shown to RQ's tools for now", why=str(error))
             self._worker = None
         else:
-            self._said = ""
+            self._failures = 0
 
     def _round(self) -> None:
         worker = self._worker
