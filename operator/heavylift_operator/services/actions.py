@@ -14,7 +14,7 @@ from heavylift_operator.adapters.cluster import Cluster
 from heavylift_operator.core import plan as plans
 from heavylift_operator.core.evidence import JobEvidence
 from heavylift_operator.core.reading import Json, child, integer
-from heavylift_operator.core.reconcile import Row
+from heavylift_operator.core.reconcile import Act, Row
 from heavylift_operator.metrics.registry import Metrics
 from heavylift_operator.services.link import RedisLink
 from heavylift_operator.services.workqueue import Item
@@ -189,8 +189,9 @@ class Actor:
     async def _delete(self, action: plans.Delete, context: Context, row: Row) -> None:
         if context.job is None:
             return
-        if row.name in {"superseded", "vanished-live"}:
+        if row.act is Act.DISCARD:
             self.condemned.add(context.job.uid)
+        if row.repair:
             self._log.warning(
                 "a Job is deleted",
                 case=row.name,

@@ -115,16 +115,29 @@ class Finisher:
         if not known.waited and not self.leads():
             self.queue.put_later(replace(known, pod=None, waited=True), self.follow_s)
             return
-        if known.job is None and known.namespace:
-            known = replace(known, job=await self.cluster.get_job(known.namespace, known.name))
-            self.trouble.good()
+        fresh = known.job is None
+        if fresh:
+            known = await self._live(known)
         for _ in range(_PLANS_MAX):
             context, row, actions = await self._planned(known, record)
-            if not any(isinstance(action, plans.Adopt) for action in actions):
+            kinds = {type(action) for action in actions}
+            if plans.Adopt in kinds:
+                self._count(row)
+                record = await self._adopt(known)
+            elif plans.Delete in kinds and not fresh:
+                known, fresh = await self._live(known), True  # what an event said may be over by now
+                record = await self.link.run(ops.get_job(known.job_id))
+            else:
                 break
-            self._count(row)
-            record = await self._adopt(known)
         await self._act(known, context, row, actions)
+
+    async def _live(self, item: Item) -> Item:
+        """Return the item with its Job as a live GET shows it; one without a place has none."""
+        if not item.namespace:
+            return item
+        job = await self.cluster.get_job(item.namespace, item.name)
+        self.trouble.good()
+        return replace(item, job=job)
 
     # -- who is it ----------------------------------------------------------------------------------------------------
     async def _identified(self, item: Item) -> Item | None:
@@ -290,6 +303,8 @@ class Finisher:
                 case plans.Again():
                     if action.after_ms <= self.horizon_ms:
                         self.queue.put_later(item.bare(), action.after_ms / 1000)
+                case plans.Adopt():
+                    return  # refused by Redis: the next look sees why
                 case plans.KeepStop():
                     await self._keep_stop(item, action.stop)
                 case _:

@@ -89,8 +89,7 @@ class Queues:
         try:
             return Refused(taken=await self._settle(one))
         except StoreCorruptError:
-            key = Keys.from_env().settings(one.queue)
-            return Refused(corrupt=f"the key {key} in Redis is not what it should be: delete it, it is written anew")
+            return Refused(corrupt=_mend(Keys.from_env().settings(one.queue)))
 
     async def _settle(self, one: Found) -> str:
         """Write a queue's settings and hold RQ's locks; return why the name is not ours in Redis, or nothing."""
@@ -143,11 +142,15 @@ class Queues:
     async def _standing(self, one: Found, owned: Mapping[str, Found], snapshot: Json, refused: Refused) -> Standing:
         troubles: dict[str, Json] = {_CORRUPT: {"message": refused.corrupt}} if refused.corrupt else {}
         pause: Json | None = None
+        keys = Keys.from_env()
         try:
             troubles |= await self.link.run(ops.troubles(one.queue))
+        except StoreCorruptError:
+            troubles[_CORRUPT] = {"message": _mend(keys.trouble(one.queue))}
+        try:
             pause = await self.link.run(ops.paused(one.queue))
-        except StoreCorruptError as error:
-            troubles[_CORRUPT] = {"message": str(error)}
+        except StoreCorruptError:
+            troubles[_CORRUPT] = {"message": _mend(keys.pause(one.queue))}
         return Standing(
             owner=_other(one, owned),
             taken=refused.taken,
@@ -170,3 +173,7 @@ class Queues:
 def _other(one: Found, owned: Mapping[str, Found]) -> Found | None:
     owner = owned.get(one.queue)
     return owner if owner is not None and owner.uid != one.uid else None
+
+
+def _mend(key: str) -> str:
+    return f"the key {key} in Redis is not what it should be: delete it, what belongs there is written anew"

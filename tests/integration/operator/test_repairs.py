@@ -163,8 +163,27 @@ def test_an_operator_that_was_away_finishes_all_once(bench: Bench, reports: Heav
     )
     assert set(final.values()) == {1}
     assert len(final) == len(mine)
-    bench.operators[1].stop()
     bench.operators[0].wait_ready()
+    bench.operators[1].stop()
+
+
+def test_two_replicas_side_by_side_do_no_harm(bench: Bench, reports: HeavyQueue) -> None:
+    """Short jobs, seen by both at different moments: each ends once, and no finished Job goes before its time."""
+    second = bench.operator()
+    started = [bench.start(reports) for _ in range(30)]
+    for one in started:
+        assert bench.ended(one).state is JobState.COMPLETED
+    until(lambda: bench.store.run(ops.unfinalized(bench.install)) == [], "nothing left to patch")
+    before = second.metric("heavylift_reconcile_last_success_timestamp_seconds")
+    bench.operators[0].stop()  # the other takes over and looks at all of them again
+    until(lambda: second.metric("heavylift_reconcile_last_success_timestamp_seconds") > before, "a pass of the other")
+    assert all(bench.job(one) for one in started)
+    bench.operators[0].start().wait_ready()
+    second.stop()
+    final = Counter(
+        event.job for event in bench.store.run(ops.events("reports", count=10_000)) if event.fields.get("final") == "1"
+    )
+    assert {final[one.claim.job] for one in started} == {1}
 
 
 def test_a_late_report_changes_nothing(bench: Bench, reports: HeavyQueue) -> None:
