@@ -54,14 +54,15 @@ def _wrong_end(job: str, data: Json, fields: Mapping[str, str]) -> Iterable[str]
         yield f"{job} ended as {outcome.get('class')} ({outcome.get('message')}), staged {expected}"
     elif [entry["attempt"] for entry in history] != list(range(1, attempts + 1)):
         yield f"{job} has attempts {[(entry['attempt'], entry['class']) for entry in history]}, expected {attempts}"
-    if expected == "succeeded" and fields.get(Field.RESULT) != data["message"]:
+    if expected == "succeeded" and json.loads(fields.get(Field.RESULT) or "null") != json.loads(data["message"]):
         yield f"{job} has result {fields.get(Field.RESULT)!r}, its pod left {data['message']!r}"
 
 
-def verdict(run: Run, jobs: Mapping[str, Json], history: History) -> list[str]:
-    """Return every broken promise of a finished run."""
+def assert_sound(run: Run, jobs: Mapping[str, Json], history: History) -> None:
+    """Assert that a finished run broke no promise and that each job ended as staged; name all that did not."""
     kept = {job: data for job, data in jobs.items() if job not in history.lost}
-    return [*check(history), *wrong_ends(run, kept)]
+    broken = [*check(history), *wrong_ends(run, kept)]
+    assert not broken, f"{len(broken)} broken promises:\n" + "\n".join(broken[:40])
 
 
 class Killer:

@@ -23,7 +23,7 @@ MODULES = {"dispatcher": "heavylift_worker", "operator": "heavylift_operator"}
 FAILPOINT = "HEAVYLIFT_FAILPOINT"
 RESTART_PAUSE = 0.1
 """Seconds a supervisor leaves between a death and the next start."""
-PATIENCE = 60.0
+PATIENCE = 180.0
 """Seconds a process may take to become ready on a loaded machine."""
 
 

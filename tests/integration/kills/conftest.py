@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import zlib
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,9 +28,9 @@ def durable_redis(tmp_path: Path) -> Iterator[StoreServer]:
 
 
 @pytest.fixture
-def run(kube: Kube, durable_redis: StoreServer, tmp_path: Path, request: pytest.FixtureRequest) -> Run:
+def run(kube: Kube, durable_redis: StoreServer, tmp_path: Path) -> Run:
     """Give a run whose pods end as each job's data says, two attempts per job, a second apart."""
-    name = f"k-{zlib.crc32(request.node.nodeid.encode()):08x}"
+    name = f"k-{uuid.uuid4().hex[:8]}"
     made = Run(kube, durable_redis, tmp_path, name)
     made.prepare(
         ends=STAGED,

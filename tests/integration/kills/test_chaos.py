@@ -11,7 +11,7 @@ import pytest
 
 from heavylift.errors import RedisUnavailableError
 from tests.cluster import Cluster
-from tests.proofs.kills import Killer, staged, verdict
+from tests.proofs.kills import Killer, assert_sound, staged
 from tests.proofs.processes import Supervisor
 from tests.proofs.run import Json, Run
 from tests.proofs.waiting import until
@@ -61,7 +61,7 @@ def test_random_kills(run: Run) -> None:
         with Killer(supervisor, kills=KILLS) as killer, enqueuing(run, jobs, per_second=6) as producer:
             until(lambda: killer.done, f"{KILLS} kills", limit=240)
             finish(run, producer)
-        assert verdict(run, jobs, run.history(recorder)) == []
+        assert_sound(run, jobs, run.history(recorder))
         assert set(run.accepted) == set(jobs)
         assert {name.partition("-")[0] for name in killer.kills} == {"dispatcher", "operator"}
 
@@ -78,7 +78,7 @@ def test_api_server_restarts(run: Run, kwok: Cluster) -> None:
             kwok.kill("kube-apiserver")
             kwok.start("kube-apiserver")
             finish(run, producer)
-        assert verdict(run, jobs, run.history(recorder)) == []
+        assert_sound(run, jobs, run.history(recorder))
 
 
 def test_redis_restarts(run: Run, durable_redis: StoreServer) -> None:
@@ -90,7 +90,7 @@ def test_redis_restarts(run: Run, durable_redis: StoreServer) -> None:
             until(lambda: len(run.accepted) > 50, "50 jobs accepted")
             durable_redis.restart()
             finish(run, producer)
-        assert verdict(run, jobs, run.history(recorder)) == []
+        assert_sound(run, jobs, run.history(recorder))
 
 
 def append_only_file(server: StoreServer) -> Path:
@@ -134,7 +134,7 @@ def test_redis_killed_and_rolled_back(run: Run, durable_redis: StoreServer) -> N
             lost = {job for job, status in run.statuses(before).items() if not status}
             finish_kept(run, producer, lost)
         history = run.history(recorder, lost=lost)
-        assert verdict(run, jobs, history) == []
+        assert_sound(run, jobs, history)
     assert cut > 0
     assert lost, "the cut took acknowledged jobs with it, else this proves nothing"
 

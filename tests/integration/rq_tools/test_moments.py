@@ -53,8 +53,9 @@ def test_success_at_every_moment(bench: Bench, tmp_path: Path) -> None:
 
 def test_failure_at_every_moment(bench: Bench, tmp_path: Path) -> None:
     """A failed attempt with a retry left and the last failure are shown alike, with the reason."""
+    bench.spec(defaults={"backoff": {"type": "Fixed", "delay": "100ms", "jitterPercent": 0}})
     with dashboard(bench.run.server.url, tmp_path) as board:
-        job = bench.rq.enqueue("reports.annual", 2026, retry=Retry(max=1, interval=1)).id
+        job = bench.rq.enqueue("reports.annual", 2026, retry=Retry(max=1)).id
         bench.end(job, exit_code="3", message="the year has no data")
         bench.reached(job, "2")
         bench.running(job)
