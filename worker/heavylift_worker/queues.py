@@ -21,6 +21,7 @@ WATCH_S = 240
 WATCH_LIMIT_S = 3.0 * WATCH_S
 """A watch loop ticks at each event, bookmark and new watch; silent for longer it is stuck."""
 _NOT_FOUND = 404
+_WORKS = "lists and watches HeavyQueues again"
 
 
 @dataclass(slots=True)
@@ -103,7 +104,9 @@ class QueueWatch:
     line: StateLine
     beat: Beat
     synced: bool = False
-    """Whether the cache held this namespace's whole list at least once, and the last list was not refused."""
+    """Whether the cache holds this namespace's list, which the last request for it was not refused."""
+    version: str = ""
+    """Where the next watch goes on; empty = list first."""
 
     def check(self) -> tuple[bool, str]:
         """Return the state as a readiness check."""
@@ -111,14 +114,14 @@ class QueueWatch:
 
     async def run(self) -> None:
         """List and watch until the process ends; trouble is said once and tried again."""
-        version, pause_s = "", 0.5
+        pause_s = 0.5
         while not self.service.stop.is_set():
             self.beat.tick()
             try:
-                version = await self._round(version)
+                await self._round()
                 pause_s = 0.5
             except KubeStatusError as error:
-                version = ""
+                self.version = ""
                 if error.status == EXPIRED:
                     continue
                 if error.status < 500:  # noqa: PLR2004 - not the server's own trouble: we may not or cannot read them
@@ -132,19 +135,19 @@ class QueueWatch:
                 await self.service.pause(pause_s)
                 pause_s = min(pause_s * 2, 5.0)
 
-    async def _round(self, version: str) -> str:
+    async def _round(self) -> None:
         path = heavyqueues_path(self.namespace)
-        if not version:
+        if not self.version:
             listing = await self.api.list(path)
             self.cache.replace(self.namespace, listing.items)
-            version, self.synced = listing.resource_version, True
-            self.line.good("lists and watches HeavyQueues again")
-        async for event in self.api.watch(path, resource_version=version, timeout_seconds=WATCH_S):
+            self.version, self.synced = listing.resource_version, True
+            self.line.good(_WORKS)
+        async for event in self.api.watch(path, resource_version=self.version, timeout_seconds=WATCH_S):
             self.beat.tick()
-            self.line.good("lists and watches HeavyQueues again")
+            self.line.good(_WORKS)
             self.cache.apply(self.namespace, event)
-            version = str((event["object"].get("metadata") or {}).get("resourceVersion") or version)
-        return version
+            self.version = str((event["object"].get("metadata") or {}).get("resourceVersion") or self.version)
+        self.line.good(_WORKS)
 
     def _words(self, error: KubeStatusError) -> str:
         if error.status == _NOT_FOUND:
