@@ -289,8 +289,7 @@ def test_dependents_wait_for_all_and_cross_queues(w: World, q: Queue) -> None:
     assert w.waiting("second") == ["rq-child"]
     assert scan(w)["queued"] == ["our-child"]
     assert DeferredJobRegistry(queue=other).get_job_ids() == []
-    assert not w.redis.exists("rq:job:b:dependents")
-    assert w.redis.ttl("rq:job:a:dependents") > 0
+    assert not w.redis.exists("rq:job:a:dependents", "rq:job:b:dependents")
     assert {claim.job for claim in w.ask(QUEUE, "second").claims} == {"our-child", "rq-child"}
 
 
@@ -334,6 +333,32 @@ def test_many_dependents_are_let_go_in_steps(w: World) -> None:
         w.ask()
     assert len(w.waiting()) == 250
     assert not w.redis.exists("heavylift:dependents")
+
+
+def test_dependents_that_wait_for_others_are_not_looked_at_for_ever(w: World) -> None:
+    """Many dependents that also wait for another job leave the first one's set, and go when the other is done."""
+    first, second = w.enqueue(id="first").id, w.enqueue(id="second").id
+    for _ in range(150):
+        w.enqueue(depends_on=(first, second))
+    one, two = w.ask(max=2).claims
+    w.finish(one)
+    w.ask()
+    assert not w.redis.exists("heavylift:dependents", "rq:job:first:dependents")
+    w.finish(two)
+    w.serve(paused=True)
+    w.ask()
+    w.ask()
+    assert len(w.waiting()) == 150
+
+
+def test_many_strict_dependents_of_a_failure_cost_nothing_later(w: World) -> None:
+    """They stay deferred and known to the failed job; no later claim looks at them."""
+    holder = w.enqueue(id="holder").id
+    for _ in range(150):
+        w.enqueue(depends_on=(holder,))
+    w.finish(w.claim(), Next.FAIL)
+    assert not w.redis.exists("heavylift:dependents")
+    assert w.redis.scard("rq:job:holder:dependents") == 150
 
 
 def test_rq_worker_side_lets_our_dependents_go(w: World, q: Queue) -> None:

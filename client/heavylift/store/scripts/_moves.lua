@@ -112,34 +112,44 @@ function L.met(job, h, parent)
   return true
 end
 
--- Let go of the dependents of an ended job, at most `limit` of them now; the rest by later claims (key `dependents`).
+L.DEPENDENT = { 'status', 'origin', 'allow_dependency_failures', 'enqueue_at_front', 'hl:due', 'hl:priority' }
+
+-- A deferred job whose dependencies are met waits (or is delayed still).
+function L.undefer(q, job, h)
+  local due = L.num(h['hl:due'], nil)
+  local delayed = due and due > NOW
+  call('HSET', K.job(job), 'status', delayed and 'scheduled' or 'queued', 'enqueued_at', L.utc_now())
+  L.place(q, job, h, h.enqueue_at_front == '1', due)
+  try('ZREM', K.registry('deferred', q), job)
+  L.emit(q, delayed and 'delayed' or 'waiting', job, 'reason', 'dependencies met')
+end
+
+-- Let go of the dependents of an ended job, a bounded number now. Those of a success leave its set whether they go or
+-- wait for others (whose end looks at them again); the rest follows by later claims (key `dependents`). Those of a
+-- failure stay in it, unless they allow failures: it may be retried. A cancelled job lets none go, as in RQ.
 function L.free_dependents(job, state, limit)
   local key = K.dependents(job)
-  if L.type(key) ~= 'set' then return end
-  local ids, left = call('SMEMBERS', key), limit
-  for _, id in ipairs(ids) do
-    if left == 0 then
-      try('SADD', K.todo, job)
-      return
-    end
-    left = left - 1
-    local h = L.load(id)
+  if state == 'cancelled' or L.type(key) ~= 'set' then
+    try('SREM', K.todo, job)
+    return
+  end
+  local success = state == 'completed'
+  for _, id in ipairs(call('SRANDMEMBER', key, success and limit or limit * 10)) do
+    local h = L.load(id, L.DEPENDENT)
     local q = h and h.origin
     if not h or h.status ~= 'deferred' then
       call('SREM', key, id)
-    elseif state == 'completed' or (state == 'failed' and h.allow_dependency_failures == '1') then
-      if q and not L.unfit(q, h) and L.met(id, h, job) then
-        local due = L.num(h['hl:due'])
-        local delayed = due and due > NOW
-        call('HSET', K.job(id), 'status', delayed and 'scheduled' or 'queued', 'enqueued_at', L.utc_now())
-        L.place(q, id, h, h.enqueue_at_front == '1', due)
-        try('ZREM', K.registry('deferred', q), id)
-        call('SREM', key, id)
-        L.emit(q, delayed and 'delayed' or 'waiting', id, 'reason', 'dependencies met')
-      end
+    elseif success or (state == 'failed' and h.allow_dependency_failures == '1') then
+      local met = q and L.met(id, h, job)
+      if met and not L.unfit(q, h) then L.undefer(q, id, h) end
+      call('SREM', key, id)
     end
   end
-  try('SREM', K.todo, job)
+  if success and call('SCARD', key) > 0 then
+    try('SADD', K.todo, job)
+  else
+    try('SREM', K.todo, job)
+  end
 end
 
 -- History is a JSON list with one entry a line (compact JSON holds no line break), so that it is cut without decoding.
