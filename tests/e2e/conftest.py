@@ -24,7 +24,7 @@ from tests.proofs.waiting import until
 
 JOB_IMAGE = os.environ.get("HEAVYLIFT_E2E_JOB_IMAGE", "localhost/heavylift/job-python:dev")
 REDIS_IMAGE = os.environ.get("HEAVYLIFT_E2E_REDIS_IMAGE", "localhost/heavylift/redis:dev")
-IMAGES = ("heavylift", "job-python", "redis")
+IMAGES = ("heavylift", "job-python", "job-shell", "redis")
 LOCAL_IMAGES: Json = {
     "image": {"registry": "localhost", "repository": "heavylift/heavylift", "tag": "dev"},
     "redis": {"embedded": {"image": {"registry": "localhost", "repository": "heavylift/redis", "tag": "dev"}}},
