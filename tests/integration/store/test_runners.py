@@ -145,6 +145,18 @@ def test_password_file_is_read_at_each_connection(own_store_server: StoreServer,
         store.run(ops.ping())
 
 
+async def test_password_file_works_awaited_and_in_silence(
+    own_store_server: StoreServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The async runner reads the file too, and no library complains in the log."""
+    own_store_server.start(requirepass="one")
+    path = tmp_path / "password"
+    path.write_text("one\n")
+    async with AsyncStore.connect(own_store_server.url, password_file=str(path)) as store:
+        await store.run(ops.ping())
+    assert caplog.records == []
+
+
 @pytest.mark.parametrize("url", ["localhost:6379", "http://x", "redis://h:port/0", "redis://h:1/db", ""])
 def test_unusable_urls_are_refused(url: str) -> None:
     """What is no Redis URL is a configuration error that shows the form."""

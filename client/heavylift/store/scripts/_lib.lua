@@ -125,6 +125,7 @@ function L.wrong(...)
     local have = L.type(pairs_[i])
     if have ~= 'none' and have ~= pairs_[i + 1] then
       return 'the key ' .. pairs_[i] .. ' is a ' .. have .. ', not a ' .. pairs_[i + 1]
+        .. ': something else wrote it; look at it, then delete it'
     end
   end
   return nil
@@ -177,11 +178,11 @@ function L.settings(q)
   local key = K.settings(q)
   local have = L.type(key)
   if have == 'none' then return nil end
-  if have ~= 'hash' then return nil, 'the key ' .. key .. ' is a ' .. have .. ', not a hash' end
+  if have ~= 'hash' then return nil, L.wrong(key, 'hash') end
   local raw = call('HMGET', key, 'json', 'install', 'namespace', 'generation')
   local spec = raw[1] and L.object(raw[1])
   if not (spec and spec[1] == nil and raw[2] and raw[3]) then
-    return nil, 'the settings in ' .. key .. ' cannot be read'
+    return nil, 'the settings in ' .. key .. ' cannot be read: something else wrote them; look at them, then delete the key'
   end
   local cap = spec.concurrencyMax
   if cap ~= nil and cap ~= cjson.null and not L.number(cap) then -- unreadable must never mean "no cap"
