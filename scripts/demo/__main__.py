@@ -50,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
     started.add_argument(
         "--years", nargs=2, type=int, default=(FIRST_YEAR, LAST_YEAR), metavar=("FIRST", "LAST"), help="years to report"
     )
-    started.add_argument("--resamples", type=int, default=6000, help="work in each report (default 6000)")
+    started.add_argument("--resamples", type=int, default=3000, help="work in each report (default 3000)")
     verbs.add_parser("down", help="remove everything `up` made")
     verbs.add_parser("env", help="print shell lines that set up a shell for this demo")
     return top

@@ -145,7 +145,7 @@ def render(board: Board, seconds: float, now: datetime) -> RenderableType:
     head.append(f"attempts ended {board.attempts}   ")
     head.append(f"{seconds:.0f} s", style="dim")
     parts: list[RenderableType] = [head, _bar(board), Text(f"pods: {shown(board.pods) or 'none yet'}")]
-    parts += [_active_table(board, now), _ended_table(board)]
+    parts += [table for table in (_active_table(board, now), _ended_table(board)) if table.row_count]
     return Panel(Group(*parts), title="Heavylift: queue reports", border_style="blue")
 
 
@@ -180,5 +180,6 @@ def _ended_table(board: Board) -> Table:
 def _table(title: str, *columns: tuple[str, int | None]) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1), expand=True)
     for name, width in columns:
-        table.add_column(name, width=width, no_wrap=True, header_style="dim")
+        flexible = 1 if width is None else None
+        table.add_column(name, min_width=width, max_width=width, ratio=flexible, no_wrap=True, header_style="dim")
     return table

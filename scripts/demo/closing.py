@@ -10,13 +10,16 @@ from pathlib import Path
 from heavylift.contract.states import JobState
 from heavylift.jobs import JobInfo
 
+SHOWN = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED, *(state for state in JobState if not state.terminal))
+"""The order in which states are told."""
 EVAL = 'eval "$(.venv/bin/python -m scripts.demo env)"'
 
 
 def results(infos: Sequence[JobInfo], seconds: float) -> list[str]:
     """Return the run in figures, and what the reports found."""
-    counts = Counter(info.state.value for info in infos)
-    lines = [f"{len(infos)} jobs in {seconds:.0f} s: " + ", ".join(f"{count} {word}" for word, count in counts.items())]
+    counts = Counter(info.state for info in infos)
+    told = ", ".join(f"{counts[state]} {state.value}" for state in SHOWN if counts[state])
+    lines = [f"{len(infos)} jobs in {seconds:.0f} s: {told}"]
     reports = [info for info in infos if info.state is JobState.COMPLETED and isinstance(info.result, Mapping)]
     years = {info.result["summary"]["year"]: info.result["summary"] for info in reports if "annual" in info.task}
     if years:

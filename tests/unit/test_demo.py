@@ -126,7 +126,7 @@ def test_the_results_name_the_slowest_and_the_fastest_year(infos: list[JobInfo])
     """What the reports found, in two sentences."""
     lines = closing.results(infos, 61.7)
 
-    assert lines[0] == "6 jobs in 62 s: 2 completed, 1 failed, 2 active, 1 waiting"
+    assert lines[0] == "6 jobs in 62 s: 2 completed, 1 failed, 1 waiting, 2 active"
     assert "slowest in 1973 (a mean day of 24 h +3.05 ms), fastest in 2024 (-0.10 ms)" in lines[1]
     assert lines[2] == "The shortest day was 2024-07-05 -1.657 ms."
 
