@@ -21,6 +21,9 @@ CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 PIP_SETTINGS = ("index-url", "extra-index-url", "trusted-host", "proxy")
 PIP_FILES = (Path("/etc/pip.conf"), Path("~/.pip/pip.conf"), Path("~/.config/pip/pip.conf"))
+SCRATCH = "scratch"
+"""Folder, in the builder's, of what one call needs; whoever holds the builder's lock may clear it."""
+
 POLICY = '{"default": [{"type": "insecureAcceptAnything"}]}'
 NOT_INPUTS = ("__pycache__", "*.pyc", ".git", ".venv")
 
@@ -97,11 +100,13 @@ class Buildah:
     def __init__(self, folder: Path) -> None:
         self._root = folder / "storage"
         self._policy = folder / "policy.json"
+        self._scratch = folder / SCRATCH
 
     def _run(self, *args: str) -> str:
-        self._root.mkdir(parents=True, exist_ok=True)
+        for path in (self._root, self._scratch):
+            path.mkdir(parents=True, exist_ok=True)
         self._policy.write_text(POLICY)
-        with tempfile.TemporaryDirectory(prefix="heavylift-buildah-", dir="/var/tmp") as scratch:
+        with tempfile.TemporaryDirectory(prefix="run-", dir=self._scratch) as scratch:
             storage = [f"--root={self._root}", f"--runroot={scratch}/run", "--storage-driver=overlay"]
             private = ["unshare", "--mount", "--propagation=private", "--"]
             done = subprocess.run(
@@ -132,7 +137,8 @@ class Buildah:
         Raises:
             ClusterError: the build failed; the message ends with what it said.
         """
-        with tempfile.TemporaryDirectory(prefix="heavylift-context-", dir="/var/tmp") as folder:
+        self._scratch.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="context-", dir=self._scratch) as folder:
             context = Path(folder)
             stage(recipe, context)
             declared = declared_args(recipe.dockerfile.read_text())

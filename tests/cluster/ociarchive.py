@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -77,7 +78,7 @@ def write(image: Image, path: Path) -> None:
     files = {f"blobs/sha256/{hashlib.sha256(blob).hexdigest()}": blob for blob in blobs}
     files["index.json"] = _json({"schemaVersion": 2, "mediaType": INDEX, "manifests": [top]})
     files["oci-layout"] = _json({"imageLayoutVersion": "1.0.0"})
-    part = path.with_name(f".{path.name}.part")
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     with tarfile.open(part, "w") as tar:
         for name, blob in files.items():
             entry = _entry(name, tarfile.REGTYPE, 0o644)
