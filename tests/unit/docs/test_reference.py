@@ -19,7 +19,9 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "ex
 _COMMAND = re.compile(r"(?:^\$ |`|&& )(heavylift (?:[^`\n|;])+)", re.MULTILINE)
 
 
-@pytest.mark.parametrize(("name", "content"), list(reference_files()), ids=lambda value: value if len(value) < 60 else "")
+@pytest.mark.parametrize(
+    ("name", "content"), list(reference_files()), ids=lambda value: value if len(value) < 60 else ""
+)
 def test_the_page_is_what_the_code_says(name: str, content: str) -> None:
     """`scripts/generate.py` writes these pages; this one has not drifted."""
     assert (ROOT / name).read_text() == content

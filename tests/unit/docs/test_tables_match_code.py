@@ -10,6 +10,8 @@ import pytest
 from heavylift.contract.names import Env, ExitCode
 from heavylift.contract.outcomes import CONFIGURABLE, OutcomeClass
 from heavylift.contract.states import RQ_STATUS, STATUS_WRITTEN, TRANSITIONS, JobState, Phase
+from heavylift.spec.status import ReadyReason
+from heavylift_worker.troubles import KINDS
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 _EDGE = re.compile(r"^\s+(\S+) --> (\S+): (\w+)$", re.MULTILINE)
@@ -115,3 +117,12 @@ def test_tables_are_whole(page: Path) -> None:
         cells = len(re.findall(r"(?<!\\)\|", re.sub(r"`[^`]*`", "", line)))
         width = width or cells
         assert cells == width, line
+
+
+def test_each_reason_of_ready_has_its_remedy() -> None:
+    """The troubleshooting guide knows every reason that Ready=False can have."""
+    table = rows((DOCS / "how-to" / "troubleshoot.md").read_text(), "reason | means")
+    known = {reason.value for reason in ReadyReason} | set(KINDS.values())
+
+    assert {code(row[0]) for row in table} == known - {ReadyReason.SERVING.value}
+    assert all(all(row) for row in table)
