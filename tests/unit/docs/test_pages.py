@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from heavylift.spec import HeavyQueue
+from heavylift.contract.outcomes import CONFIGURABLE
+from heavylift.spec import HeavyQueue, default_rules, rules_from_settings, settings
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")])
@@ -100,6 +101,15 @@ def test_what_the_guide_to_queues_tells_to_write_is_accepted() -> None:
     for field in fields:
         if not field.startswith("jobTemplate"):
             HeavyQueue.parse(_whole(yaml.safe_load(field)))
+
+
+def test_the_rules_shown_are_the_default_ones() -> None:
+    """The guide to queues shows what a HeavyQueue without rules means."""
+    page = ROOT / "docs" / "how-to" / "configure-a-queue.md"
+    shown = next(found for found in map(yaml.safe_load, blocks(page, "yaml")) if "outcomes" in found)
+
+    assert rules_from_settings(settings(HeavyQueue.parse(_whole(shown)))) == default_rules()
+    assert set(shown["outcomes"]) == {each.spec_key for each in CONFIGURABLE}
 
 
 def test_the_changelog_keeps_its_form() -> None:
