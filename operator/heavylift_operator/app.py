@@ -171,7 +171,6 @@ class Operator:
         self.events = EventSource(
             sink=Sink(
                 put=self.queue.put_threadsafe,
-                settled=self.queue.settle_threadsafe,
                 queues_changed=lambda: call(self._changed.set),
                 metrics=self.metrics,
             ),

@@ -197,7 +197,7 @@ def _adopt(view: View) -> list[Action]:
     job = view.evidence.job
     age = view.now - job.created_at if job is not None and job.created_at is not None else RECORD_PATIENCE_MS
     fresh = 0 <= age < RECORD_PATIENCE_MS and job is not None and not job.over and job.deleted_at is None
-    return [Again(after_ms=RECORD_PATIENCE_MS - age)] if fresh else [Adopt()]
+    return [] if fresh else [Adopt()]  # its pod's first event, or the next pass, looks again
 
 
 def _unheard(view: View) -> bool:

@@ -313,7 +313,7 @@ def in_redis(record: Record | None, execution: str, install: str, *, now: int, e
     by_rq = record.rq_status in {"canceled", "stopped"}
     if current and (record.state is JobState.ACTIVE or by_rq):
         return _current(record, now, cancelled=by_rq or bool(record.cancel))
-    if _has_ended(record, execution):
+    if has_ended(record, execution):
         return InRedis.ENDED
     incarnation, _, seq = execution.rpartition("-")
     ahead = incarnation == record.incarnation and seq.isdecimal() and int(seq) > record.seq
@@ -329,7 +329,8 @@ def _current(record: Record, now: int, *, cancelled: bool) -> InRedis:
     return InRedis.CLAIMED if young else InRedis.OVERDUE
 
 
-def _has_ended(record: Record, execution: str) -> bool:
+def has_ended(record: Record, execution: str) -> bool:
+    """Return whether Redis holds this execution's outcome, as the last one or in the history."""
     if record.outcome.get("execution") == execution:
         return True
     return any(entry.get("execution") == execution for entry in record.history)

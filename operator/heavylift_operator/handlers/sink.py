@@ -11,7 +11,7 @@ from heavylift.contract.names import Annotation
 from heavylift_operator.core.evidence import read_job, read_pod
 from heavylift_operator.core.reading import child, flag, items, text
 from heavylift_operator.metrics.registry import Metrics
-from heavylift_operator.services.workqueue import Item, Key
+from heavylift_operator.services.workqueue import Item
 
 Event = Mapping[str, Any]
 """``{"type": "ADDED" | "MODIFIED" | "DELETED" | None, "object": {...}}``; None = from a listing."""
@@ -23,8 +23,6 @@ class Sink:
 
     put: Callable[[Item], None]
     """Hands an item to the main loop from another thread."""
-    settled: Callable[[Key], None]
-    """Says that a Job is finalized: nothing is left to do for it."""
     queues_changed: Callable[[], None]
     metrics: Metrics
 
@@ -32,19 +30,18 @@ class Sink:
         """Take a Job's event."""
         self._heard("Job")
         seen = read_job(child(event, "object"))
-        if seen.finalized:  # it left the selector because one of us is done with it
-            self.settled((seen.namespace, seen.name))
-            return
         if not seen.name:
             return
-        gone = event.get("type") == "DELETED"
+        # Leaving the selector (finalized) and leaving the cluster look the same, and show the Job as it was before.
+        left = event.get("type") == "DELETED" or seen.finalized
         self.put(
             Item(
                 namespace=seen.namespace,
                 name=seen.name,
                 job_id=seen.job,
                 execution=seen.execution,
-                job=None if gone else seen,
+                job=None if left else seen,
+                left=left,
             )
         )
 

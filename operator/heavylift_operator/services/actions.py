@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -17,12 +18,14 @@ from heavylift_operator.core.reading import Json, child, integer
 from heavylift_operator.core.reconcile import Act, Row
 from heavylift_operator.metrics.registry import Metrics
 from heavylift_operator.services.link import RedisLink
-from heavylift_operator.services.workqueue import Item
+from heavylift_operator.services.workqueue import Item, Key
 
 _TTL_MIN_S: Final = 60
 """A finished Job stays this long at least, so that Redis may lose its last second and find it again."""
 _TTL_DEFAULT_MS: Final = {"succeeded": 600_000, "failed": 86_400_000}
 _SAID_MAX: Final = 10_000
+_PATCHED_MAX: Final = 20_000
+_ECHOES_S: Final = 60.0
 _IMAGES_IN_A_ROW: Final = 3
 IMAGE_TROUBLE: Final = "ImagePullFailing"
 
@@ -51,6 +54,8 @@ class Actor:
     install: str
     condemned: set[str] = field(default_factory=set)
     """UIDs of Jobs being discarded: once begun it is seen through."""
+    _patched: OrderedDict[Key, float] = field(default_factory=OrderedDict)
+    """Jobs whose finishing PATCH we sent, and when."""
     _said: set[tuple[str, str]] = field(default_factory=set)
     _image_failures: dict[str, int] = field(default_factory=dict)
     """Queue -> image failures in a row; a start ends the row."""
@@ -76,6 +81,11 @@ class Actor:
             case _:
                 raise TypeError(f"not an action of ours: {action!r}")
         return True
+
+    def just_patched(self, key: Key) -> bool:
+        """Return whether events of this Job are only echoes of an end we saw through just now."""
+        sent = self._patched.get(key)
+        return sent is not None and self.cluster.clock.monotonic() - sent < _ECHOES_S
 
     # -- Redis --------------------------------------------------------------------------------------------------------
     async def _finish(self, action: plans.Finish, context: Context) -> bool:
@@ -183,6 +193,9 @@ class Actor:
         annotation = plans.write_annotation(stored, finish, result) if stored else None
         await self.cluster.patch_finished(context.job, annotation, _ttl_s(context, stored))
         self.condemned.discard(context.job.uid)
+        self._patched[context.job.namespace, context.job.name] = self.cluster.clock.monotonic()
+        if len(self._patched) > _PATCHED_MAX:
+            self._patched.popitem(last=False)
         await afailpoint("operator.patch.after")
         await self.link.run(ops.finalized(self.install, context.job.namespace, context.job.name))
 

@@ -17,7 +17,7 @@ from heavylift.runtime.kube import KubeStatusError
 from heavylift.runtime.service import StateLine
 from heavylift.spec import rules_from_settings
 from heavylift.store import ops
-from heavylift.store.model import Fence, JobRecord, Observation, Verdict
+from heavylift.store.model import Fence, JobRecord, Observation
 from heavylift_operator.adapters.cluster import Cluster
 from heavylift_operator.core import plan as plans
 from heavylift_operator.core.classify import sighting
@@ -34,7 +34,7 @@ from heavylift_operator.core.evidence import (
 )
 from heavylift_operator.core.plan import View
 from heavylift_operator.core.reading import Json, child, integer, text
-from heavylift_operator.core.reconcile import Row
+from heavylift_operator.core.reconcile import Row, has_ended
 from heavylift_operator.core.rules import Policy, Random, Spent, backoff_from
 from heavylift_operator.metrics.registry import Metrics
 from heavylift_operator.services.actions import Actor, Context
@@ -104,6 +104,8 @@ class Finisher:
             ClusterUnavailableError: as above.
             KubeStatusError: the API server refuses what we may do; the message says what to check.
         """
+        if self._actor.just_patched(item.key) or (item.left and item.pod is None and not self.leads()):
+            return
         known = await self._identified(item)
         if known is None or not known.execution:
             return
@@ -201,10 +203,8 @@ class Finisher:
     async def _observe(self, item: Item, observation: Observation, *, uid: str) -> JobRecord | None:
         fence = Fence(job=item.job_id, execution=item.execution, uid=uid or None)
         await afailpoint("operator.observe.before")
-        verdict, record = await self.link.run(ops.observe(fence, observation))
+        _, record = await self.link.run(ops.observe(fence, observation))
         await afailpoint("operator.observe.after")
-        if verdict is Verdict.REFUSED:
-            self.metrics.conflicts.inc()
         return record if record is not None else await self.link.run(ops.get_job(item.job_id))
 
     async def _adopt(self, item: Item) -> JobRecord | None:
@@ -213,7 +213,11 @@ class Finisher:
 
     def _quiet(self, item: Item, record: JobRecord | None) -> bool:
         """Return whether a pod's evidence, now in Redis, needs nothing more: its Job's own events follow."""
-        if item.pod is None or record is None or record.execution != item.execution or record.cancel:
+        if item.pod is None or record is None:
+            return False
+        if has_ended(record, item.execution):
+            return True  # the pod's last stirrings; a PATCH still owed is the reconciler's to see
+        if record.execution != item.execution or record.cancel:
             return False
         stopped = record.rq_status in {"canceled", "stopped"} or "stop" in record.evidence
         return bool(record.job_uid) and not stopped and not sighting(item.pod).hopeless

@@ -37,6 +37,8 @@ class Item:
     """UID of the Job that owns the pod, from its ownerReference."""
     listed: bool = False
     """Redis lists the execution as in flight."""
+    left: bool = False
+    """The Job left our watch: finalized, or deleted. What was seen of it before is void."""
     waited: bool = False
     """The leading replica had its time; it is our turn."""
 
@@ -52,16 +54,17 @@ class Item:
             name=self.name,
             job_id=newer.job_id or self.job_id,
             execution=newer.execution or self.execution,
-            job=newer.job or self.job,
+            job=newer.job if newer.left else newer.job or self.job,
             pod=merge_pods(self.pod, newer.pod),
             pod_job_uid=newer.pod_job_uid or self.pod_job_uid,
             listed=newer.listed or self.listed,
+            left=newer.left or (self.left and newer.job is None),
             waited=newer.waited or self.waited,
         )
 
     def bare(self) -> Item:
         """Return the item without what was seen: the next look is a fresh one."""
-        return replace(self, job=None, pod=None, waited=False)
+        return replace(self, job=None, pod=None, left=False, waited=False)
 
 
 class WorkQueue:
@@ -93,6 +96,8 @@ class WorkQueue:
     # -- in -----------------------------------------------------------------------------------------------------------
     def put(self, item: Item) -> None:
         """Have an item looked at soon."""
+        if item.left:
+            self._later.pop(item.key, None)
         known = self._items.get(item.key)
         self._items[item.key] = item if known is None else known.merged(item)
         self._since.setdefault(item.key, self._clock.monotonic())
@@ -104,19 +109,10 @@ class WorkQueue:
         self._later[item.key] = item if known is None else known.merged(item)
         self._timer(item.key, delay_s, ends_backoff=False)
 
-    def settle(self, key: Key) -> None:
-        """Forget what was to be looked at later: somebody saw it through."""
-        self._later.pop(key, None)
-
     def put_threadsafe(self, item: Item) -> None:
         """Put from another thread; never blocks it."""
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self.put, item)
-
-    def settle_threadsafe(self, key: Key) -> None:
-        """Settle from another thread."""
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self.settle, key)
 
     # -- out ----------------------------------------------------------------------------------------------------------
     async def get(self) -> Item:

@@ -14,7 +14,7 @@ from heavylift_operator.core.queues import Standing, differs, kept_jobs, owners,
 from heavylift_operator.handlers.sink import Sink
 from heavylift_operator.handlers.source import Patience, settings_for
 from heavylift_operator.metrics.registry import Metrics, demanded
-from heavylift_operator.services.workqueue import Item, Key
+from heavylift_operator.services.workqueue import Item
 from heavylift_operator.settings import OperatorSettings, help_text
 from tests.unit.operator.objects import COMPLETE, T0, job, pod, terminated
 from tests.unit.operator.test_workqueue import Clock
@@ -26,28 +26,24 @@ class Heard:
 
     def __init__(self) -> None:
         self.items: list[Item] = []
-        self.settled: list[Key] = []
         self.changes = 0
-        self.sink = Sink(
-            put=self.items.append, settled=self.settled.append, queues_changed=self._change, metrics=Metrics()
-        )
+        self.sink = Sink(put=self.items.append, queues_changed=self._change, metrics=Metrics())
 
     def _change(self) -> None:
         self.changes += 1
 
 
 def test_a_jobs_event_becomes_an_item() -> None:
-    """With the Job in it; a deleted one is looked for by a live GET; a finalized one is done with."""
+    """With the Job in it; one that left our watch, deleted or finalized, is looked for by a live GET."""
     heard = Heard()
     heard.sink.job({"type": "MODIFIED", "object": job(COMPLETE)})
     heard.sink.job({"type": "DELETED", "object": job()})
-    heard.sink.job({"type": "DELETED", "object": job(COMPLETE, labels={"heavylift.dev/finalized": "true"})})
-    first, second = heard.items
+    heard.sink.job({"type": "MODIFIED", "object": job(COMPLETE, labels={"heavylift.dev/finalized": "true"})})
+    first, second, third = heard.items
     assert (first.name, first.job_id, first.execution) == ("reports-abc-1", "annual-2026", "inc-1")
     assert first.job is not None
     assert first.job.over
-    assert second.job is None
-    assert heard.settled == [("analytics", "reports-abc-1")]
+    assert (second.job, second.left, third.job, third.left) == (None, True, None, True)
 
 
 def test_a_pods_event_becomes_an_item_of_its_job() -> None:

@@ -110,12 +110,16 @@ async def test_success_forgets_the_failures(queue: WorkQueue, clock: Clock) -> N
     assert queue.failed(await queue.get()) == 0.1
 
 
-async def test_later_is_later_and_can_be_settled(queue: WorkQueue, clock: Clock) -> None:
-    """Several for one key merge; a settled one never comes."""
+async def test_later_is_later_unless_the_job_left(queue: WorkQueue, clock: Clock) -> None:
+    """Several for one key merge; what was seen of a Job that left our watch is void."""
     queue.put_later(item("a", listed=True), 5)
     queue.put_later(item("a", waited=True), 3)
-    queue.put_later(item("b"), 3)
-    queue.settle(("ns", "b"))
+    queue.put_later(item("b", job=read_job(job())), 3)
+    queue.put(item("b", job=read_job(job())))
+    queue.put(item("b", left=True))
+    left = await queue.get()
+    assert (left.job, left.left) == (None, True)
+    queue.done(left)
     clock.at = 2.9
     assert await nothing(queue)
     clock.at = 3.0
