@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from heavylift import errors
 from heavylift.contract.names import Env, ExitCode
 from heavylift.contract.outcomes import CONFIGURABLE, OutcomeClass
 from heavylift.contract.states import RQ_STATUS, STATUS_WRITTEN, TRANSITIONS, JobState, Phase
+from heavylift.options import EnqueueOptions
 from heavylift.spec.status import ReadyReason
 from heavylift_worker.troubles import KINDS
 
@@ -117,6 +119,27 @@ def test_tables_are_whole(page: Path) -> None:
         cells = len(re.findall(r"(?<!\\)\|", re.sub(r"`[^`]*`", "", line)))
         width = width or cells
         assert cells == width, line
+
+
+def test_the_options_of_enqueue_are_those_of_the_client() -> None:
+    """Each option there is, in the client's order."""
+    table = rows((DOCS / "reference" / "python.md").read_text(), "option")
+
+    assert [code(row[0]) for row in table] == list(EnqueueOptions.__annotations__)
+
+
+def test_the_tree_of_errors_is_the_one_there_is() -> None:
+    """Names and parents; each error that `import heavylift` offers is drawn."""
+    text = (DOCS / "reference" / "python.md").read_text()
+    drawn = re.findall(r"^([│ ]*)[├└]── (\w+)", text, re.MULTILINE)
+    path = ["HeavyliftError"]
+    for indent, name in drawn:
+        depth = len(indent) // 4 + 1
+        path[depth:] = [name]
+        assert issubclass(getattr(errors, name), getattr(errors, path[depth - 1]))
+
+    known = {name for name, each in vars(errors).items() if isinstance(each, type) and issubclass(each, Exception)}
+    assert {name for _, name in drawn} | {"HeavyliftError"} == known
 
 
 def test_each_reason_of_ready_has_its_remedy() -> None:
