@@ -19,7 +19,7 @@ from heavylift.store import scripts
 from heavylift.store.connection import Target, no_backoff
 from heavylift.store.faults import FAULTS, Patience, missing_script, translate
 from heavylift.store.steps import Call, Op, Step, T, key_of
-from heavylift.store.sync import decode_message
+from heavylift.store.sync import CONFIRM_S, confirmed, decode_message
 
 
 class AsyncStore:
@@ -150,15 +150,16 @@ class AsyncSubscription:
 
     def __init__(self, store: AsyncStore, channels: tuple[str, ...]) -> None:
         self._store = store
-        self._channels = channels
+        self._channels = tuple(dict.fromkeys(channels))
         self._pubsub: Any = None
 
     async def _open(self) -> Any:
         pubsub = self._store.redis.pubsub()
         self._pubsub = pubsub
         await pubsub.subscribe(*self._channels)
-        for _ in self._channels:
-            await pubsub.get_message(timeout=5.0)
+        open_ = len(self._channels)
+        while open_:
+            open_ -= confirmed(await pubsub.get_message(timeout=CONFIRM_S))
         return pubsub
 
     async def _close(self) -> None:
@@ -166,12 +167,12 @@ class AsyncSubscription:
             pubsub, self._pubsub = self._pubsub, None
             await pubsub.aclose()
 
-    async def _hear(self, timeout: float | None) -> tuple[str, bytes] | None:  # noqa: ASYNC109 - redis-py's own
+    async def _hear(self, timeout: float) -> tuple[str, bytes] | None:  # noqa: ASYNC109 - redis-py's own
         pubsub = self._pubsub if self._pubsub is not None else await self._open()
         return decode_message(await pubsub.get_message(timeout=timeout))
 
-    async def get(self, timeout: float | None = 1.0) -> tuple[str, bytes] | None:  # noqa: ASYNC109 - as queue.get
-        """Return the next (channel, message), or None after ``timeout`` seconds (None = wait without limit).
+    async def get(self, timeout: float = 1.0) -> tuple[str, bytes] | None:  # noqa: ASYNC109 - as queue.get
+        """Return the next (channel, message), or None after at most ``timeout`` seconds.
 
         Raises:
             RedisUnavailableError: the connection could not be made again within the store's patience.

@@ -136,15 +136,16 @@ class Subscription:
 
     def __init__(self, store: Store, channels: tuple[str, ...]) -> None:
         self._store = store
-        self._channels = channels
+        self._channels = tuple(dict.fromkeys(channels))
         self._pubsub: redis.client.PubSub | None = None
 
     def _open(self) -> redis.client.PubSub:
         pubsub: redis.client.PubSub = self._store.redis.pubsub()  # type: ignore[no-untyped-call]
-        pubsub.subscribe(*self._channels)
-        for _ in self._channels:
-            pubsub.get_message(timeout=5.0)
         self._pubsub = pubsub
+        pubsub.subscribe(*self._channels)
+        open_ = len(self._channels)
+        while open_:
+            open_ -= confirmed(pubsub.get_message(timeout=CONFIRM_S))
         return pubsub
 
     def _close(self) -> None:
@@ -152,12 +153,12 @@ class Subscription:
             self._pubsub.close()
             self._pubsub = None
 
-    def _hear(self, timeout: float | None) -> tuple[str, bytes] | None:
+    def _hear(self, timeout: float) -> tuple[str, bytes] | None:
         pubsub = self._pubsub or self._open()
-        return decode_message(pubsub.get_message(timeout=timeout))  # type: ignore[arg-type] # None = no limit
+        return decode_message(pubsub.get_message(timeout=timeout))
 
-    def get(self, timeout: float | None = 1.0) -> tuple[str, bytes] | None:
-        """Return the next (channel, message), or None after ``timeout`` seconds (None = wait without limit).
+    def get(self, timeout: float = 1.0) -> tuple[str, bytes] | None:
+        """Return the next (channel, message), or None after at most ``timeout`` seconds.
 
         Raises:
             RedisUnavailableError: the connection could not be made again within the store's patience.
@@ -185,6 +186,7 @@ class Subscription:
             try:
                 self._open()
             except FAULTS as error:
+                self._close()
                 delay = patience.wait(error, time.monotonic())
                 if delay is None:
                     raise translate(error, self._store.where) from error
@@ -196,6 +198,20 @@ class Subscription:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._close()
+
+
+CONFIRM_S = 5.0
+
+
+def confirmed(message: Any) -> bool:
+    """Whether this is the server's word that a channel is subscribed.
+
+    Raises:
+        redis.TimeoutError: it did not come.
+    """
+    if message is None:
+        raise redis.TimeoutError("no answer to SUBSCRIBE")
+    return isinstance(message, dict) and message.get("type") == "subscribe"
 
 
 def decode_message(message: Any) -> tuple[str, bytes] | None:
