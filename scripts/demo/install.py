@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from scripts.demo.place import CLUSTER, EXAMPLE, JOBS_NAMESPACE, NAMESPACE, QUEUE, RELEASE, ROOT
+from scripts.demo.place import CLUSTER, EXAMPLE, IMAGES, JOBS_NAMESPACE, NAMESPACE, QUEUE, RELEASE, ROOT
 from scripts.demo.shell import DemoError, run, say, step
 from tests.cluster import Cluster, ClusterSpec, find, up
 from tests.cluster.images import build_listed, list_images, listed, load_image
@@ -59,7 +59,7 @@ def bring_up() -> Demo:
 
 def load_images(cluster: Cluster) -> str:
     """Build the images and import those that the cluster has not; return a word for their contents."""
-    archives = build_listed(say=lambda text: say(f"    {text}"))
+    archives = build_listed(IMAGES, say=lambda text: say(f"    {text}"))
     present = set(list_images(cluster))
     marker = cluster.layout.folder / "demo-images.json"
     loaded: list[str] = json.loads(marker.read_text()) if marker.exists() else []

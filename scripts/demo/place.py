@@ -10,10 +10,5 @@ RELEASE = NAMESPACE = "heavylift"
 JOBS_NAMESPACE = "analytics"
 QUEUE = "reports"
 EXAMPLE = ROOT / "examples" / "reports"
-FOLDER = ROOT / "build" / "demo"
-"""All the demo writes besides the cluster's own state; ignored by git, removed by ``down``."""
-REPORTS = FOLDER / "reports"
-"""The folder behind the volume that the reports are written to."""
-POD_USER = 65532
-"""User and group of the pods, as in queue.yaml."""
-IMAGES = ("heavylift", "job-python", "job-shell", "redis", "reports")
+IMAGES = ("heavylift", "redis", "reports", "job-shell")
+"""Of images/images.toml: what the demo runs; the last is for examples/any-language, which is for trying."""

@@ -24,6 +24,8 @@ REFRESH = 1.0
 """Seconds between two looks at the jobs."""
 PLAIN_EVERY = 5
 """Looks between two lines when the output is piped."""
+PODS_EVERY = 3
+"""Looks at the jobs between two at the pods, which cost a call of kubectl."""
 STUCK = 300.0
 """Seconds without any change after which something must be wrong."""
 
@@ -60,10 +62,12 @@ def until_done(jobs: Sequence[Job[Any]], cluster: Cluster) -> tuple[list[JobInfo
     """
     console = Console()
     progress, started, looks = Progress(), time.monotonic(), 0
+    seen: list[dict[str, Any]] = []
     with Live(console=console, auto_refresh=False, transient=False) if sys.stdout.isatty() else _Plain() as live:
         while True:
             infos = [job.info() for job in jobs]
-            made, seconds = board.make(infos, pods(cluster)), time.monotonic() - started
+            seen = pods(cluster) if looks % PODS_EVERY == 0 else seen
+            made, seconds = board.make(infos, seen), time.monotonic() - started
             live.update(board.render(made, seconds, datetime.now(UTC)), refresh=True)
             if isinstance(live, _Plain) and (made.finished or looks % PLAIN_EVERY == 0):
                 say(board.line(made, seconds))
