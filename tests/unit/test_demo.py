@@ -13,7 +13,9 @@ from rich.console import Console
 
 from heavylift.contract.states import JobState, Phase
 from heavylift.jobs import Attempt, JobInfo, Outcome
-from scripts.demo import board, closing
+from reports import produce
+from scripts.demo import board, closing, watch
+from scripts.demo.__main__ import parser
 
 NOW = datetime(2026, 11, 22, 10, 0, 30, tzinfo=UTC)
 START = datetime(2026, 11, 22, 10, 0, 0, tzinfo=UTC)
@@ -151,3 +153,27 @@ def test_the_lines_to_try_parse_as_shell_and_name_real_jobs(infos: list[JobInfo]
     assert commands[0].startswith("cd '/home/some one/heavylift' && eval ")
     assert "heavylift jobs why too-big" in commands
     assert "heavylift jobs show annual-1973" in commands
+
+
+def test_a_run_that_moves_is_never_called_stuck(infos: list[JobInfo]) -> None:
+    """Only five minutes without any change are."""
+    clock = [0.0]
+    progress = watch.Progress(now=lambda: clock[0])
+    still, moved = board.make(infos, []), board.make(infos[1:], [])
+
+    assert not progress.stuck(still)
+    clock[0] = watch.STUCK
+    assert not progress.stuck(moved)
+    clock[0] += watch.STUCK
+    assert not progress.stuck(moved)
+    clock[0] += 1
+    assert progress.stuck(moved)
+
+
+def test_the_command_line_has_defaults_for_some_sixty_jobs() -> None:
+    """`up` needs no options."""
+    args = parser().parse_args(["up"])
+    first, last = args.years
+    requests = produce.good(range(first, last + 1), args.resamples, "x") + produce.bad("x")
+
+    assert 55 <= len(requests) <= 65
