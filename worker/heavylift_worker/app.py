@@ -27,7 +27,7 @@ from heavylift_worker.settings import DispatcherSettings
 from heavylift_worker.troubles import Troubles
 
 CLAIM_LIMIT_S: Final = 60.0
-"""The claim loop comes round each second, or fails within Redis' patience."""
+"""The claim loop comes round each second, or fails within Redis' patience; the heartbeat in its own pause more."""
 LIVE_FOR: Final = 3
 """Heartbeats a silent dispatcher still counts as live."""
 
@@ -63,6 +63,7 @@ class Dispatcher:
         health: HealthServer | None = None
         try:
             loop = self._compose(api)
+            heartbeat = self._beat("heartbeat", CLAIM_LIMIT_S + self.settings.heartbeat)
             health = HealthServer(
                 self.settings.http_host,
                 self.settings.http_port,
@@ -80,7 +81,7 @@ class Dispatcher:
                 port=health.port,
             )
             self.service.add("claim", loop.run)
-            self.service.add("heartbeat", lambda: self._heartbeat(loop), drain=False)
+            self.service.add("heartbeat", lambda: self._heartbeat(loop, heartbeat), drain=False)
             self.service.add("doorbell", lambda: self._listen(loop), drain=False)
             self.registration.start()
             code = await self.service.run()
@@ -120,7 +121,7 @@ class Dispatcher:
             self.registration.serve(cache.serving())
             loop.wake.set()
 
-        cache.changed = changed
+        cache.changed, cache.renewed = changed, gate.renewed
         for namespace in settings.namespaces:
             line = StateLine(self._log, f"kubernetes, namespace {namespace}")
             beat = self._beat(f"watch {namespace}", WATCH_LIMIT_S)
@@ -140,13 +141,14 @@ class Dispatcher:
             checks[f"heavyqueues in {watch.namespace}"] = watch.check
         return checks
 
-    async def _heartbeat(self, loop: ClaimLoop) -> None:
+    async def _heartbeat(self, loop: ClaimLoop, beat: Beat) -> None:
         """Say that we live, and show what we know."""
         settings, metrics = self.settings, self.metrics
         metrics.slots.labels("total").set(settings.slots)
         ttl_ms = round(settings.heartbeat * LIVE_FOR * 1000)
         keeps = StateLine(self._log, "redis settings")
         while not self.service.stop.is_set():
+            beat.tick()
             try:
                 judge_policy(keeps, await self.link.run(ops.server_report()))
                 live = await self.link.run(ops.register_dispatcher(settings.install_id, settings.worker_name, ttl_ms))

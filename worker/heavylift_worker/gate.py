@@ -72,6 +72,10 @@ class Gate:
         breaker.threshold = threshold
         return breaker.failed(why)
 
+    def renewed(self, queue: str) -> None:
+        """Forget what was wrong with a queue: its HeavyQueue is new or edited."""
+        self.queues.of(queue).succeeded()
+
     def open_names(self) -> dict[str, dict[str, State]]:
         """Return the breakers' states by scope."""
         return {"namespace": self.namespaces.states(), "queue": self.queues.states()}

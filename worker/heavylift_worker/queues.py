@@ -31,6 +31,8 @@ class QueueCache:
     log: FilteringBoundLogger = field(default_factory=lambda: logs.get("queues"))
     changed: Callable[[], None] = lambda: None
     """Called after each change, to wake the claim loop."""
+    renewed: Callable[[str], None] = lambda _: None
+    """Called with the RQ queue of a new or edited HeavyQueue: what was wrong with it may be mended."""
     _found: dict[tuple[str, str], HeavyQueue] = field(default_factory=dict)
     _broken: dict[tuple[str, str], str] = field(default_factory=dict)
     _versions: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -77,8 +79,9 @@ class QueueCache:
         self._versions[key] = version
         before = self._broken.pop(key, "")
         try:
-            self._found[key] = HeavyQueue.parse(item)
+            self._found[key] = found = HeavyQueue.parse(item)
             why = ""
+            self.renewed(found.queue)
         except InvalidInputError as error:
             self._found.pop(key, None)
             self._broken[key] = why = str(error)

@@ -294,6 +294,7 @@ async def test_unknown_queue_goes_back_a_little_later() -> None:
 
     assert await bench.handle(namespace="elsewhere") == ["release"]
     assert bench.store.call("release").args[5] == 1000
+    assert bench.gate.queues.of("reports").state is State.OPEN
 
 
 async def test_stopping_keeps_the_claim_for_handing_back() -> None:

@@ -90,6 +90,8 @@ def test_a_refused_queue_pauses_alone() -> None:
     assert [gate.queue_failed("q1", "denied", threshold=2) for _ in range(2)] == [False, True]
     assert gate.room(SERVING) == Room(("q2", "q3"), ())
     assert gate.open_names()["queue"]["q1"] is State.OPEN
+    gate.renewed("q1")
+    assert gate.room(SERVING) == Room(("q1", "q2", "q3"), ())
 
 
 def test_no_more_is_claimed_for_a_namespace_that_is_being_retried() -> None:
