@@ -77,60 +77,68 @@ def test_a_lost_reply_changes_nothing_twice(w: World, lose_replies: Callable[[],
     assert _dump(w) == once
 
 
-def _case(w: World, name: str, job: str) -> tuple[Any, Callable[[Any], None]]:  # noqa: C901 - a branch an operation
-    def applied(done: Any) -> None:
-        assert done.verdict in {Verdict.APPLIED, Verdict.ALREADY, Verdict.CANCELLED}, done
+Case = tuple[Any, Callable[[Any], None]]
 
-    if name == "enqueue":
 
-        def created(done: Any) -> None:
-            assert done.created
-            assert w.waiting() == [job, "new"]
+def _applied(done: Any) -> None:
+    assert done.verdict in {Verdict.APPLIED, Verdict.ALREADY, Verdict.CANCELLED}, done
 
-        return ops.enqueue(request(id="new")), created
-    if name == "claim":
-        asked = ClaimRequest(
-            worker=WORKER, request="r", install=INSTALL, queues=(QUEUE,), max=1, slots=9, deadline_ms=60_000
-        )
-        return ops.claim(asked), lambda reply: _one(reply.claims)
-    if name == "cancel":
-        return ops.cancel(job, by="ann"), applied
-    if name == "put_settings":
-        settings = {**w.settings, "generation": 9}
-        return ops.put_settings(QUEUE, settings, generation=9, install=INSTALL, namespace=NAMESPACE, uid="u"), applied
-    if name == "pause":
-        return ops.pause(QUEUE, by="ann"), applied
-    if name == "register":
-        return ops.register_dispatcher(INSTALL, WORKER, 1000), lambda live: _is(live, 1)
+
+def _case(w: World, name: str, job: str) -> Case:
+    """Return an operation and what its answer must be."""
+    waiting = _waiting_cases(w, job).get(name)
+    return waiting() if waiting else _active_case(w, name, job)
+
+
+def _waiting_cases(w: World, job: str) -> dict[str, Callable[[], Case]]:
+    def created(done: Any) -> None:
+        assert done.created
+        assert w.waiting() == [job, "new"]
+
+    asked = ClaimRequest(
+        worker=WORKER, request="r", install=INSTALL, queues=(QUEUE,), max=1, slots=9, deadline_ms=60_000
+    )
+    nine = {**w.settings, "generation": 9}
+    return {
+        "enqueue": lambda: (ops.enqueue(request(id="new")), created),
+        "claim": lambda: (ops.claim(asked), lambda reply: _one(reply.claims)),
+        "cancel": lambda: (ops.cancel(job, by="ann"), _applied),
+        "put_settings": lambda: (
+            ops.put_settings(QUEUE, nine, generation=9, install=INSTALL, namespace=NAMESPACE, uid="u"),
+            _applied,
+        ),
+        "pause": lambda: (ops.pause(QUEUE, by="ann"), _applied),
+        "register": lambda: (ops.register_dispatcher(INSTALL, WORKER, 1000), lambda live: _is(live, 1)),
+    }
+
+
+def _active_case(w: World, name: str, job: str) -> Case:
     claim = w.claim()
     fence = Fence(job=job, execution=claim.execution, worker=WORKER)
-    if name == "record":
-        return ops.record(fence, job_name=name_of(claim), uid="u1", namespace=NAMESPACE), applied
-    if name == "release":
 
-        def released(done: Any) -> None:
-            applied(done)
-            assert w.waiting() == [job]
-            assert w.run(ops.counters(QUEUE))["released"] == 1
-
-        return ops.release(fence, reason="quota"), released
-    if name == "observe":
-        seen = Observation(phase=Phase.RUNNING, evidence={"pod": {"x": 1}})
-        return ops.observe(fence, seen), lambda done: _is(done[0], Verdict.APPLIED)
-    if name == "cancel-active":
-        return ops.cancel(job, by="ann"), applied
-    if name == "retry":
-        w.finish(claim, Next.FAIL)
-        return ops.retry(job), applied
-    next_ = Next.RETRY if name == "finish-retry" else Next.COMPLETE
-    done = FinishRequest(fence=fence, outcome=outcome(), next=next_)
+    def released(done: Any) -> None:
+        _applied(done)
+        assert w.waiting() == [job]
+        assert w.run(ops.counters(QUEUE))["released"] == 1
 
     def finished(reply: Any) -> None:
-        applied(reply)
+        _applied(reply)
         assert reply.stored["execution"] == claim.execution
         assert len(w.job(job).history) == 1
 
-    return ops.finish(done), finished
+    if name == "retry":
+        w.finish(claim, Next.FAIL)
+        return ops.retry(job), _applied
+    seen = Observation(phase=Phase.RUNNING, evidence={"pod": {"x": 1}})
+    next_ = Next.RETRY if name == "finish-retry" else Next.COMPLETE
+    cases: dict[str, Callable[[], Case]] = {
+        "record": lambda: (ops.record(fence, job_name=name_of(claim), uid="u1", namespace=NAMESPACE), _applied),
+        "release": lambda: (ops.release(fence, reason="quota"), released),
+        "observe": lambda: (ops.observe(fence, seen), lambda done: _is(done[0], Verdict.APPLIED)),
+        "cancel-active": lambda: (ops.cancel(job, by="ann"), _applied),
+        "finish": lambda: (ops.finish(FinishRequest(fence=fence, outcome=outcome(), next=next_)), finished),
+    }
+    return cases[name.removesuffix("-retry")]()
 
 
 def _one(claims: Any) -> None:

@@ -1,0 +1,126 @@
+"""Jobs that wait for others, as RQ has them."""
+
+from __future__ import annotations
+
+from rq import Queue
+from rq.job import Dependency, JobStatus
+from rq.registry import (
+    DeferredJobRegistry,
+)
+from rq.serializers import JSONSerializer
+
+from heavylift.contract.outcomes import OutcomeClass
+from heavylift.contract.states import JobState
+from heavylift.store import Next, ops
+from tests.integration.store.kit import QUEUE, World
+from tests.integration.store.rqkit import FUNC, scan
+
+
+def test_dependents_wait_for_all_and_cross_queues(w: World, q: Queue) -> None:
+    """A job that depends on two waits for both; ours and RQ's, also in another queue."""
+    w.serve("second")
+    other = Queue("second", connection=w.redis, serializer=JSONSerializer)
+    a, b = q.enqueue(FUNC, job_id="a"), other.enqueue(FUNC, job_id="b")
+    other.enqueue(FUNC, job_id="rq-child", depends_on=[a, b])
+    w.enqueue(id="our-child", depends_on=("a", "b"))
+    assert w.job("our-child").state is JobState.WAITING_CHILDREN
+    assert w.job("our-child").dependencies == ("a", "b")
+    first, second = w.claim(), w.claim(queues=("second",))
+    w.finish(first)
+    assert w.job("rq-child").state is JobState.WAITING_CHILDREN
+    w.finish(second)
+    assert w.waiting() == ["our-child"]
+    assert w.waiting("second") == ["rq-child"]
+    assert scan(w)["queued"] == ["our-child"]
+    assert DeferredJobRegistry(queue=other).get_job_ids() == []
+    assert not w.redis.exists("rq:job:a:dependents", "rq:job:b:dependents")
+    assert {claim.job for claim in w.ask(QUEUE, "second").claims} == {"our-child", "rq-child"}
+
+
+def test_a_failed_dependency_keeps_dependents_deferred(w: World, q: Queue) -> None:
+    """As in RQ: they stay deferred, unless they allow the failure; a later success lets them go."""
+    a = q.enqueue(FUNC, job_id="a")
+    q.enqueue(FUNC, job_id="strict", depends_on=a)
+    q.enqueue(FUNC, job_id="lenient", depends_on=Dependency(jobs=[a], allow_failure=True))
+    w.finish(w.claim(), Next.FAIL)
+    assert scan(w) == {"failed": ["a"], "deferred": ["strict"], "queued": ["lenient"]}
+    w.run(ops.retry("a"))
+    w.finish(w.ask().claims[-1])
+    assert w.waiting() == ["strict"]
+
+
+def test_a_cancelled_dependency_keeps_dependents_deferred(w: World, q: Queue) -> None:
+    """As in RQ, even where failures are allowed."""
+    a = q.enqueue(FUNC, job_id="a")
+    q.enqueue(FUNC, job_id="child", depends_on=Dependency(jobs=[a], allow_failure=True))
+    w.run(ops.cancel("a", by="ann"))
+    assert scan(w) == {"canceled": ["a"], "deferred": ["child"]}
+
+
+def test_met_and_missing_dependencies_do_not_hold(w: World) -> None:
+    """A finished dependency and one that is gone count as met, as in RQ."""
+    done = w.active()
+    w.finish(done)
+    job = w.enqueue(depends_on=(done.job, "never-was")).id
+    assert w.waiting() == [job]
+
+
+def test_many_dependents_are_let_go_in_steps(w: World) -> None:
+    """More dependents than one script handles are freed by the claims that follow."""
+    holder = w.enqueue(id="holder").id
+    for _ in range(250):
+        w.enqueue(depends_on=(holder,))
+    w.finish(w.claim())
+    assert len(w.waiting()) == 100
+    w.serve(paused=True)
+    for _ in range(3):
+        w.ask()
+    assert len(w.waiting()) == 250
+    assert not w.redis.exists("heavylift:dependents")
+
+
+def test_dependents_that_wait_for_others_are_not_looked_at_for_ever(w: World) -> None:
+    """Many dependents that also wait for another job leave the first one's set, and go when the other is done."""
+    first, second = w.enqueue(id="first").id, w.enqueue(id="second").id
+    for _ in range(150):
+        w.enqueue(depends_on=(first, second))
+    one, two = w.ask(max=2).claims
+    w.finish(one)
+    w.ask()
+    assert not w.redis.exists("heavylift:dependents", "rq:job:first:dependents")
+    w.finish(two)
+    w.serve(paused=True)
+    w.ask()
+    w.ask()
+    assert len(w.waiting()) == 150
+
+
+def test_many_strict_dependents_of_a_failure_cost_nothing_later(w: World) -> None:
+    """They stay deferred and known to the failed job; no later claim looks at them."""
+    holder = w.enqueue(id="holder").id
+    for _ in range(150):
+        w.enqueue(depends_on=(holder,))
+    w.finish(w.claim(), Next.FAIL)
+    assert not w.redis.exists("heavylift:dependents")
+    assert w.redis.scard("rq:job:holder:dependents") == 150
+
+
+def test_rq_worker_side_lets_our_dependents_go(w: World, q: Queue) -> None:
+    """When RQ itself finishes the dependency, its code moves our deferred job, and it runs."""
+    parent = Queue("light", connection=w.redis, serializer=JSONSerializer).enqueue(FUNC, job_id="light-1")
+    w.enqueue(id="child", depends_on=("light-1",))
+    parent.set_status(JobStatus.FINISHED)
+    q.enqueue_dependents(parent)
+    assert w.waiting() == ["child"]
+    claim = w.claim()
+    assert (claim.task, claim.seq) == ("annual", 1)
+    w.finish(claim, cls=OutcomeClass.SUCCEEDED)
+    assert w.job("child").state is JobState.COMPLETED
+
+
+def test_deferred_with_delay_waits_again(w: World) -> None:
+    """A delay that is not over when the dependencies are met still counts."""
+    holder = w.active()
+    job = w.enqueue(depends_on=(holder.job,), delay_ms=60_000).id
+    w.finish(holder)
+    assert w.job(job).state is JobState.DELAYED
