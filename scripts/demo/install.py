@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from scripts.demo.board import pod_word
 from scripts.demo.place import CLUSTER, EXAMPLE, IMAGES, JOBS_NAMESPACE, NAMESPACE, QUEUE, RELEASE, ROOT
 from scripts.demo.shell import DemoError, run, say, step
 from tests.cluster import Cluster, ClusterSpec, find, up
@@ -81,12 +82,26 @@ def install(cluster: Cluster, images: str) -> None:
     command = [cluster.bin("helm"), "upgrade", "--install", RELEASE, chart, "-n", NAMESPACE, "-f", values]
     command += ["--set-string", f"dispatcher.podAnnotations.demo/images={images}"]
     command += ["--set-string", f"operator.podAnnotations.demo/images={images}"]
-    run(
-        [*command, "--wait", "--timeout", "5m"],
-        env=cluster.environment(),
-        remedy=f"look at: KUBECONFIG={cluster.kubeconfig} {cluster.bin('kubectl')} get pods,events -n {NAMESPACE}\n"
-        "`make demo-down`, then `make demo` starts from nothing",
-    )
+    try:
+        run([*command, "--wait", "--timeout", "5m"], env=cluster.environment(), remedy="")
+    except DemoError as error:
+        raise DemoError(
+            f"{error}\n{not_ready(cluster)}\n"
+            f"look at: KUBECONFIG={cluster.kubeconfig} {cluster.bin('kubectl')} get pods,events -n {NAMESPACE}\n"
+            "`make demo-down`, then `make demo` starts from nothing"
+        ) from error
+
+
+def not_ready(cluster: Cluster) -> str:
+    """Return a line for each pod of the release that is not ready, with the end of its log."""
+    lines = []
+    for pod in json.loads(cluster.kubectl("get", "pods", "-n", NAMESPACE, "-o", "json"))["items"]:
+        statuses = pod.get("status", {}).get("containerStatuses", [])
+        if not statuses or not all(status.get("ready") for status in statuses):
+            name = pod["metadata"]["name"]
+            log = cluster.kubectl("logs", name, "-n", NAMESPACE, "--tail=3", check=False).strip()
+            lines.append(f"pod {name}: {pod_word(pod)}\n  " + log.replace("\n", "\n  "))
+    return "\n".join(lines)
 
 
 def apply_queue(cluster: Cluster) -> None:
