@@ -39,6 +39,9 @@ BACKLOG_LIMIT_S: Final = 300.0
 """An item of the work queue that waits longer than this means that we do not keep up, or cannot."""
 FOLLOW_S: Final = 2.0
 """How long the replica without the lock leaves an end to the one that has it."""
+_TIDY_S: Final = 60.0
+_LOCK_MIN_S: Final = 3.0
+_LOCK_MAX_S: Final = 15.0
 _DISCOVERY_S: Final = 2.0
 _EVENT_PASS_PAUSE_S: Final = 0.2
 _DIED: Final = 1
@@ -61,6 +64,7 @@ class Operator:
     events: EventSource | None = None
     _beats: dict[str, Beat] = field(default_factory=dict)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
+    _took_over: asyncio.Event = field(default_factory=asyncio.Event)
     _log: Any = field(default_factory=lambda: logs.get("operator"))
 
     def __post_init__(self) -> None:
@@ -147,6 +151,7 @@ class Operator:
         self._beat("heavyqueues", PASS_LIMIT_S + 5 * settings.reconcile_interval)
         for number in range(settings.workers):
             self.service.add(f"finisher {number}", finisher.work, drain=False)
+        self.service.add("lead", self._lead, drain=False)
         self.service.add("events", lambda: self._start_events(cluster), drain=False)
         self.service.add(
             "reconcile", lambda: self._reconcile(reconciler, Janitor(link=self.link, cluster=cluster), queues)
@@ -201,27 +206,37 @@ class Operator:
 
     async def _reconcile(self, reconciler: Reconciler, janitor: Janitor, queues: Queues) -> None:
         """Compare Redis and the cluster every interval, in the replica that holds the lock."""
-        interval = self.settings.reconcile_interval
+        interval, tidied = self.settings.reconcile_interval, 0.0
         while not self.service.stop.is_set():
+            self._took_over.clear()
             try:
-                await self._lead()
+                judge(self.policy, await self.link.run(ops.server_report()))
                 if self.leads:
                     await reconciler.once()
-                    await janitor.once(kept_jobs(queues.found))
+                    if self.service.clock.monotonic() - tidied > _TIDY_S:
+                        await janitor.once(kept_jobs(queues.found))
+                        tidied = self.service.clock.monotonic()
                 self.kubernetes.good()
             except RedisUnavailableError:
-                self.leads = False
+                pass  # the link has said so
             except HeavyliftError as error:
                 self.kubernetes.bad(str(error))
-            self._gauges()
             self._beats["reconcile"].tick()
-            await self.service.pause(interval * random.uniform(0.9, 1.1))
+            await self._pause_or(self._took_over, interval * random.uniform(0.9, 1.1))
 
     async def _lead(self) -> None:
-        """Take or keep the lock; whoever has it does the passes. Without it all would only be done twice."""
-        ttl_ms = max(5_000, round(self.settings.reconcile_interval * 3_000))
-        self.leads = await self.link.run(ops.take_lock(LOCK, self.settings.identity, ttl_ms))
-        judge(self.policy, await self.link.run(ops.server_report()))
+        """Take or keep the lock: whoever has it does the passes and exports queue gauges. It only saves double work."""
+        ttl_s = min(max(3 * self.settings.reconcile_interval, _LOCK_MIN_S), _LOCK_MAX_S)
+        while not self.service.stop.is_set():
+            try:
+                taking = ops.take_lock(LOCK, self.settings.identity, round(ttl_s * 1000))
+                led, self.leads = self.leads, await self.link.run(taking)
+                if self.leads and not led:
+                    self._took_over.set()
+            except HeavyliftError:
+                self.leads = False
+            self._gauges()
+            await self.service.pause(ttl_s / 4)
 
     async def _serve_queues(self, queues: Queues) -> None:
         """Bring HeavyQueues and Redis together each interval and soon after any of them changed."""
@@ -238,15 +253,16 @@ class Operator:
             except HeavyliftError as error:
                 line.bad(str(error))
             self._beats["heavyqueues"].tick()
-            await self._pause_or_change()
+            await self._pause_or(self._changed, self.settings.reconcile_interval)
+            await self.service.pause(_EVENT_PASS_PAUSE_S)  # changes come in bursts
 
-    async def _pause_or_change(self) -> None:
-        changed = asyncio.ensure_future(self._changed.wait())
-        pausing = asyncio.ensure_future(self.service.pause(self.settings.reconcile_interval))
-        await asyncio.wait({changed, pausing}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (changed, pausing):
+    async def _pause_or(self, event: asyncio.Event, seconds: float) -> None:
+        """Wait so long, or until something happened, or until told to stop."""
+        happened = asyncio.ensure_future(event.wait())
+        pausing = asyncio.ensure_future(self.service.pause(seconds))
+        await asyncio.wait({happened, pausing}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (happened, pausing):
             task.cancel()
-        await self.service.pause(_EVENT_PASS_PAUSE_S)  # changes come in bursts
 
     async def _leave(self) -> None:
         if not self.leads:

@@ -104,9 +104,7 @@ class Finisher:
             ClusterUnavailableError: as above.
             KubeStatusError: the API server refuses what we may do; the message says what to check.
         """
-        if self._actor.just_patched(item.key) or (item.left and item.pod is None and not self.leads()):
-            return
-        known = await self._identified(item)
+        known = None if self._is_echo(item) else await self._identified(item)
         if known is None or not known.execution:
             return
         record = await self._noted(known)
@@ -132,6 +130,12 @@ class Finisher:
             else:
                 break
         await self._act(known, context, row, actions)
+
+    def _is_echo(self, item: Item) -> bool:
+        """Return whether the item says no more than that an end was seen through, by us or by the leading replica."""
+        if self._actor.just_patched(item.key) and not item.asked:
+            return True
+        return item.left and item.pod is None and not self.leads()
 
     async def _live(self, item: Item) -> Item:
         """Return the item with its Job as a live GET shows it; one without a place has none."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from heavylift.contract import ids
@@ -70,22 +70,31 @@ class Reconciler:
                 self.install, record.queue, record.id, record.incarnation, record.seq
             )
             self.queue.put(
-                Item(namespace=record.namespace, name=name, job_id=entry.job, execution=entry.execution, listed=True)
+                Item(
+                    namespace=record.namespace,
+                    name=name,
+                    job_id=entry.job,
+                    execution=entry.execution,
+                    listed=True,
+                    asked=True,
+                )
             )
             return
         job = await self.cluster.find_job(entry.job, entry.execution)
         if job is not None:
-            self.queue.put(_of_job(job, listed=True))
+            self.queue.put(replace(_of_job(job, listed=True), asked=True))
         else:  # nowhere: an item without a Job to look for
             name = f"{entry.job}:{entry.execution}"
-            self.queue.put(Item(namespace="", name=name, job_id=entry.job, execution=entry.execution, listed=True))
+            self.queue.put(
+                Item(namespace="", name=name, job_id=entry.job, execution=entry.execution, listed=True, asked=True)
+            )
 
     async def _unpatched(self, seen: set[tuple[str, str]]) -> None:
         open_ = await self.link.run(ops.unfinalized(self.install, _UNFINALIZED_MAX, _UNFINALIZED_AFTER_MS))
         self.metrics.unfinalized.set(len(open_))
         for namespace, name, job, execution in open_:
             if (job, execution) not in seen:
-                self.queue.put(Item(namespace=namespace, name=name, job_id=job, execution=execution))
+                self.queue.put(Item(namespace=namespace, name=name, job_id=job, execution=execution, asked=True))
 
 
 def _of_job(job: JobEvidence, *, listed: bool) -> Item:

@@ -39,6 +39,8 @@ class Item:
     """Redis lists the execution as in flight."""
     left: bool = False
     """The Job left our watch: finalized, or deleted. What was seen of it before is void."""
+    asked: bool = False
+    """Redis' own lists led here: no echo of an end that was seen through."""
     waited: bool = False
     """The leading replica had its time; it is our turn."""
 
@@ -59,6 +61,7 @@ class Item:
             pod_job_uid=newer.pod_job_uid or self.pod_job_uid,
             listed=newer.listed or self.listed,
             left=newer.left or (self.left and newer.job is None),
+            asked=newer.asked or self.asked,
             waited=newer.waited or self.waited,
         )
 
