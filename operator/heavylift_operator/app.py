@@ -37,7 +37,7 @@ PASS_LIMIT_S: Final = 300.0
 """A pass, with Redis' and the API server's time-outs inside, comes round within this and some intervals."""
 BACKLOG_LIMIT_S: Final = 300.0
 """An item of the work queue that waits longer than this means that we do not keep up, or cannot."""
-FOLLOW_S: Final = 2.0
+FOLLOW_S: Final = 5.0
 """How long the replica without the lock leaves an end to the one that has it."""
 _TIDY_S: Final = 60.0
 _LOCK_MIN_S: Final = 3.0
@@ -131,7 +131,7 @@ class Operator:
             horizon_ms=interval_ms,
             trouble=StateLine(self._log, "attending to jobs"),
             leads=lambda: self.leads,
-            follow_s=min(FOLLOW_S, settings.reconcile_interval),
+            follow_s=min(FOLLOW_S, 2 * settings.reconcile_interval),
         )
         reconciler = Reconciler(
             link=self.link, cluster=cluster, queue=self.queue, metrics=self.metrics, install=install
