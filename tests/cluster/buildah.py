@@ -24,6 +24,9 @@ PIP_FILES = (Path("/etc/pip.conf"), Path("~/.pip/pip.conf"), Path("~/.config/pip
 SCRATCH = "scratch"
 """Folder, in the builder's, of what one call needs; whoever holds the builder's lock may clear it."""
 
+MOST_STORED = 150
+"""Images in the storage, one for each step of a build: some ten builds after a change each."""
+
 POLICY = '{"default": [{"type": "insecureAcceptAnything"}]}'
 NOT_INPUTS = ("__pycache__", "*.pyc", ".git", ".venv")
 
@@ -122,6 +125,12 @@ class Buildah:
         if done.returncode != 0:
             raise ClusterError(f"buildah {args[0]} failed:\n{done.stdout[-4000:]}")
         return done.stdout
+
+    def trim(self, limit: int = MOST_STORED) -> None:
+        """Begin with an empty storage if it holds more images than the limit: buildah compares each step with all."""
+        listed = self._root / "overlay-images"
+        if listed.is_dir() and sum(path.is_dir() for path in listed.iterdir()) > limit:
+            shutil.rmtree(self._root)
 
     def has(self, tag: str) -> bool:
         """Tell whether the storage holds an image."""

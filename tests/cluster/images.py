@@ -9,8 +9,9 @@ import subprocess
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fcntl import LOCK_EX, flock
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -216,14 +217,9 @@ def build_listed(names: Sequence[str] = (), say: Say = print) -> dict[str, Path]
     for name in names:
         if name not in known:
             raise ClusterError(f"no image {name!r} in {LIST}; there are {', '.join(known)}")
-    return {name: _build_listed(known, known[name], say)[0] for name in names or known}
-
-
-def _build_listed(known: Mapping[str, Listed], image: Listed, say: Say) -> tuple[Path, str]:
-    base = _build_listed(known, known[image.base], say)[1] if image.base else ""
-    args = {"BASE": base} if base else {}
-    recipe = Recipe(PROJECT / image.dockerfile, PROJECT, image.inputs, args)
-    return _build(recipe, image.tag, say)
+    with _lock():
+        orders = _orders(known, say)
+        return {name: _ensure(orders[name], say) for name in names or known}
 
 
 def build_image(
@@ -246,41 +242,82 @@ def build_image(
     Raises:
         ClusterError: the build failed; the message ends with what it said.
     """
-    return _build(Recipe(dockerfile, context, inputs, build_args or {}), tag, print)[0]
-
-
-def _build(recipe: Recipe, tag: str, say: Say) -> tuple[Path, str]:
-    """Build what is missing and return the archive, and the image's name in the builder's storage."""
-    name = tag.rpartition(":")[0].rpartition("/")[2]
     with _lock():
-        builder = Buildah(folder())
-        if "BASE" not in recipe.args:
-            recipe = Recipe(
-                recipe.dockerfile, recipe.context, recipe.inputs, {**recipe.args, "BASE": _base(builder, say)}
-            )
-        key = key_of(recipe)
-        stored = f"{BASE_PREFIX}/built-{name}:{key}"
-        archive = folder() / f"{name}-{hashlib.sha256(f'{tag} {key}'.encode()).hexdigest()[:16]}.tar"
-        if archive.is_file() and builder.has(stored):
-            archive.touch()
-            return archive, stored
-        say(f"building image {tag}")
-        builder.build(recipe, stored)
-        builder.export(stored, tag, archive)
-        _forget_old(name)
-    return archive, stored
+        root = _root_order(print)
+        recipe = Recipe(dockerfile, context, inputs, {"BASE": root.stored, **(build_args or {})})
+        return _ensure(_Order(tag, recipe, root if recipe.args["BASE"] == root.stored else None), print)
 
 
-def _base(builder: Buildah, say: Say) -> str:
-    """Return the name, in the builder's storage, of the image that is our root file system."""
-    tar, key = rootfs.ensure(folder(), say)
-    stored = f"{BASE_PREFIX}/rootfs:{key}"
-    if not builder.has(stored):
-        text = f'FROM scratch\nADD {tar.name} /\nCMD ["/bin/sh"]\n'
-        dockerfile = folder() / "rootfs.Dockerfile"
-        dockerfile.write_text(text)
-        builder.build(Recipe(dockerfile, folder(), (tar.name,), {}), stored)
-    return stored
+@dataclass(frozen=True)
+class _Order:
+    """An image to be there: known by the content of all that goes in, before anything is built.
+
+    Attributes:
+        tag: the full name under which clusters know it.
+        recipe: what it is made of.
+        base: the order of the image that it stands on, if that is one of ours.
+    """
+
+    tag: str
+    recipe: Recipe
+    base: _Order | None = None
+
+    @property
+    def name(self) -> str:
+        """The tag's last word."""
+        return self.tag.rpartition(":")[0].rpartition("/")[2]
+
+    @cached_property
+    def stored(self) -> str:
+        """Its name in the builder's storage; computed once, so that one call means one content."""
+        return f"{BASE_PREFIX}/built-{self.name}:{key_of(self.recipe)}"
+
+
+def _orders(known: Mapping[str, Listed], say: Say) -> dict[str, _Order]:
+    """Return the orders of all listed images; those they stand on come before them."""
+    root, found = _root_order(say), dict[str, _Order]()
+    for name, image in known.items():
+        base = found[image.base] if image.base else root
+        recipe = Recipe(PROJECT / image.dockerfile, PROJECT, image.inputs, {"BASE": base.stored})
+        found[name] = _Order(image.tag, recipe, base)
+    return found
+
+
+def _root_order(say: Say) -> _Order:
+    """Return the order of our root file system as an image, making the file system itself if need be."""
+    tar = rootfs.ensure(folder(), say)
+    dockerfile = folder() / "rootfs.Dockerfile"
+    dockerfile.write_text(f'FROM scratch\nADD {tar.name} /\nCMD ["/bin/sh"]\n')
+    return _Order(f"{BASE_PREFIX}/rootfs:{tar.stem}", Recipe(dockerfile, folder(), (), {"ROOTFS": tar.name}))
+
+
+def _ensure(order: _Order, say: Say) -> Path:
+    """Return the archive of an image, building what is missing."""
+    stored = order.stored
+    archive = folder() / f"{order.name}-{hashlib.sha256(f'{order.tag} {stored}'.encode()).hexdigest()[:16]}.tar"
+    if archive.is_file():
+        archive.touch()
+        return archive
+    builder = Buildah(folder())
+    builder.trim()
+    _store(builder, order, stored, say)
+    builder.export(stored, order.tag, archive)
+    _forget_old(order.name)
+    return archive
+
+
+def _store(builder: Buildah, order: _Order, stored: str, say: Say) -> None:
+    """Have an image in the builder's storage, and before it the one that it stands on."""
+    if builder.has(stored):
+        return
+    recipe = order.recipe
+    if order.base is None:
+        tar = recipe.args.get("ROOTFS")
+        recipe = replace(recipe, inputs=(tar,)) if tar else recipe  # named by its key, so not read for the order's
+    else:
+        _store(builder, order.base, order.base.stored, say)
+    say(f"building image {order.tag}")
+    builder.build(recipe, stored)
 
 
 def _forget_old(name: str) -> None:

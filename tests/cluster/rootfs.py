@@ -86,8 +86,8 @@ def plan(suite: str, sources: Iterable[str], options: Iterable[str]) -> tuple[li
     return [*argv, suite], "".join(f"{source}\n" for source in sources)
 
 
-def ensure(folder: Path, say: Say) -> tuple[Path, str]:
-    """Return the root file system as a tar archive in ``folder``, and its key, making it if need be.
+def ensure(folder: Path, say: Say) -> Path:
+    """Return the root file system as a tar archive in ``folder``, named by what it is made of, making it if need be.
 
     Raises:
         MissingToolError: this machine is no Debian or relative of it.
@@ -105,7 +105,7 @@ def ensure(folder: Path, say: Say) -> tuple[Path, str]:
     if not path.is_file():
         say(f"making a root file system of Debian's {suite} ({', '.join(INCLUDE)}), once")
         _make(argv, sources, path, {**os.environ, "SOURCE_DATE_EPOCH": EPOCH, "LC_ALL": "C.UTF-8"})
-    return path, key
+    return path
 
 
 def _make(argv: list[str], sources: str, path: Path, env: Mapping[str, str]) -> None:

@@ -169,6 +169,14 @@ def test_service_accounts_and_rbac_work(cluster: Cluster) -> None:
     wait_for("the role to count", lambda: cluster.kubectl(*ask, check=False).strip() == "yes", LIMIT)
 
 
+def test_the_aggregation_layer_is_set_up(cluster: Cluster) -> None:
+    """An aggregated API server finds whom to trust and which headers to read."""
+    path = ("get", "configmap", "extension-apiserver-authentication", "-n", "kube-system", "-o", "jsonpath={.data}")
+    data = json.loads(cluster.kubectl(*path))
+    assert json.loads(data["requestheader-allowed-names"]) == ["front-proxy-client"]
+    assert data["requestheader-client-ca-file"].startswith("-----BEGIN CERTIFICATE-----")
+
+
 def test_the_api_server_and_etcd_restart_with_their_data(cluster: Cluster) -> None:
     """After a restart, and after a SIGKILL of etcd, what was there is there, on the same port."""
     cluster.kubectl("create", "configmap", "kept", "--from-literal=a=b")
