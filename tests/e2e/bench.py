@@ -5,12 +5,13 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from heavylift.client import Client
 from heavylift.contract.names import Annotation
-from heavylift.jobs import Job
+from heavylift.jobs import Job, JobEvent
 from tests.proofs import history
 from tests.proofs.helm import Release, Tools
 from tests.proofs.kube import Json, Kube, batch, core, heavyqueues
@@ -44,15 +45,18 @@ class Bench:
         seen = [sight for sight in self.recorder.sightings() if sight.job == job.id and sight.kind != "DELETED"]
         return sorted(seen, key=lambda sight: int(sight.execution.rpartition("-")[2]))
 
-    def failures(self, job: Job[Any]) -> list[int]:
-        """Return when each failure of a job was recorded, in ms."""
-        return [event.at for event in self._events(job) if event.fields.get("class") == "error"]
+    def failures(self, job: Job[Any]) -> list[datetime]:
+        """Return when each failure of a job was recorded."""
+        return [event.at for event in self._events(job) if event.at and event.fields.get("class") == "error"]
 
-    def recorded(self, job: Job[Any], uid: str) -> int:
-        """Return when a Job of a job was recorded, in ms."""
-        return next(event.at for event in self._events(job) if event.name == "recorded" and event.fields["uid"] == uid)
+    def recorded(self, job: Job[Any], uid: str) -> datetime:
+        """Return when a Job of a job was recorded."""
+        recorded = {
+            event.fields["uid"]: event.at for event in self._events(job) if event.name == "recorded" and event.at
+        }
+        return recorded[uid]
 
-    def _events(self, job: Job[Any]) -> list[Any]:
+    def _events(self, job: Job[Any]) -> list[JobEvent]:
         return list(job.events(follow=False))
 
     def pods(self, job: Job[Any]) -> list[Json]:

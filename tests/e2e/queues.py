@@ -65,6 +65,7 @@ def queues(namespace: str, image: str) -> list[Json]:
             namespace,
             "registry.invalid/no/such:1",
             defaults={"backoff": second},
+            timeouts={"pending": "8s"},
             outcomes={"image": {"action": "Requeue", "maxRetries": 1}},
             breaker={"consecutiveFailures": 100},
         ),

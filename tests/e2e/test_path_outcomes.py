@@ -72,7 +72,7 @@ def test_three_attempts_with_fixed_backoff(bench: Bench, jobs: dict[str, Job[Any
     assert len(sightings) == 3
     failures = bench.failures(jobs["exit"])
     for failed, made in zip(failures, sightings[1:], strict=False):
-        waited = (bench.recorded(jobs["exit"], made.uid) - failed) / 1000
+        waited = (bench.recorded(jobs["exit"], made.uid) - failed).total_seconds()
         assert 3 <= waited <= 6, f"{made.name} was recorded {waited:.1f} s after the failure before it"
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Mapping
+import signal
+from collections.abc import Mapping, Sequence
 
 import pytest
 
@@ -40,16 +41,33 @@ def test_dispatcher_killed(run: Run, boundary: str) -> None:
                 daemon.start()
             for daemon in armed:
                 daemon.wait_ready()
+            freeze(operators)
             run.enqueue_all(jobs)
             wait_killed(armed, limit=120)
         finally:
             stop_all(*armed)
+            thaw(operators)
         with Supervisor(*heirs):
             run.wait_ended()
             run.wait_quiet()
         assert_sound(run, jobs, run.history(recorder))
     claims = [line for line in run.events() if line.name == "active"]
     assert len({line.fields["worker"] for line in claims}) > KILLS, "each killed dispatcher had claimed, and an heir"
+
+
+def freeze(operators: Sequence[Daemon]) -> None:
+    """Stop the operators' clocks: a job handed back too early would be claimed by a second armed dispatcher.
+
+    Three silent claims in a row end a job as invalid, and rightly so.
+    """
+    for daemon in operators:
+        daemon.signal(signal.SIGSTOP)
+
+
+def thaw(operators: Sequence[Daemon]) -> None:
+    """Let them go on."""
+    for daemon in operators:
+        daemon.signal(signal.SIGCONT)
 
 
 def _arming(run: Run, point: str) -> tuple[list[Daemon], Supervisor]:
