@@ -54,6 +54,16 @@ class ClaimLoop:
         """Claims under way."""
         return len(self._active)
 
+    @property
+    def spare(self) -> int:
+        """Claims that may be made now: beside those being retried no more than ``slots`` wait for their Jobs at once.
+
+        So a dispatcher that dies leaves at most its own share behind, and leaves the others theirs.
+        """
+        retried = sum(self.dispatch.gate.retrying.values())
+        most = self.settings.create_concurrency * ACTIVE_PER_CREATE
+        return min(most - self.active, self.settings.slots - (self.active - retried))
+
     async def run(self) -> None:
         """Claim until the process ends, then hand back."""
         while not self.service.stop.is_set():
@@ -78,7 +88,7 @@ class ClaimLoop:
             await self._resume()
         if self._pending is not None:
             await self._claim(self._pending)
-        spare = self.settings.create_concurrency * ACTIVE_PER_CREATE - self.active
+        spare = self.spare
         serving = self.dispatch.cache.serving()
         room = self.dispatch.gate.room(serving)
         if spare <= 0 or not (room.free or room.probes):
@@ -125,6 +135,7 @@ class ClaimLoop:
         for claim in reply.claims:
             self.dispatch.metrics.claimed.labels(claim.queue).inc()
             self._start(claim)
+        await asyncio.sleep(0)  # lets each of them begin before more are claimed
         return reply
 
     async def _resume(self) -> None:
@@ -132,7 +143,8 @@ class ClaimLoop:
         own = await self.dispatch.link.run(ops.own_claims(self.settings.install_id, self.settings.worker_name))
         self.unsettled = False
         for claim in own:
-            if (claim.job, claim.execution) not in self._active:
+            worked_on = self._active.get((claim.job, claim.execution))
+            if worked_on is None or worked_on[1].done():
                 self.log.warning("resumes a claim without a recorded Job", job=claim.job, execution=claim.execution)
                 self._start(claim, resumed=True)
 

@@ -35,6 +35,8 @@ class Stand:
     """What claims answer, one after the other; then the process is told to end."""
     asked: list[tuple[str, ...]] = field(default_factory=list)
     """Queues of each claim."""
+    wanted: list[int] = field(default_factory=list)
+    """How many each claim asked for."""
     requests: list[str] = field(default_factory=list)
     own: list[tuple[Claim, ...]] = field(default_factory=list)
 
@@ -64,6 +66,7 @@ class _Store(ScriptedStore):
 
     def _claim(self, step: Call) -> ClaimReply:
         self.stand.requests.append(str(step.args[1]))
+        self.stand.wanted.append(int(step.args[3]))
         self.stand.asked.append(tuple(str(arg) for arg in step.args[8:]))
         if not self.stand.replies:
             if self.stand.loop.active == 0:
@@ -239,3 +242,17 @@ async def test_broken_claim_does_not_stop_the_loop(make: Callable[..., Stand]) -
     await stand.run()
 
     assert stand.bench.store.scripts.count("record") == 1
+
+
+async def test_no_more_than_slots_wait_for_their_jobs(make: Callable[..., Stand]) -> None:
+    """A claim asks for no more than the slots leave, so that a dispatcher that dies leaves only its share behind."""
+    stand = make(slots=3)
+    stand.replies = [_claims(stand.claim(job="j1"), stand.claim(job="j2")), NONE]
+
+    await stand.run()
+
+    assert stand.wanted[0] == 3
+    assert max(stand.wanted) == 3
+    assert min(stand.wanted) >= 1
+    stand.bench.gate.retrying["analytics"] = 2
+    assert stand.loop.spare == 3 + 2 - stand.loop.active
