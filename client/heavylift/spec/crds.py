@@ -91,19 +91,6 @@ def build(pod_template: Schema | None = None) -> list[Schema]:
 
 def heavyqueue(pod_template: Schema) -> Schema:
     """Return the HeavyQueue's CustomResourceDefinition."""
-    root: Schema = {
-        "type": "object",
-        "description": "A queue and how its jobs run: each job claimed from it becomes one Kubernetes Job.",
-        "required": ["spec"],
-        "properties": {
-            "apiVersion": {"type": "string"},
-            "kind": {"type": "string"},
-            "metadata": {"type": "object"},
-            "spec": spec_schema(pod_template),
-            "status": STATUS,
-        },
-        "x-kubernetes-validations": _ROOT_RULES,
-    }
     plural = "heavyqueues"
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
@@ -126,11 +113,27 @@ def heavyqueue(pod_template: Schema) -> Schema:
                     "served": True,
                     "storage": True,
                     "additionalPrinterColumns": _COLUMNS,
-                    "schema": {"openAPIV3Schema": root},
+                    "schema": {"openAPIV3Schema": _root_schema(pod_template)},
                     "subresources": {"status": {}},
                 }
             ],
         },
+    }
+
+
+def _root_schema(pod_template: Schema) -> Schema:
+    return {
+        "type": "object",
+        "description": "A queue and how its jobs run: each job claimed from it becomes one Kubernetes Job.",
+        "required": ["spec"],
+        "properties": {
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            "metadata": {"type": "object"},
+            "spec": spec_schema(pod_template),
+            "status": STATUS,
+        },
+        "x-kubernetes-validations": _ROOT_RULES,
     }
 
 
