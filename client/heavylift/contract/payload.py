@@ -22,7 +22,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _PARTS = 4  # func, instance, args, kwargs
 PICKLE_REMEDY = (
     "the payload is pickled, which is never read outside the job's pod: enqueue with "
-    "rq.Queue(..., serializer=JSONSerializer), or set payload.format: Pickle in the HeavyQueue"
+    "rq.Queue(..., serializer=JSONSerializer)"
 )
 
 

@@ -96,6 +96,9 @@ class Metrics:
         self.wait = self._histogram("wait", "From enqueue to the first claim.")
         self.pending = self._histogram("pending", "From the Job's creation to its container's start.")
         self.run = self._histogram("run", "From the container's start to its end.")
+        self._add_gauges()
+
+    def _add_gauges(self) -> None:
         self.reconciled = Gauge(
             "heavylift_reconcile_last_success_timestamp_seconds",
             "When Redis and the cluster were last compared to the end.",

@@ -51,6 +51,24 @@ def with_template(path: str, value: object) -> dict[str, Any]:
     return queue
 
 
+DEFAULT_OUTCOMES = {
+    "error": {"action": "Retry", "noRetry": {"exitCodes": [64], "errors": []}},
+    "oom": {"action": "Retry"},
+    "timeout": {"action": "Fail"},
+    "disrupted": {"action": "Retry", "maxRetries": 20},
+    "nodeLost": {"action": "Wait"},
+    "jobDeleted": {"action": "Cancel"},
+    "podDeleted": {"action": "Retry", "maxRetries": 20},
+    "image": {"action": "Requeue", "maxRetries": 5},
+    "unschedulable": {"action": "Requeue", "maxRetries": 10},
+    "quota": {"action": "Requeue"},
+    "rejected": {"action": "Fail"},
+    "noResult": {"action": "Retry", "maxRetries": 2},
+    "lost": {"action": "Retry", "maxRetries": 2},
+    "unknown": {"action": "Fail"},
+}
+
+
 def test_a_minimal_queue_has_the_documented_defaults() -> None:
     """Everything left out has the value of the reference, in ms and bytes."""
     assert settings(HeavyQueue.parse(QUEUE)) == {
@@ -66,22 +84,7 @@ def test_a_minimal_queue_has_the_documented_defaults() -> None:
         "timeouts": {"pending": HOUR, "run": 24 * HOUR, "heartbeat": None, "total": None},
         "payload": {"format": "JSON", "maxSize": 65536},
         "result": {"policy": "Optional"},
-        "outcomes": {
-            "error": {"action": "Retry", "noRetry": {"exitCodes": [64], "errors": []}},
-            "oom": {"action": "Retry"},
-            "timeout": {"action": "Fail"},
-            "disrupted": {"action": "Retry", "maxRetries": 20},
-            "nodeLost": {"action": "Wait"},
-            "jobDeleted": {"action": "Cancel"},
-            "podDeleted": {"action": "Retry", "maxRetries": 20},
-            "image": {"action": "Requeue", "maxRetries": 5},
-            "unschedulable": {"action": "Requeue", "maxRetries": 10},
-            "quota": {"action": "Requeue"},
-            "rejected": {"action": "Fail"},
-            "noResult": {"action": "Retry", "maxRetries": 2},
-            "lost": {"action": "Retry", "maxRetries": 2},
-            "unknown": {"action": "Fail"},
-        },
+        "outcomes": DEFAULT_OUTCOMES,
         "allow": {
             "args": False,
             "env": [],
