@@ -134,6 +134,13 @@ class Cluster:
             async for found in self._api.pages(pods_path(job.namespace), query=query)
         ]
 
+    async def check_pods(self) -> None:
+        """Make sure that pods may be listed: kopf waits in silence where it may not watch."""
+        for namespace in self.namespaces:
+            path = pods_path(namespace)
+            query = {"labelSelector": pod_selector(self._install), "limit": 1}
+            _expect(await self._request("GET", path, query=query), path)
+
     async def failed_create(self, job: JobEvidence) -> str:
         """Return the newest words of the Job controller about a pod it could not create, or an empty string."""
         query = {

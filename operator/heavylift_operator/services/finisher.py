@@ -125,11 +125,15 @@ class Finisher:
                 self._count(row)
                 record = await self._adopt(known)
             elif plans.Delete in kinds and not fresh:
-                known, fresh = await self._live(known), True  # what an event said may be over by now
+                known, fresh = await self._with_pods(await self._live(known)), True  # an event's news may be old
                 record = await self.link.run(ops.get_job(known.job_id))
             else:
                 break
         await self._act(known, context, row, actions)
+
+    async def _with_pods(self, item: Item) -> Item:
+        """Return the item with its Job's pods as a live list shows them."""
+        return item if item.job is None else replace(item, pod=await self._pods(item.job, item.pod))
 
     def _is_echo(self, item: Item) -> bool:
         """Return whether the item says no more than that an end was seen through, by us or by the leading replica."""

@@ -40,6 +40,7 @@ class Reconciler:
         Raises:
             HeavyliftError: Redis or the cluster could not be read to the end.
         """
+        await self.cluster.check_pods()
         listed = await self._in_flight()
         seen: set[tuple[str, str]] = set()
         async for job in self.cluster.jobs():

@@ -150,7 +150,7 @@ def test_a_run_limit_ends_the_pod_as_timeout(bench: Bench) -> None:
 
 def test_an_image_that_does_not_come_is_requeued_with_the_kubelets_words(bench: Bench) -> None:
     """After the pending limit; no attempt is spent."""
-    queue = bench.queue("images", timeouts={"pending": "1s", "run": "1h"})
+    queue = bench.queue("images", timeouts={"pending": "4s", "run": "1h"})
     started = bench.start(queue, {"waiting": "ErrImagePull", "message": "no such host"})
     record = bench.ended(started)
     assert (record.outcome["class"], record.attempts_made, record.budgets) == ("image", 0, {"image": 1})
