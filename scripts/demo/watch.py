@@ -33,8 +33,9 @@ STUCK = 300.0
 def enqueue(client: Client, years: range, resamples: int) -> list[Job[Any]]:
     """Enqueue the run: an annual report for each year, spans of ten years, and what cannot be had."""
     run = time.strftime("%H%M%S")
-    requests = produce.good(years, resamples, run) + produce.bad(run)
-    requests.insert(0, requests.pop())  # the hungry one first: its second attempt comes while others run
+    requests = produce.good(years, resamples, run)
+    for place, request in enumerate(reversed(produce.bad(run))):  # the hungry one first: it has two attempts
+        requests.insert(place * 8, request)
     return list(client.queue(QUEUE).enqueue_many(requests))
 
 
