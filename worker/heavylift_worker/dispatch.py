@@ -75,9 +75,9 @@ class Dispatch:
         queue = self.cache.queue(claim.queue, claim.namespace)
         if queue is None:
             reason = f"the dispatcher sees no sound HeavyQueue for {claim.queue} in {claim.namespace}"
-            await self._release(claim, reason, delay_ms=_CACHE_DELAY_MS)
             # Another namespace's HeavyQueue of this name owns the queue: claiming on would only stir its jobs.
             self.gate.queues.of(claim.queue).failed(reason, at_once=True)
+            await self._release(claim, reason, delay_ms=_CACHE_DELAY_MS)
             return
         try:
             manifest = self._manifest(claim, queue)

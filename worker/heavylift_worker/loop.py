@@ -143,6 +143,9 @@ class ClaimLoop:
         own = await self.dispatch.link.run(ops.own_claims(self.settings.install_id, self.settings.worker_name))
         self.unsettled = False
         for claim in own:
+            if claim.namespace in self.settings.namespaces and claim.namespace not in self.dispatch.cache.listed:
+                self.unsettled = True  # at the start: its HeavyQueue will be seen in a moment
+                continue
             worked_on = self._active.get((claim.job, claim.execution))
             if worked_on is None or worked_on[1].done():
                 self.log.warning("resumes a claim without a recorded Job", job=claim.job, execution=claim.execution)

@@ -33,6 +33,8 @@ class QueueCache:
     """Called after each change, to wake the claim loop."""
     renewed: Callable[[str], None] = lambda _: None
     """Called with the RQ queue of a new or edited HeavyQueue: what was wrong with it may be mended."""
+    listed: set[str] = field(default_factory=set)
+    """Namespaces whose HeavyQueues were listed, or refused: what is not here then is not served."""
     _found: dict[tuple[str, str], HeavyQueue] = field(default_factory=dict)
     _broken: dict[tuple[str, str], str] = field(default_factory=dict)
     _versions: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -44,6 +46,7 @@ class QueueCache:
             self._drop(*key)
         for item in listed.values():
             self._put(namespace, item)
+        self.listed.add(namespace)
         self.changed()
 
     def apply(self, namespace: str, event: Json) -> None:

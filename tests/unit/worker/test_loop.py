@@ -89,6 +89,7 @@ def make() -> Callable[..., Stand]:
         bench.store = bench.dispatch.link = store
         service = Service("test", clock=QuickClock())
         bench.dispatch.stopping = service.stop.is_set
+        bench.dispatch.cache.listed.add("analytics")
         bench.dispatch.creator.pause = service.pause
         values: dict[str, Any] = {
             "redis_url": "redis://r",
@@ -163,6 +164,21 @@ async def test_own_claims_without_a_job_are_resumed(make: Callable[..., Stand]) 
     await stand.run()
 
     assert stand.bench.store.scripts[0] == "record"
+    assert stand.loop.unsettled is False
+
+
+async def test_nothing_is_resumed_before_its_heavyqueues_are_listed(make: Callable[..., Stand]) -> None:
+    """At the start a claim of ours waits for the list of its namespace instead of going back to its queue."""
+    stand = make()
+    cache = stand.bench.dispatch.cache
+    cache.listed.clear()
+    stand.own = [(stand.claim(),), (stand.claim(),)]
+    stand.replies = [NONE]
+    asyncio.get_running_loop().call_soon(cache.listed.add, "analytics")
+
+    await stand.run()
+
+    assert stand.bench.store.scripts == ["record"]
     assert stand.loop.unsettled is False
 
 
