@@ -89,11 +89,8 @@ def refusal(made: Enqueued, queue: str) -> HeavyliftError | None:
                 f"job {made.id} exists already and is {made.state.value}: choose another id, or if_exists='return'"
             )
         case "conflict":
-            return DuplicateJobError(
-                f"job {made.id} exists already with other data or in another queue"
-                + (f" ({made.message})" if made.message else "")
-                + ": choose another id"
-            )
+            why = made.message or f"job {made.id} exists already with other data or in another queue"
+            return DuplicateJobError(f"{why} (or choose another id)")
         case "unknown-queue":
             return UnknownQueueError(
                 f"no HeavyQueue serves queue {queue!r}: apply one (kubectl apply -f queue.yaml), check the name, or "
@@ -362,12 +359,12 @@ def jobs(queue: str, state: str | JobState, labels: Mapping[str, str] | None, li
     found: list[JobInfo] = []
     start = 0
     while len(found) < limit:
-        page = yield from ops.list_jobs(queue, wanted, start=start, count=_PAGE)
+        page, more = yield from ops.page_jobs(queue, wanted, start=start, count=_PAGE)
         for entry in page:
             seen = JobInfo.read(entry)
             if all(seen.labels.get(key) == value for key, value in (labels or {}).items()):
                 found.append(seen)
-        if len(page) < _PAGE:
+        if not more:
             break
         start += _PAGE
     return found[:limit]

@@ -171,7 +171,10 @@ function L.object(text)
   return type(value) == 'table' and value or nil
 end
 function L.table(value) return type(value) == 'table' and value or {} end
-function L.number(value) return type(value) == 'number' and value == value and value or nil end
+-- A finite number or nil: cjson reads 1e999 and refuses to write it.
+function L.number(value)
+  return type(value) == 'number' and value > -math.huge and value < math.huge and value or nil
+end
 
 -- The queue's settings {spec, install, namespace, generation}, or nil and what is wrong (nil when there are none).
 function L.settings(q)

@@ -133,7 +133,7 @@ function L.free_dependents(job, state, limit)
     try('SREM', K.todo, job)
     return
   end
-  local success = state == 'completed'
+  local success, stuck = state == 'completed', false
   for _, id in ipairs(call('SRANDMEMBER', key, success and limit or limit * 10)) do
     local h = L.load(id, L.DEPENDENT)
     local q = h and h.origin
@@ -141,11 +141,12 @@ function L.free_dependents(job, state, limit)
       call('SREM', key, id)
     elseif success or (state == 'failed' and h.allow_dependency_failures == '1') then
       local met = q and L.met(id, h, job)
-      if met and not L.unfit(q, h) then L.undefer(q, id, h) end
-      call('SREM', key, id)
+      local unfit = met and L.unfit(q, h)
+      if met and not unfit then L.undefer(q, id, h) end
+      if unfit then stuck = true else call('SREM', key, id) end -- once its queue's keys are mended, it goes
     end
   end
-  if success and call('SCARD', key) > 0 then
+  if stuck or (success and call('SCARD', key) > 0) then
     try('SADD', K.todo, job)
   else
     try('SREM', K.todo, job)
@@ -246,6 +247,7 @@ function L.fence(h, why, message, f)
     return 'missing', message
   end
   if not h.origin then return 'corrupt', 'the job ' .. f.job .. ' has no origin' end
+  if h['hl:exec'] ~= f.execution then L.forget_stray(f.job, f.execution, f.worker) end
   if h['hl:exec'] ~= f.execution then return 'refused', 'its current execution is ' .. (h['hl:exec'] or 'none') end
   if h['hl:src'] ~= L.source(f.job, h) then return 'refused', 'the id was enqueued anew' end
   if f.worker ~= '' and h['hl:worker'] ~= f.worker then
@@ -332,6 +334,14 @@ function L.forget_everywhere(job, execution, worker)
   for _, key in ipairs(L.members(K.queues)) do
     local q = string.sub(key, #K.queue('') + 1)
     L.forget(q, job, execution, worker, nil)
+  end
+end
+-- An execution that is not the current one and still counts (its hash was deleted and enqueued anew): it must not.
+function L.forget_stray(job, execution, worker)
+  for _, install in ipairs(L.members(K.installs)) do
+    if type(try('ZSCORE', K.inflight(install), job .. ':' .. execution)) == 'string' then
+      return L.forget_everywhere(job, execution, worker)
+    end
   end
 end
 function L.members(key) return L.type(key) == 'set' and call('SMEMBERS', key) or {} end

@@ -9,7 +9,7 @@ if not state or not q then return { 'corrupt', 'the job has no known status or n
 if state == 'cancelled' and not h['hl:exec'] then return { 'already', 'it is cancelled' } end
 if state == 'completed' or state == 'failed' then return { 'refused', 'too late: it is ' .. state } end
 local request = '{"at":' .. L.int(NOW) .. ',' .. string.sub(ARGV[4], 2)
-if h['hl:exec'] then
+if h['hl:exec'] and (state == 'active' or state == 'cancelled') then
   if not h['hl:cancel'] then
     call('HSET', K.job(job), 'hl:cancel', request)
     L.emit(q, 'cancel-requested', job, 'execution', h['hl:exec'])
@@ -19,6 +19,7 @@ if h['hl:exec'] then
 end
 if state == 'active' then return { 'refused', 'it runs on a worker that is not of Heavylift' } end
 local e = cjson.decode(ARGV[5])
+if h['hl:exec'] then L.forget(q, job, h['hl:exec'], h['hl:worker'], h['hl:install']) end -- it was queued while it ran
 L.finish(q, job, h, { state = 'cancelled', body = e.body, class = e.class, execution = '',
   seq = L.num(h['hl:seq'], 0), attempt = L.num(h['hl:attempts'], 0) + 1, fields = { 'hl:cancel', request } })
 L.displace(q, job, h)

@@ -156,14 +156,14 @@ local function judge(q, job, p, set)
   local code = (expires and expires <= NOW and 'expired') or (size == 0 and 'nodata')
     or (size > limits.stored and 'toolarge') or (L.num(h['hl:starts'], 0) >= limits.starts and 'starts')
     or (not options and 'options')
-  if code then
-    fail(q, job, h, code)
-    return 'gone'
-  end
-  if #claims > 0 and left.bytes + size > limits.bytes then return 'stop' end
+  if not code and #claims > 0 and left.bytes + size > limits.bytes then return 'stop' end
   if sound and h['hl:exec'] then -- somebody queued it while it ran: the old execution is superseded
     L.forget(q, job, h['hl:exec'], h['hl:worker'], h['hl:install'])
     L.emit(q, 'stalled', job, 'execution', h['hl:exec'], 'reason', 'queued again while active')
+  end
+  if code then
+    fail(q, job, h, code)
+    return 'gone'
   end
   local claim, wrong = start(q, job, h, set, call('HGET', K.job(job), 'data'), options)
   if not claim then

@@ -5,7 +5,7 @@
 local function refuse(e, code, message, state) return { e.id, '0', state or 'failed', code, message } end
 
 local function conflicts(e, h)
-  if h.origin ~= e.queue then return 'the id ' .. e.id .. ' belongs to queue ' .. (h.origin or '?') end
+  if h.origin ~= e.queue then return 'the id ' .. e.id .. ' belongs to another queue, ' .. (h.origin or '?') end
   if not h['hl:fp'] or h['hl:fp'] ~= e.fingerprint then
     return 'the id ' .. e.id .. ' was enqueued with another task or other data'
   end
@@ -80,14 +80,18 @@ local function again(e, h)
   local conflict = conflicts(e, h)
   if conflict then return refuse(e, 'conflict', conflict, state) end
   local ended = state == 'completed' or state == 'failed' or state == 'cancelled'
+  local function busy()
+    return refuse(e, 'conflict', 'the job ' .. e.id .. ' still has a pod: try again once it ended', state)
+  end
   if e.if_exists == 'replace' then
-    if state == 'active' then return refuse(e, 'conflict', 'the job ' .. e.id .. ' is active', state) end
+    if state == 'active' or h['hl:exec'] then return busy() end -- RQ's own cancel leaves it behind for a moment
     L.displace(e.queue, e.id, h)
     L.remove(e.queue, e.id, ended and state or 'failed')
     L.emit(e.queue, 'removed', e.id, 'reason', 'replaced', 'final', ended and '0' or '1')
     return write(e)
   end
   if e.if_exists == 'retry_failed' and (state == 'failed' or state == 'cancelled') then
+    if h['hl:exec'] then return busy() end
     L.revive(e.queue, e.id, h, nil)
     return { e.id, '0', 'waiting', '', '' }
   end

@@ -60,8 +60,11 @@ if spend == 'attempt' then attempts = attempts + 1 end
 local fields = { 'hl:attempts', L.int(attempts) }
 L.recorded(h, f.uid, fields)
 if spend == 'budget' then
-  local budgets = L.object(h['hl:budgets']) or {}
-  budgets[class] = (L.number(budgets[class]) or 0) + 1
+  local budgets = {}
+  for name, spent in pairs(L.object(h['hl:budgets']) or {}) do
+    if type(name) == 'string' then budgets[name] = L.number(spent) end
+  end
+  budgets[class] = (budgets[class] or 0) + 1
   fields[#fields + 1] = 'hl:budgets'
   fields[#fields + 1] = cjson.encode(budgets)
 end

@@ -1,6 +1,6 @@
 -- A page of a queue's jobs in one state; ids whose hash is gone or which have moved on are left out.
 -- ARGV: prefix, prefix, queue, state, start, count.
--- Returns: {job, {field, value, ...}, ...}.
+-- Returns: {ids looked at, job, {field, value, ...}, ...}; fewer looked at than asked for = the last page.
 local q, state, from, count = ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
 local ids, out = {}, {}
 local function add(list)
@@ -41,6 +41,7 @@ elseif state == 'cancelled' then
 else
   zset(K.ended(q, state), 'ZREVRANGE')
 end
+out[1] = #ids
 for _, id in ipairs(ids) do
   local h = L.load(id)
   if h and L.STATES[h.status or ''] == state then
