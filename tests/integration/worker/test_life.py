@@ -242,5 +242,5 @@ def test_redis_restarted(stand: Stand) -> None:
     stand.enqueue("j1")
     stand.wait_recorded("j1")
 
-    assert dispatcher.metric("heavylift_redis_up") == 1
+    until(lambda: dispatcher.metric("heavylift_redis_up") == 1, "the next heartbeat to show Redis as up")
     assert "Traceback" not in dispatcher.log()
