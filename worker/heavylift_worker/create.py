@@ -22,6 +22,7 @@ _FIRST_PAUSE_S = 0.25
 _SHORTEST_LIMIT_S = 0.5
 _LAST_LOOK_S = 2.0
 STOPPING = "the dispatcher was stopped before it created the Job"
+HELD = "the Job was not created: creates are held back longer than a claim may wait"
 _LONGEST_PAUSE_S = 8.0
 
 
@@ -90,9 +91,9 @@ class Creator:
             retrying: told +1 when the first answer asks for another try, and -1 when the last one is there.
         """
         end, pause_s, tries, lost = self.clock.monotonic() + patience_s, _FIRST_PAUSE_S, 0, False
-        answer = Answer(Kind.BUSY, STOPPING)
+        answer = Answer(Kind.BUSY, HELD)
         try:
-            while await self._wait(self.pace.take()):
+            while await self._turn(end):
                 answer = await self._once(manifest, execution, max(_SHORTEST_LIMIT_S, end - self.clock.monotonic()))
                 if not answer.kind.retryable:
                     return answer
@@ -118,6 +119,11 @@ class Creator:
         except ClusterUnavailableError:
             return answer
         return answer if seen.kind.retryable else seen
+
+    async def _turn(self, end: float) -> bool:
+        """Wait for this create's turn; False = it comes after the patience, or the process ends."""
+        wait = self.pace.take()
+        return wait <= 0 or (self.clock.monotonic() + wait < end and await self._wait(wait))
 
     async def _wait(self, seconds: float) -> bool:
         return seconds <= 0 or await self.pause(seconds)

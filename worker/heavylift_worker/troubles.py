@@ -21,6 +21,8 @@ KINDS: Final[dict[Kind, str]] = {
     Kind.INVALID: "TemplateInvalid",
 }
 """Answer -> the kind of its note in ``heavylift:trouble:<queue>``."""
+_CLEAN_S: Final = 30.0
+"""How long a queue whose notes we took away counts as having none."""
 
 
 @dataclass(slots=True)
@@ -30,24 +32,25 @@ class Troubles:
     run: Callable[[Any], Awaitable[Any]]
     worker: str
     clock: Clock
-    _clean: set[str] = field(default_factory=set)
-    """Queues known to have no note of ours; at the first success of others, notes of an earlier process go, too."""
+    _cleaned: dict[str, float] = field(default_factory=dict)
+    """Queue -> when its notes were taken away last; others, alive or not, may have left new ones since."""
     _log: Any = field(default_factory=lambda: logs.get("troubles"))
 
     async def note(self, queue: str, kind: Kind, message: str) -> None:
         """Write down why nothing is claimed from a queue."""
-        self._clean.discard(queue)
+        self._cleaned.pop(queue, None)
         self._log.error("claims pause", queue=queue, reason=KINDS[kind], why=message)
         note = {"reason": KINDS[kind], "message": message[:1000], "worker": self.worker, "at": self.clock.now_ms()}
         await self._write(ops.set_trouble(queue, KINDS[kind], note))
 
     async def clear(self, queue: str) -> None:
         """Take a queue's notes away: a Job was created for it."""
-        if queue in self._clean:
+        now = self.clock.monotonic()
+        if now - self._cleaned.get(queue, -_CLEAN_S) < _CLEAN_S:
             return
         done = [await self._write(ops.clear_trouble(queue, kind)) for kind in KINDS.values()]
         if all(done):
-            self._clean.add(queue)
+            self._cleaned[queue] = now
 
     async def _write(self, op: Any) -> bool:
         try:

@@ -67,7 +67,7 @@ class Confirm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clear:
-    """Drop what Redis lists of a vanished job."""
+    """Drop what Redis lists of an execution that is over, or whose job is gone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

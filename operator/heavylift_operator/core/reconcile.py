@@ -108,7 +108,7 @@ class Act(StrEnum):
     DISCARD = "discard"
     """After a grace: let go of the Job's finalizer and delete it by UID."""
     CLEAR = "clear"
-    """Drop what Redis still lists of the vanished job."""
+    """Drop what Redis still lists of the execution."""
     REPORT = "report"
     """Say so, count it, touch nothing."""
 
@@ -264,7 +264,13 @@ ROWS: tuple[Row, ...] = (
         Act.DISCARD,
         "a late create of a zombie dispatcher, or the job was enqueued anew: deleted by UID after a grace",
     ),
-    _row("past", _I.MOVED_ON, (_C.FINALIZED, _C.ABSENT), Act.NOTHING, "an earlier execution, done with"),
+    _row(
+        "past",
+        _I.MOVED_ON,
+        (_C.FINALIZED, _C.ABSENT),
+        Act.CLEAR,
+        "an earlier execution, done with: what still lists it is dropped",
+    ),
     _row(
         "vanished-live",
         _I.VANISHED,

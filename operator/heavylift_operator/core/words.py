@@ -32,6 +32,7 @@ _DISRUPTED = frozenset(
         "Terminated",
         "UnexpectedAdmissionError",
         "ContainerStatusUnknown",
+        "Unknown",  # containerd after a crash of the node: exit code 255 stands for "nobody saw the end"
     }
 )
 _ADMISSION_OUT_OF = re.compile(r"Outof\w+|OutOf\w+")

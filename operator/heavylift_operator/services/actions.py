@@ -146,8 +146,8 @@ class Actor:
             if failures >= (integer(child(context.settings, "breaker"), "consecutiveFailures") or _IMAGES_IN_A_ROW):
                 note: Json = {"reason": IMAGE_TROUBLE, "message": ended.message[:1000]}
                 await self.link.run(ops.set_trouble(queue, IMAGE_TROUBLE, note))
-        elif ended.started_at is not None and self._image_failures.get(queue, -1) != 0:
-            self._image_failures[queue] = 0  # also once after our own start: the note may be an earlier process's
+        elif ended.started_at is not None:  # the note may be another replica's or an earlier process's
+            self._image_failures.pop(queue, None)
             await self.link.run(ops.clear_trouble(queue, IMAGE_TROUBLE))
 
     async def _release(self, context: Context) -> None:
@@ -159,14 +159,8 @@ class Actor:
         )
 
     async def _clear(self, context: Context) -> None:
-        """Let the store drop what still lists a vanished job: any fenced script does when the hash is gone."""
-        gone = FinishRequest(
-            fence=Fence(job=context.item.job_id, execution=context.item.execution),
-            outcome=Outcome(cls=OutcomeClass.CANCELLED, message="the job was deleted from Redis"),
-            next=Next.CANCEL,
-            job_exists=False,
-        )
-        await self.link.run(ops.finish(gone))
+        """Let the store drop what still lists an execution: any fenced script does when it is not the current one."""
+        await self.link.run(ops.check(Fence(job=context.item.job_id, execution=context.item.execution)))
 
     def _report(self, action: plans.Report, context: Context, row: Row) -> None:
         key = (row.name, context.job.uid if context.job is not None else context.item.execution)

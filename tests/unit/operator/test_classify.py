@@ -195,6 +195,12 @@ FAILURES: dict[str, tuple[Any, Any, OutcomeClass, str]] = {
         OutcomeClass.DISRUPTED,
         "ContainerStatusUnknown",
     ),
+    "node came back": (
+        FAILED,
+        pod("Failed", main=terminated(255, "Unknown")),
+        OutcomeClass.DISRUPTED,
+        "ended as Unknown",
+    ),
     "disruption without a pod": (POLICY_0, None, OutcomeClass.DISRUPTED, "DisruptionTarget"),
     "exit rule without a pod": (NAMED_RULE, None, OutcomeClass.ERROR, "exit code 3"),
     "job deadline": (DEADLINE, pod("Failed", deleted=20, main=terminated(143)), OutcomeClass.TIMEOUT, "deadline"),

@@ -92,7 +92,7 @@ CASES: dict[str, tuple[FakeRecord | None, Evidence, dict[str, Any], list[type[Ac
     "ahead": (BEHIND, LIVE, {}, []),
     "ahead-settled": (BEHIND, PATCHED, {}, []),
     "superseded": (NEWER, LIVE, {"missing_since": T0, "now": T0 + 41_000}, [Delete]),
-    "past": (NEWER, GONE, {}, []),
+    "past": (NEWER, GONE, {"listed": True}, [Clear]),
     "vanished-live": (None, LIVE, {"listed": True}, [Delete]),
     "vanished-gone": (None, GONE, {"listed": True}, [Clear]),
     "vanished-settled": (None, PATCHED, {}, []),

@@ -9,7 +9,7 @@ import pytest
 from heavylift.contract import failpoints
 from heavylift.runtime.kube import KubeReply
 from heavylift_worker.answers import Kind
-from heavylift_worker.create import Creator, Pace
+from heavylift_worker.create import HELD, Creator, Pace
 from tests.unit.worker.fakes import QuickClock, ScriptedApi, created, job, status
 
 MANIFEST: dict[str, Any] = {"metadata": {"name": "n", "namespace": "a"}}
@@ -105,6 +105,16 @@ async def test_retry_after_beyond_patience_gives_up() -> None:
     answer = await creator.create(MANIFEST, "e-1", patience_s=40)
 
     assert (answer.kind, len(api.seen), clock.slept) == (Kind.BUSY, 1, [])
+
+
+async def test_a_pace_held_beyond_patience_gives_up() -> None:
+    """What the server asked of another create is not waited for longer than the claim may be held."""
+    creator, api, clock = _creator(created())
+    creator.pace.hold(50)
+
+    answer = await creator.create(MANIFEST, "e-1", patience_s=40)
+
+    assert (answer.kind, answer.message, api.seen, clock.slept) == (Kind.BUSY, HELD, [], [])
 
 
 async def test_final_answers_are_not_retried() -> None:

@@ -143,6 +143,20 @@ async def test_second_failure_opens_the_namespace_and_says_so() -> None:
     assert bench.gate.namespaces.of("analytics").state is State.CLOSED
 
 
+async def test_notes_of_other_dispatchers_are_cleared_too() -> None:
+    """One that noted a trouble may be gone: successes of the others take its notes away, now and then."""
+    bench = Bench(created())
+    await bench.handle()
+    cleared = [command[0] for command in bench.store.commands].count("HDEL")
+    await bench.handle()
+    assert [command[0] for command in bench.store.commands].count("HDEL") == cleared > 0
+
+    bench.clock.seconds += 31
+    await bench.handle()
+
+    assert [command[0] for command in bench.store.commands].count("HDEL") == 2 * cleared
+
+
 async def test_forbidden_pauses_the_queue_at_once() -> None:
     """Missing rights hand the job back after one request, pause the queue and name the remedy."""
     bench = Bench(RBAC)
