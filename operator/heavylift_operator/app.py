@@ -121,18 +121,7 @@ class Operator:
         clock = ClusterClock(self.service.clock)
         cluster = Cluster(api, install=install, namespaces=settings.namespaces, clock=clock)
         interval_ms = round(settings.reconcile_interval * 1000)
-        finisher = Finisher(
-            link=self.link,
-            cluster=cluster,
-            queue=self.queue,
-            metrics=self.metrics,
-            install=install,
-            grace_ms=settings.grace_ms,
-            horizon_ms=interval_ms,
-            trouble=StateLine(self._log, "attending to jobs"),
-            leads=lambda: self.leads,
-            follow_s=min(FOLLOW_S, 2 * settings.reconcile_interval),
-        )
+        finisher = self._finisher(cluster, interval_ms)
         reconciler = Reconciler(
             link=self.link, cluster=cluster, queue=self.queue, metrics=self.metrics, install=install
         )
@@ -158,6 +147,21 @@ class Operator:
         )
         self.service.add("heavyqueues", lambda: self._serve_queues(queues))
         self.service.add("wake", wake.run, drain=False)
+
+    def _finisher(self, cluster: Cluster, interval_ms: int) -> Finisher:
+        settings = self.settings
+        return Finisher(
+            link=self.link,
+            cluster=cluster,
+            queue=self.queue,
+            metrics=self.metrics,
+            install=settings.install_id,
+            grace_ms=settings.grace_ms,
+            horizon_ms=interval_ms,
+            trouble=StateLine(self._log, "attending to jobs"),
+            leads=lambda: self.leads,
+            follow_s=min(FOLLOW_S, 2 * settings.reconcile_interval),
+        )
 
     # -- loops --------------------------------------------------------------------------------------------------------
     async def _start_events(self, cluster: Cluster) -> None:

@@ -71,11 +71,17 @@ class Cluster:
         return None if reply.status == NOT_FOUND else read_job(_expect(reply, path))
 
     async def jobs(self, *, finalized: bool = False) -> AsyncIterator[JobEvidence]:
-        """Yield this install's Jobs of all namespaces, page by page."""
+        """Yield this install's Jobs of all namespaces, page by page; a namespace that refuses is told of at the end."""
         query = {"labelSelector": job_selector(self._install, finalized=finalized)}
+        refusal: KubeStatusError | None = None
         for namespace in self.namespaces:
-            async for found in self._api.pages(jobs_path(namespace), query=query):
-                yield read_job(found)
+            try:
+                async for found in self._api.pages(jobs_path(namespace), query=query):
+                    yield read_job(found)
+            except KubeStatusError as error:
+                refusal = refusal or error
+        if refusal is not None:
+            raise refusal
 
     async def find_job(self, job: str, execution: str) -> JobEvidence | None:
         """Return the Job of an execution whose name is not known, None if no namespace of ours has it."""
@@ -155,12 +161,16 @@ class Cluster:
         return max(found, default=("", ""))[1]
 
     # -- HeavyQueues --------------------------------------------------------------------------------------------------
-    async def heavyqueues(self) -> list[Json]:
-        """Return the HeavyQueues of all namespaces as they stand."""
+    async def heavyqueues(self) -> tuple[list[Json], dict[str, KubeStatusError]]:
+        """Return the HeavyQueues of all namespaces as they stand, and the refusals of those that cannot be read."""
         found: list[Json] = []
+        refusals: dict[str, KubeStatusError] = {}
         for namespace in self.namespaces:
-            found += [item async for item in self._api.pages(heavyqueues_path(namespace))]
-        return found
+            try:
+                found += [item async for item in self._api.pages(heavyqueues_path(namespace))]
+            except KubeStatusError as error:
+                refusals[namespace] = error
+        return found, refusals
 
     async def patch_status(self, namespace: str, name: str, status: Mapping[str, Any]) -> None:
         """Merge into a HeavyQueue's status; gone is fine."""

@@ -71,10 +71,15 @@ class PodEvidence:
 
     @property
     def deleted_before_end(self) -> bool:
-        """Whether deletion was asked for before our container ended (second resolution, doubt counts as before)."""
+        """Whether deletion was asked for before our container ended (second resolution, doubt counts as before).
+
+        The kubelet's last delete, a second or two after the end, rewrites the pod: no grace period, and a
+        deletionTimestamp of that moment. It says nothing about who came first, so without a grace period only a pod
+        seen ended and not being deleted is free of doubt.
+        """
         if self.deleted_at is None or self.ended_clean:
             return False
-        return self.finished_at is None or self.deleted_at <= self.finished_at
+        return not self.grace_ms or self.finished_at is None or self.deleted_at <= self.finished_at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,11 +268,12 @@ def merge_pods(old: PodEvidence | None, new: PodEvidence | None) -> PodEvidence 
         return new or old
     if old.uid != new.uid:
         return _better(old, new)
+    asked = _asked_first(old, new)
     last = replace(
         new,
         gone=old.gone or new.gone,
-        deleted_at=new.deleted_at if old.deleted_at is None else old.deleted_at,
-        grace_ms=new.grace_ms if new.grace_ms is not None else old.grace_ms,
+        deleted_at=asked.deleted_at,
+        grace_ms=asked.grace_ms,
         ended_clean=old.ended_clean or new.ended_clean,
         started_at=new.started_at if new.started_at is not None else old.started_at,
         **{name: getattr(new, name) or getattr(old, name) for name in _STICKY},
@@ -277,6 +283,13 @@ def merge_pods(old: PodEvidence | None, new: PodEvidence | None) -> PodEvidence 
     if old.ended and not new.ended:
         return replace(last, ended=True, **{name: getattr(old, name) for name in _END}, waiting="", waiting_message="")
     return last
+
+
+def _asked_first(old: PodEvidence, new: PodEvidence) -> PodEvidence:
+    """Return which of two views of a pod knows when its deletion was asked for: the one that shows a grace period."""
+    if old.deleted_at is None or new.deleted_at is None:
+        return new if old.deleted_at is None else old
+    return new if new.grace_ms and not old.grace_ms else old
 
 
 _STICKY = ("node", "reason", "message", "disruption", "disruption_message", "culprit", "culprit_exit", "culprit_reason",

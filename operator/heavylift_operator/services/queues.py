@@ -47,6 +47,8 @@ class Queues:
     status_interval_ms: int
     found: list[Found] = field(default_factory=list)
     """The HeavyQueues of the last pass."""
+    _unread: frozenset[str] = frozenset()
+    """Namespaces whose HeavyQueues could not be listed: what they own is left alone."""
     _written: dict[str, int] = field(default_factory=dict)
     """HeavyQueue UID -> when its status was written last (ms)."""
     _log: Any = field(default_factory=lambda: logs.get("queues"))
@@ -60,7 +62,8 @@ class Queues:
         Raises:
             HeavyliftError: Redis or the cluster failed; statuses say so where they can.
         """
-        self.found = [queues.read(obj) for obj in await self.cluster.heavyqueues()]
+        objects, refusals = await self.cluster.heavyqueues()
+        self.found, self._unread = [queues.read(obj) for obj in objects], frozenset(refusals)
         owned = queues.owners(self.found)
         standings: dict[str, Standing] = {}
         trouble: HeavyliftError | None = None
@@ -80,8 +83,9 @@ class Queues:
         if leads or trouble is not None:
             for one in self.found:
                 await self._write(one, standings[one.uid])
-        if trouble is not None:
-            raise trouble
+        for problem in (trouble, *refusals.values()):
+            if problem is not None:
+                raise problem
 
     # -- into Redis ---------------------------------------------------------------------------------------------------
     async def _settled(self, one: Found) -> Refused:
@@ -121,8 +125,11 @@ class Queues:
         owner = await self.link.run(ops.settings_owner(one.queue))
         if owner is None or owner.install != self.install or owner.uid == one.uid:
             return
-        if owner.namespace != one.namespace and owner.namespace in self.cluster.namespaces:
+        if owner.namespace != one.namespace and self._watched(owner.namespace):
             await self.link.run(ops.delete_settings(one.queue, owner.uid))
+
+    def _watched(self, namespace: str) -> bool:
+        return namespace in self.cluster.namespaces and namespace not in self._unread
 
     async def _forget(self, owned: Mapping[str, Found]) -> None:
         """Take away settings whose HeavyQueue is gone; waiting jobs stay."""
@@ -133,7 +140,7 @@ class Queues:
                 owner = await self.link.run(ops.settings_owner(queue))
             except StoreCorruptError:
                 continue  # not ours to mend; claims of this queue say so
-            if owner is None or owner.install != self.install or owner.namespace not in self.cluster.namespaces:
+            if owner is None or owner.install != self.install or not self._watched(owner.namespace):
                 continue
             await self.link.run(ops.delete_settings(queue, owner.uid))
             self._log.info("settings removed: no HeavyQueue any more", queue=queue)

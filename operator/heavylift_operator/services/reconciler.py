@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from heavylift.contract import ids
 from heavylift.runtime import logs
+from heavylift.runtime.kube import KubeStatusError
 from heavylift.store import ops
 from heavylift.store.model import InFlight
 from heavylift_operator.adapters.cluster import Cluster
@@ -40,17 +41,23 @@ class Reconciler:
         Raises:
             HeavyliftError: Redis or the cluster could not be read to the end.
         """
-        await self.cluster.check_pods()
         listed = await self._in_flight()
         seen: set[tuple[str, str]] = set()
-        async for job in self.cluster.jobs():
-            pair = (job.job, job.execution)
-            seen.add(pair)
-            self.queue.put(_of_job(job, listed=pair in listed))
+        refusal: KubeStatusError | None = None
+        try:
+            async for job in self.cluster.jobs():
+                pair = (job.job, job.execution)
+                seen.add(pair)
+                self.queue.put(_of_job(job, listed=pair in listed))
+        except KubeStatusError as error:
+            refusal = error  # of one namespace: the others' jobs need us all the same
         missing = [entry for pair, entry in listed.items() if pair not in seen]
         for entry in missing:
             await self._without_job(entry)
         await self._unpatched(seen)
+        if refusal is not None:
+            raise refusal
+        await self.cluster.check_pods()
         self.metrics.reconciled.set(self.cluster.clock.now_ms() / 1000)
         return len(seen) + len(missing)
 
