@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import redis
-from heavylift.client import Client
 
+from heavylift.client import Client
 from heavylift.contract.keys import Keys
 from tests.proofs import history, install
 from tests.proofs.kube import Kube
