@@ -53,7 +53,8 @@ def _wrong_end(job: str, data: Json, fields: Mapping[str, str]) -> Iterable[str]
     if outcome.get("class") != expected:
         yield f"{job} ended as {outcome.get('class')} ({outcome.get('message')}), staged {expected}"
     elif [entry["attempt"] for entry in history] != list(range(1, attempts + 1)):
-        yield f"{job} has attempts {[(entry['attempt'], entry['class']) for entry in history]}, expected {attempts}"
+        told = [(entry["seq"], entry["attempt"], entry["class"], entry["next"]) for entry in history]
+        yield f"{job} has executions {told} (seq, attempt, class, next), expected {attempts} attempts"
     if expected == "succeeded" and json.loads(fields.get(Field.RESULT) or "null") != json.loads(data["message"]):
         yield f"{job} has result {fields.get(Field.RESULT)!r}, its pod left {data['message']!r}"
 
