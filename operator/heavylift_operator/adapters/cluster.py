@@ -86,11 +86,17 @@ class Cluster:
     async def find_job(self, job: str, execution: str) -> JobEvidence | None:
         """Return the Job of an execution whose name is not known, None if no namespace of ours has it."""
         query = {"labelSelector": f"{Label.INSTALL}={short_hash(self._install)},{Label.JOB}={short_hash(job)}"}
+        refusal: KubeStatusError | None = None
         for namespace in self.namespaces:
-            async for found in self._api.pages(jobs_path(namespace), query=query):
-                seen = read_job(found)
-                if seen.execution == execution:
-                    return seen
+            try:
+                async for found in self._api.pages(jobs_path(namespace), query=query):
+                    seen = read_job(found)
+                    if seen.execution == execution:
+                        return seen
+            except KubeStatusError as error:
+                refusal = refusal or error
+        if refusal is not None:
+            raise refusal
         return None
 
     async def patch_finished(self, job: JobEvidence, annotation: str | None, ttl_s: int) -> bool:

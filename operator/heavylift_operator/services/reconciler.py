@@ -53,7 +53,10 @@ class Reconciler:
             refusal = error  # of one namespace: the others' jobs need us all the same
         missing = [entry for pair, entry in listed.items() if pair not in seen]
         for entry in missing:
-            await self._without_job(entry)
+            try:
+                await self._without_job(entry)
+            except KubeStatusError as error:
+                refusal = refusal or error
         await self._unpatched(seen)
         if refusal is not None:
             raise refusal

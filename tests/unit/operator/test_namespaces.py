@@ -1,0 +1,93 @@
+"""One namespace that refuses (deleted, or without a Role) takes nothing from the others."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any, cast
+
+import pytest
+
+from heavylift.runtime.kube import KubeReply, KubeStatusError
+from heavylift.store.model import InFlight, SettingsOwner
+from heavylift.store.steps import Call, Op
+from heavylift_operator.adapters.clock import ClusterClock
+from heavylift_operator.adapters.cluster import Cluster
+from heavylift_operator.metrics.registry import Metrics
+from heavylift_operator.services.link import RedisLink
+from heavylift_operator.services.queues import Queues
+from heavylift_operator.services.reconciler import Reconciler
+from heavylift_operator.services.workqueue import WorkQueue
+from tests.unit.operator.objects import job
+
+REFUSED = "gone"
+
+
+class HalfApi:
+    """Lists what it was given in one namespace and refuses the other."""
+
+    def __init__(self, items: list[dict[str, Any]]) -> None:
+        self.items = items
+
+    async def pages(self, path: str, *, query: Any = None) -> AsyncIterator[dict[str, Any]]:
+        """Yield the items, or refuse."""
+        if f"/{REFUSED}/" in path:
+            raise KubeStatusError(403, path, "forbidden")
+        for item in self.items if query is None or "heavylift.dev/job=" not in query["labelSelector"] else []:
+            yield item
+
+    async def request(self, _method: str, _path: str, **_: Any) -> KubeReply:
+        """Answer with an empty object."""
+        return KubeReply(200, {})
+
+
+class Listed:
+    """Redis' side: answers by the name of the script or command; what was run stands in ``ran``."""
+
+    def __init__(self, answers: dict[str, Any]) -> None:
+        self.answers, self.ran = answers, list[str]()
+
+    async def run(self, op: Op[Any]) -> Any:
+        """Answer an operation by its first step."""
+        step = next(op)
+        op.close()
+        keys: Any = type("Keys", (), {"__getattr__": lambda _, name: lambda *_: name})()
+        name = step.script if isinstance(step, Call) else str(step.build(keys)[1])
+        self.ran.append(name)
+        return self.answers.get(name)
+
+
+def _cluster(api: HalfApi) -> Cluster:
+    return Cluster(cast("Any", api), install="ns/rel", namespaces=(REFUSED, "analytics"), clock=ClusterClock())
+
+
+async def test_the_reconciler_attends_to_the_others() -> None:
+    """Their Jobs, and executions without a Job, reach the work queue; the refusal is raised at the end."""
+    link = Listed({"inflight": (0, [InFlight(job="other", execution="inc-9", claimed_at=1)]), "unfinalized": []})
+    queue, metrics = WorkQueue(), Metrics()
+    reconciler = Reconciler(
+        link=cast("RedisLink", link), cluster=_cluster(HalfApi([job()])), queue=queue, metrics=metrics, install="ns/rel"
+    )
+    with pytest.raises(KubeStatusError, match="403"):
+        await reconciler.once()
+    assert queue.depth == 1
+    assert (await queue.get()).job_id == "annual-2026"
+    assert link.ran == ["inflight", "get_job", "unfinalized"]
+
+
+async def test_settings_owned_by_a_namespace_that_cannot_be_read_stay() -> None:
+    """Its HeavyQueues may stand: nothing of theirs is taken away, and the others are served."""
+    owner = SettingsOwner(install="ns/rel", namespace=REFUSED, uid="uid-1", generation=1)
+    owners = {"queues": ["reports"], "settings": owner, "snapshot": {"queues": {}, "dispatchers": 1}}
+    link = Listed(owners)
+    queues = Queues(
+        link=cast("RedisLink", link),
+        cluster=_cluster(HalfApi([])),
+        metrics=Metrics(),
+        install="ns/rel",
+        identity="op-1",
+        interval_ms=1000,
+        status_interval_ms=1000,
+    )
+    with pytest.raises(KubeStatusError, match="403"):
+        await queues.once(leads=True)
+    assert link.ran == ["queues", "settings", "snapshot"]
