@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, TypeVar
 
@@ -14,6 +14,7 @@ from heavylift.store.merge import without_marker
 from heavylift.store.model import Claim, Event, JobRecord, Json, QueueCounts
 
 _E = TypeVar("_E", bound=StrEnum)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def text(value: Any) -> str:
@@ -116,9 +117,10 @@ def _plain(fields: Mapping[str, Any]) -> dict[str, Any]:
 def rq_time(value: Any) -> int | None:
     """Return milliseconds of a time as RQ writes it, or None for anything else."""
     try:
-        return round(datetime.strptime(text(value), "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC).timestamp() * 1000)
-    except (ValueError, OverflowError):
+        moment = datetime.strptime(text(value), "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
+    except ValueError:
         return None
+    return (moment - _EPOCH) // timedelta(milliseconds=1)  # whole ones, as the scripts' clock
 
 
 _TEXTS: dict[str, Any] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from rq import Queue
 from rq.job import Job
+from rq.registry import FailedJobRegistry
 from rq.serializers import JSONSerializer
 
 from heavylift import operations
@@ -93,3 +94,14 @@ def test_ghosts_in_a_list_hide_no_jobs_behind_them(w: World) -> None:
     job = w.enqueue().id
     assert w.run(ops.page_jobs(QUEUE, JobState.WAITING, count=100)) == ([], True)
     assert [info.id for info in w.run(operations.jobs(QUEUE, JobState.WAITING, None, 10))] == [job]
+
+
+def test_a_job_requeued_by_rq_outlives_its_retention_while_it_waits(w: World, q: Queue) -> None:
+    """RQ leaves the failed job's expiry on its hash: however late it is requeued, there are weeks left to claim it."""
+    q.enqueue(FUNC, job_id="a")
+    w.finish(w.claim(), Next.FAIL)
+    FailedJobRegistry(queue=q).requeue("a")
+    kept_s = w.settings["retention"]["failed"]["age"] // 1000
+    assert w.redis.ttl("rq:job:a") > kept_s + 20 * 86_400
+    assert w.claim().job == "a"
+    assert w.redis.ttl("rq:job:a") == -1

@@ -123,3 +123,10 @@ def test_a_row_of_another_version_is_not_a_claim() -> None:
     """A claim of another shape is refused rather than misread."""
     with pytest.raises(ValueError, match="not a claim"):
         decode.claim([1, 2], install="i", worker="w")
+
+
+def test_rqs_times_are_whole_milliseconds_never_ahead() -> None:
+    """Cut like the scripts' clock: a job is never enqueued after it was claimed in the same millisecond."""
+    assert decode.rq_time(b"1970-01-01T00:00:01.000999Z") == 1000
+    assert decode.rq_time("9999-12-31T23:59:59.999999Z") == 253_402_300_799_999
+    assert decode.rq_time("yesterday") is None

@@ -62,6 +62,7 @@ L.NEXT = { completed = 'complete', failed = 'fail', cancelled = 'cancel' }
 L.KEEP = { -- retention where the queue has no settings: interface.md 2
   completed = { count = 1000, age = 86400000 }, failed = { count = 5000, age = 604800000 },
 }
+L.REQUEUED_S = 2592000 -- how long a job that RQ requeued at the end of its retention may wait for its claim
 L.FIELDS = {
   'status', 'origin', 'created_at', 'enqueued_at', 'started_at', 'ended_at', 'worker_name', 'timeout',
   'retries_left', 'retry_intervals', 'result_ttl', 'failure_ttl', 'ttl', 'dependency_ids',

@@ -223,8 +223,10 @@ function L.finish(q, job, h, e)
       try('ZREM', K.ended(q, state), job)
     end
   end
+  -- `rq requeue` leaves the expiry on a job that waits again; retention removes the others in time.
+  local last = (e.state == 'failed' and asked < 0) and ttl + L.REQUEUED_S or ttl
   for _, name in ipairs({ key, K.results(job), K.dependents(job), K.dependencies(job) }) do
-    try('EXPIRE', name, ttl)
+    try('EXPIRE', name, last)
   end
   L.emit(q, e.state, job, 'final', '1', 'class', e.class, 'execution', e.execution or '', 'attempt',
     L.int(e.attempt), 'seq', L.int(e.seq), 'worker', e.worker or '', 'uid', h['hl:uid'] or '')
