@@ -160,9 +160,9 @@ def print_logs(record: JobRecord, *, seq: int | None, follow: bool, tail: int | 
         JobNotFoundError: its pod is gone, or never was.
         ConfigurationError, ClusterUnavailableError: the cluster cannot be asked.
     """
-    api = _core()
     if not record.namespace:
         raise JobNotFoundError(f"job {record.id} has not started yet: it has no log (heavylift jobs why {record.id})")
+    api = _core()
     pod = _pod_of(api, record, seq)
     container = (pod.metadata.annotations or {}).get("heavylift.dev/container") or pod.spec.containers[0].name
     options: dict[str, Any] = {"container": container, "follow": follow, "_preload_content": False}

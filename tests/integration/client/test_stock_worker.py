@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +17,16 @@ if TYPE_CHECKING:
     from tests.servers import StoreServer
 
 
+@pytest.fixture
+def _own_signals() -> Iterator[None]:
+    """Take back what RQ's worker makes of SIGINT and SIGTERM: a stopped test run must end as its own."""
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in kept.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("_own_signals")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # RQ's own
 def test_stock_worker_fails_the_job_with_the_remedy(served: Player, client: Client, redis_server: StoreServer) -> None:
     """The job ends as failed, nothing of it ran, and the retry that the message names works."""

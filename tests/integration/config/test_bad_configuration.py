@@ -200,9 +200,11 @@ def test_bad_configuration(bench: Bench, kind: str) -> None:
         for daemon in daemons:
             complained(daemon, case)
         for daemon in daemons:
+            ready = 200 if case.ready else 503
+            settled(daemon, ready)
             before = len(complaints(daemon))
             codes = {daemon.probe()[0] for _ in range(PROBES)}
-            assert codes == {200 if case.ready else 503}
+            assert codes == {ready}
             assert len(complaints(daemon)) - before <= 1, daemon.log()
         case.mend(bench)
         for daemon in daemons:
@@ -210,6 +212,11 @@ def test_bad_configuration(bench: Bench, kind: str) -> None:
             assert (daemon.starts, daemon.returncode) == (1, None)
             assert "Traceback" not in daemon.log()
             assert len(says(daemon, case.words)) == 1, daemon.log()
+
+
+def settled(daemon: Daemon, code: int) -> None:
+    """Wait for the answer of /readyz: the line may come before the process is up."""
+    until(lambda: daemon.probe()[0] == code, f"/readyz of the {daemon.kind} to say {code}", limit=40)
 
 
 def complained(daemon: Daemon, case: Case) -> None:
