@@ -63,7 +63,14 @@ def assert_sound(run: Run, jobs: Mapping[str, Json], history: History) -> None:
     """Assert that a finished run broke no promise and that each job ended as staged; name all that did not."""
     kept = {job: data for job, data in jobs.items() if job not in history.lost}
     broken = [*check(history), *wrong_ends(run, kept)]
-    assert not broken, f"{len(broken)} broken promises:\n" + "\n".join(broken[:40])
+    stories = [told(history, job) for job in kept if any(job in sentence.split() for sentence in broken)]
+    assert not broken, f"{len(broken)} broken promises:\n" + "\n".join([*broken[:40], *stories[:5]])
+
+
+def told(history: History, job: str) -> str:
+    """Return a job's events as lines of text."""
+    lines = [f"  {line.at} {line.name} {dict(line.fields)}" for line in history.of(job)]
+    return "\n".join([f"events of {job}:", *lines])
 
 
 class Killer:
@@ -94,7 +101,7 @@ class Killer:
         return len(self.kills) >= self._wanted
 
     def _run(self) -> None:
-        while not self.done and not self._stop.wait(self._choice.uniform(0.05, 0.4)):
+        while not self.done and not self._stop.wait(self._choice.uniform(0.1, 1.0)):
             ready = [daemon for daemon in self._supervisor.daemons if daemon.running and daemon.probe()[0] == 200]
             if ready:
                 victim = self._choice.choice(ready)
