@@ -39,8 +39,9 @@ def redis_cli(release: Release, *words: str) -> str:
 
 
 def ready_redis(release: Release) -> bool:
-    """Return whether the embedded Redis' pod is Ready."""
-    found = [pod for pod in release.pods() if pod["metadata"]["name"] == f"{NAMESPACE}-redis-0"]
+    """Return whether the embedded Redis' pod is Ready, and not one that is going."""
+    named = [pod for pod in release.pods() if pod["metadata"]["name"] == f"{NAMESPACE}-redis-0"]
+    found = [pod for pod in named if "deletionTimestamp" not in pod["metadata"]]
     conditions = found[0]["status"].get("conditions", []) if found else []
     return any(entry["type"] == "Ready" and entry["status"] == "True" for entry in conditions)
 
