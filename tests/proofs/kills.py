@@ -101,7 +101,7 @@ class Killer:
         return len(self.kills) >= self._wanted
 
     def _run(self) -> None:
-        while not self.done and not self._stop.wait(self._choice.uniform(0.1, 1.0)):
+        while not self.done and not self._stop.wait(self._choice.uniform(0.05, 0.4)):
             ready = [daemon for daemon in self._supervisor.daemons if daemon.running and daemon.probe()[0] == 200]
             if ready:
                 victim = self._choice.choice(ready)
