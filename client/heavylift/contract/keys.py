@@ -144,7 +144,7 @@ class Keys:
         return f"{self.ours}:ended:{state}:{queue}"
 
     def epoch(self) -> str:
-        """``<ms it began>-<random>``, set by the first write; absent, or younger than a Job = Redis lost its data."""
+        """``<ms it began>-<random>``, set by the first write; absent, or another than a Job's = not the Job's data."""
         return f"{self.ours}:epoch"
 
     def lock(self, name: str) -> str:

@@ -33,6 +33,7 @@ class Annotation:
     PENDING_DEADLINE = "heavylift.dev/pending-timeout"  # seconds
     OUTCOME = "heavylift.dev/outcome"  # JSON, written by the finishing PATCH
     TRACEPARENT = "heavylift.dev/traceparent"
+    EPOCH = "heavylift.dev/epoch"  # of the Redis data it was claimed from
 
 
 FINALIZER = "heavylift.dev/outcome"

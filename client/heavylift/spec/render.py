@@ -68,6 +68,10 @@ class Attempt(Protocol):
     def traceparent(self) -> str:
         """W3C trace context or empty."""
 
+    @property
+    def epoch(self) -> str:
+        """Epoch of the Redis data it was claimed from, or empty."""
+
 
 def render(claim: Attempt, queue: HeavyQueue, payload: Payload, install: str) -> Json:
     """Return the manifest of this attempt's Job.
@@ -142,6 +146,8 @@ def _annotations(
     }
     if _TRACEPARENT.fullmatch(claim.traceparent):
         annotations[Annotation.TRACEPARENT] = claim.traceparent
+    if claim.epoch:
+        annotations[Annotation.EPOCH] = claim.epoch
     return annotations
 
 

@@ -94,6 +94,8 @@ class Claim:
     rq: Mapping[str, str]
     """RQ's own fields of a plain job that matter: timeout, retries_left, callbacks, webhooks, repeat, rate_limit..."""
     traceparent: str = ""
+    epoch: str = ""
+    """Which data it was claimed from (``Keys.epoch``); empty when Redis' key holds none of ours."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -94,6 +94,8 @@ class JobEvidence:
     job: str = ""
     execution: str = ""
     container: str = ""
+    epoch: str = ""
+    """Of the Redis data it was claimed from; empty on Jobs of earlier versions."""
     created_at: int | None = None
     started_at: int | None = None
     """``status.startTime``: set anew when a suspended Job is resumed."""
@@ -162,6 +164,7 @@ def read_job(obj: Mapping[str, Any]) -> JobEvidence:
         job=text(notes, Annotation.JOB_ID, 1024),
         execution=text(notes, Annotation.EXECUTION),
         container=text(notes, Annotation.CONTAINER),
+        epoch=text(notes, Annotation.EPOCH),
         created_at=stamp(meta, "creationTimestamp"),
         started_at=stamp(status, "startTime"),
         deleted_at=_asked_at(meta),

@@ -102,7 +102,7 @@ class View:
     pending_ms: int | None
     run_ms: int | None
     epoch: bool
-    """Redis had its data when the Job was created."""
+    """Redis' data is what the Job came from."""
     listed: bool
     """Redis lists this execution as in flight."""
     missing_since: int | None

@@ -61,9 +61,9 @@ class InRedis(StrEnum):
     MOVED_ON = "moved-on"
     """Another execution is the current or last one."""
     VANISHED = "vanished"
-    """No such job; Redis still has its data (the epoch stands), so somebody deleted it."""
+    """No such job; Redis still has the data that the Job came from (the epoch stands), so somebody deleted it."""
     WIPED = "wiped"
-    """No such job, and Redis' data is younger than the Job, or gone: Redis lost it."""
+    """No such job, and Redis' data is not what the Job came from: Redis lost it, or is another one."""
 
 
 class InCluster(StrEnum):
@@ -286,7 +286,7 @@ ROWS: tuple[Row, ...] = (
         _I.WIPED,
         (_C.LIVE, _C.OVER, _C.EDITED),
         Act.REPORT,
-        "Redis lost its data: nothing is deleted on its word",
+        "Redis lost its data, or is another one: nothing is deleted on its word",
     ),
     _row("wiped-deleting", _I.WIPED, _C.DELETING, Act.PATCH, "somebody deletes the Job: our finalizer lets go of it"),
     _row("wiped-settled", _I.WIPED, (_C.FINALIZED, _C.ABSENT), Act.NOTHING, "nothing is left to do"),
@@ -311,7 +311,7 @@ def in_redis(record: Record | None, execution: str, install: str, *, now: int, e
         execution: the execution asked about, ``<incarnation>-<seq>``.
         install: our install id.
         now: Redis' or the cluster's time, ms.
-        epoch: whether Redis had its data when the Job was created.
+        epoch: whether Redis' data is what the Job came from (``same_data``).
     """
     if record is None:
         return InRedis.VANISHED if epoch else InRedis.WIPED
@@ -324,6 +324,31 @@ def in_redis(record: Record | None, execution: str, install: str, *, now: int, e
     incarnation, _, seq = execution.rpartition("-")
     ahead = incarnation == record.incarnation and seq.isdecimal() and int(seq) > record.seq
     return InRedis.BEHIND if ahead and not record.state.terminal else InRedis.MOVED_ON
+
+
+SKEW_MS = 600_000
+"""Redis' and the API server's clocks may differ by this much."""
+
+
+def same_data(epoch: str, job: JobEvidence | None, *, listed: bool) -> bool:
+    """Return whether Redis' data is surely what a Job came from that Redis has no record of.
+
+    Args:
+        epoch: of Redis' data, ``<ms it began>-<random>``; empty if it has none.
+        job: the Job, None if there is none.
+        listed: Redis lists the execution as in flight.
+    """
+    if job is not None and job.epoch:
+        return job.epoch == epoch
+    if listed:
+        return True
+    began = epoch.partition("-")[0]
+    if job is None or job.created_at is None or len(began) > _MS_DIGITS or not (began.isascii() and began.isdigit()):
+        return False
+    return job.created_at > int(began) + SKEW_MS
+
+
+_MS_DIGITS = 16
 
 
 def _current(record: Record, now: int, *, cancelled: bool) -> InRedis:

@@ -34,7 +34,7 @@ from heavylift_operator.core.evidence import (
 )
 from heavylift_operator.core.plan import View
 from heavylift_operator.core.reading import Json, child, integer, text
-from heavylift_operator.core.reconcile import Row, has_ended
+from heavylift_operator.core.reconcile import Row, has_ended, same_data
 from heavylift_operator.core.rules import Policy, Random, Spent, backoff_from
 from heavylift_operator.metrics.registry import Metrics
 from heavylift_operator.services.actions import Actor, Context
@@ -248,7 +248,7 @@ class Finisher:
             result_policy=text(child(settings, "result"), "policy") or "Optional",
             pending_ms=_limit(record, "pending", seen.job.pending_ms if seen.job else None),
             run_ms=_limit(record, "run", seen.job.run_ms if seen.job else None),
-            epoch=record is not None or listed or await self._had_data(seen.job),
+            epoch=record is not None or await self._same_data(seen.job, listed=listed),
             listed=listed,
             missing_since=self._suspects.get(suspect),
             grace_ms=self.grace_ms,
@@ -299,12 +299,9 @@ class Finisher:
             await self._observe(item, Observation(phase=Phase.PENDING, reason=words[:900]), uid=job.uid)
         return words
 
-    async def _had_data(self, job: JobEvidence | None) -> bool:
-        """Return whether Redis' data is surely older than a Job it does not know."""
-        began = (await self.link.run(ops.get_epoch()) or "").partition("-")[0]
-        if not began.isdecimal() or job is None or job.created_at is None:
-            return False
-        return job.created_at > int(began) + _SKEW_MS
+    async def _same_data(self, job: JobEvidence | None, *, listed: bool) -> bool:
+        epoch = await self.link.run(ops.get_epoch())
+        return same_data(epoch or "", job, listed=listed)
 
     # -- carrying it out ----------------------------------------------------------------------------------------------
     async def _act(self, item: Item, context: Context, row: Row, actions: list[plans.Action]) -> None:
@@ -333,8 +330,6 @@ class Finisher:
             self.metrics.repairs.labels(case=row.name).inc()
 
 
-_SKEW_MS: Final = 600_000
-"""Redis' and the API server's clocks may differ by this much."""
 _SUSPICIOUS: Final = frozenset({"job-missing", "superseded", "vanished-live"})
 
 

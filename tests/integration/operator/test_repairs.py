@@ -219,6 +219,34 @@ def test_a_redis_that_lost_its_data_loses_no_job(bench: Bench, reports: HeavyQue
     bench.gone(started)  # our finalizer does not hold what somebody deletes
 
 
+def test_the_data_of_another_redis_condemns_no_job(bench: Bench, reports: HeavyQueue) -> None:
+    """A wrong URL, here for once with data older than the Job: it knows nothing of the Job and must not delete it."""
+    started = bench.start(reports, {"hold": "true"})
+    bench.running(started)
+    with bench.server.client() as raw:
+        raw.flushall()
+        raw.set("heavylift:epoch", "1000000000000-elsewhere")
+    seen = repairs(bench, "wiped")
+    until(lambda: repairs(bench, "wiped") >= seen + 4, "more passes than the grace has")
+    job = bench.job(started)
+    assert job is not None
+    assert "deletionTimestamp" not in job["metadata"]
+    until(lambda: bench.store.run(ops.get_settings("reports")), "the settings to be written anew")
+    bench.kube.delete(batch(started.claim.namespace, started.name), propagationPolicy="Background")
+    bench.gone(started)
+
+
+def test_a_job_deleted_from_its_own_redis_is_stopped(bench: Bench, reports: HeavyQueue) -> None:
+    """Redis' data is what the Job came from, so somebody deleted the job on purpose, listed or not."""
+    started = bench.start(reports, {"hold": "true"})
+    bench.running(started)
+    with bench.server.client() as raw:
+        raw.zrem(f"heavylift:inflight:{bench.install}", f"{started.claim.job}:{started.claim.execution}")
+        raw.delete(f"rq:job:{started.claim.job}")
+    bench.gone(started)
+    assert repairs(bench, "vanished-live") >= 1
+
+
 def test_no_job_is_left_behind(bench: Bench) -> None:
     """After all of the above: nothing in flight, nothing owed."""
     until(lambda: bench.store.run(ops.inflight_count(bench.install)) == 0, "nothing in flight")

@@ -27,7 +27,16 @@ from heavylift_operator.core.plan import (
     Report,
     plan,
 )
-from heavylift_operator.core.reconcile import ROWS, InCluster, InRedis, in_cluster, in_redis, reconcile
+from heavylift_operator.core.reconcile import (
+    ROWS,
+    SKEW_MS,
+    InCluster,
+    InRedis,
+    in_cluster,
+    in_redis,
+    reconcile,
+    same_data,
+)
 from tests.unit.operator.objects import (
     COMPLETE,
     EXECUTION,
@@ -180,6 +189,48 @@ def test_the_docs_list_the_same_rows() -> None:
 def test_how_an_execution_stands_in_redis(record: FakeRecord | None, epoch: bool, standing: InRedis) -> None:
     """Each standing from the record that stands for it."""
     assert in_redis(record, EXECUTION, INSTALL, now=T0, epoch=epoch) is standing
+
+
+MADE_HERE, ELSEWHERE = f"{T0 - 1}-aaaa", f"{T0 - 10**9}-bbbb"
+
+
+@pytest.mark.parametrize(
+    ("epoch", "annotated", "listed", "row"),
+    [
+        (MADE_HERE, MADE_HERE, False, "vanished-live"),
+        (MADE_HERE, MADE_HERE, True, "vanished-live"),
+        (MADE_HERE, ELSEWHERE, False, "wiped"),
+        (MADE_HERE, ELSEWHERE, True, "wiped"),
+        (ELSEWHERE, MADE_HERE, False, "wiped"),  # older than the Job, and yet not its data
+        ("", MADE_HERE, False, "wiped"),
+        ("", MADE_HERE, True, "wiped"),
+        # without the annotation: by age
+        (f"{T0 - SKEW_MS - 1}-aaaa", "", False, "vanished-live"),
+        (f"{T0 - SKEW_MS}-aaaa", "", False, "wiped"),
+        (f"{T0}-aaaa", "", True, "vanished-live"),
+        ("", "", False, "wiped"),
+        ("", "", True, "vanished-live"),
+        ("x-aaaa", "", False, "wiped"),
+        ("\u0661-aaaa", "", False, "wiped"),
+        ("-aaaa", "", False, "wiped"),
+        ("0" * 5000, "", False, "wiped"),
+    ],
+)
+def test_an_unknown_job_is_condemned_only_by_the_data_it_came_from(
+    epoch: str, annotated: str, listed: bool, row: str
+) -> None:
+    """Another Redis, or one that was emptied, says nothing about it: reported, never deleted, however long."""
+    seen = evidence(job(annotations={"heavylift.dev/epoch": annotated} if annotated else {}), pod(main=RUNNING))
+    known = same_data(epoch, seen.job, listed=listed)
+    found, actions = plan(view(None, seen, epoch=known, listed=listed, missing_since=T0, now=T0 + 10**9), Middle())
+    assert found.name == row
+    assert [type(action) for action in actions] == [Delete if row == "vanished-live" else Report]
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_without_a_job_only_what_redis_lists_is_its_own(listed: bool) -> None:
+    """Nothing else says where the execution came from."""
+    assert same_data(MADE_HERE, None, listed=listed) is listed
 
 
 def seen_job(**more: Any) -> JobEvidence | None:

@@ -312,8 +312,14 @@ L.PLAIN = {
   'rate_limit_concurrency', 'result_ttl', 'failure_ttl', 'ttl', 'group_id',
 }
 
+-- The epoch of this Redis's data as the Jobs of its claims carry it; '' when there is none, or none of ours.
+function L.epoch()
+  if L.type(K.epoch) ~= 'string' or call('STRLEN', K.epoch) > 64 then return '' end
+  return string.match(call('GET', K.epoch), '^%d+%-%w+$') or ''
+end
+
 -- One claim for the reply: {job, queue, namespace, execution, incarnation, seq, attempt, task, data, claimed ms,
--- deadline ms, options, frozen, traceparent, {RQ field, value, ...} of a plain job}.
+-- deadline ms, options, frozen, traceparent, {RQ field, value, ...} of a plain job, epoch}.
 function L.claim(q, job, h, data)
   local task, plain = h['hl:task'] or '', {}
   if task == '' then
@@ -326,7 +332,8 @@ function L.claim(q, job, h, data)
     end
   end
   return { job, q, h['hl:ns'], h['hl:exec'], h['hl:inc'], h['hl:seq'], L.int(L.num(h['hl:attempts'], 0) + 1), task, data,
-    h['hl:claimed'], h['hl:deadline'], h['hl:options'] or '{}', h['hl:frozen'] or '{}', h['hl:trace'] or '', plain }
+    h['hl:claimed'], h['hl:deadline'], h['hl:options'] or '{}', h['hl:frozen'] or '{}', h['hl:trace'] or '', plain,
+    L.epoch() }
 end
 
 -- An execution whose job's hash is gone: out of every place it may stand in. Rare, so all installs and queues are tried.

@@ -108,6 +108,7 @@ local function start(q, job, h, set, data, options)
   call('ZADD', K.started(q), '+inf', member)
   call('ZADD', K.inflight(install), L.int(NOW), member)
   try('SADD', K.worker_executions(worker), member)
+  try('SET', K.epoch, L.int(NOW) .. '-' .. h['hl:inc'], 'NX') -- RQ's own enqueue makes none
   L.count(q, 'claimed')
   L.emit(q, 'active', job, 'execution', execution, 'attempt', L.int(attempt), 'seq', L.int(seq), 'worker', worker)
   h['hl:ns'], h['hl:exec'], h['hl:seq'], h['hl:attempts'] = set.namespace, execution, L.int(seq), L.int(attempt - 1)
