@@ -86,7 +86,8 @@ class Service:
     """Runs named loops until SIGTERM or SIGINT, or until ``stop`` is set.
 
     A loop that raises is started again after a growing pause (at most 30 s); its error is logged once per change, with
-    a traceback only when it is not one of Heavylift's own errors.
+    a traceback only when it is not one of Heavylift's own errors. One that raised just before the end, or is in its
+    pause then, is called a last time with ``stop`` set: it holds work that it must hand back.
     """
 
     def __init__(
@@ -155,7 +156,9 @@ class Service:
 
     async def _keep(self, name: str, loop: Loop) -> None:
         line, pause_s = StateLine(self.log, f"loop {name}"), _SHORTEST_PAUSE_S
-        while not self.stop.is_set():
+        last = False
+        while not last:
+            last = self.stop.is_set()
             started = self.clock.monotonic()
             try:
                 await loop()

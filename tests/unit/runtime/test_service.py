@@ -78,6 +78,27 @@ async def test_unexpected_crash_has_its_traceback_once() -> None:
     assert [line["exc_info"] for line in lines if line["log_level"] == "error"] == [True]
 
 
+async def test_a_loop_in_its_pause_is_called_a_last_time() -> None:
+    """Told to end while a crashed loop waits for its next start, it gets one more call, with ``stop`` set."""
+
+    class Ending(_QuickClock):
+        async def sleep(self, seconds: float) -> None:
+            service.end("in the pause")
+            await super().sleep(seconds)
+
+    service = Service("test", clock=Ending())
+    stopping: list[bool] = []
+
+    async def broken() -> None:
+        stopping.append(service.stop.is_set())
+        raise RedisUnavailableError("still away")
+
+    service.add("claim", broken)
+    await service.run(signals=False)
+
+    assert stopping == [False, True]
+
+
 async def test_sigterm_ends_all_loops() -> None:
     """SIGTERM sets ``stop``; a loop that does not listen is cancelled after the grace time."""
     service = Service("test", grace_s=0.05)

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from typing_extensions import override
 
-from heavylift.errors import RedisUnavailableError
+from heavylift.errors import RedisUnavailableError, StoreCorruptError
 from heavylift.runtime.health import Beat
+from heavylift.runtime.kube import KubeReply
 from heavylift.runtime.service import Service
 from heavylift.store.model import Claim, ClaimReply
 from heavylift.store.steps import Call
@@ -248,6 +249,34 @@ async def test_jobs_are_handed_back_in_order(make: Callable[..., Stand]) -> None
 
     released = [str(call.args[0]) for call in stand.bench.store.seen if call.script == "release"]
     assert released == ["j3", "j2", "j1", "j0"]
+
+
+async def test_jobs_are_handed_back_by_a_loop_that_was_in_its_pause(
+    make: Callable[..., Stand], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told to end while the loop waits after a corrupt key, it still hands back what has no Job."""
+    stand = make()
+    service = stand.service
+
+    async def unanswered(*_: Any, **__: Any) -> KubeReply:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    class Ending(QuickClock):
+        @override
+        async def sleep(self, seconds: float) -> None:
+            service.end("in the pause")
+
+    monkeypatch.setattr(stand.bench.api, "request", unanswered)
+    monkeypatch.setattr("heavylift_worker.loop.DRAIN_S", 0.0)
+    service.clock = Ending()
+    stand.replies = [_claims(stand.claim(job="j1")), StoreCorruptError("rq:queue:x is a string")]
+    service.add("claim", stand.loop.run)
+
+    async with asyncio.timeout(10):
+        await service.run(signals=False)
+
+    assert [str(call.args[0]) for call in stand.bench.store.seen if call.script == "release"] == ["j1"]
 
 
 async def test_broken_claim_does_not_stop_the_loop(make: Callable[..., Stand]) -> None:
