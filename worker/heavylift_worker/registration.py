@@ -89,10 +89,12 @@ class Registration:
     def _try(self, step: Callable[[], None]) -> None:
         try:
             step()
-        except (redis.RedisError, OSError, ConfigurationError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - RQ's code on anybody's bytes; the thread tries again, whatever it was
             self._failures += 1
             if self._failures == _TOLD_AT and not self._stop.is_set():
-                self._log.warning("not shown to RQ's tools for now", why=str(error))
+                ours = isinstance(error, (redis.RedisError, OSError, ConfigurationError, ValueError))
+                why = str(error) if ours else f"{type(error).__name__}: {error}"
+                self._log.warning("not shown to RQ's tools for now", why=why, exc_info=not ours)
             self._worker = None
         else:
             self._failures = 0
