@@ -91,13 +91,15 @@ class ProcessSettings(BaseSettings):
     def password(self) -> str | None:
         """Return the Redis password from its file; None = no file is named, the URL's own counts.
 
+        Only line breaks at its end are no part of it, as in ``heavylift.store``.
+
         Raises:
             ConfigurationError: the file is missing, unreadable or empty.
         """
         if self.redis_password_file is None:
             return None
         try:
-            password = self.redis_password_file.read_text("utf-8").strip()
+            password = self.redis_password_file.read_text("utf-8").rstrip("\r\n")
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
             raise ConfigurationError(

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from heavylift.errors import ConfigurationError
+from heavylift.store.connection import read_password
 from heavylift_worker import __main__ as process
 from heavylift_worker.settings import DispatcherSettings, help_text
 
@@ -53,7 +54,7 @@ def test_wrong_settings_are_named(monkeypatch: pytest.MonkeyPatch, values: dict[
 
 
 def test_password_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The password is read anew each time; a missing or empty file says what to do."""
+    """The password is read anew each time; a missing or empty file says what to do; only line breaks are cut off."""
     file = tmp_path / "password"
     settings = _load(monkeypatch, REDIS_PASSWORD_FILE=str(file))
 
@@ -62,8 +63,8 @@ def test_password_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     file.write_text("\n")
     with pytest.raises(ConfigurationError, match="is empty"):
         settings.password()
-    file.write_text("s3cret\n")
-    assert settings.password() == "s3cret"
+    file.write_text("s3cret \r\n")
+    assert settings.password() == "s3cret " == read_password(str(file))
     assert _load(monkeypatch, REDIS_PASSWORD_FILE="").password() is None
 
 
