@@ -70,7 +70,7 @@ class Standing:
     owner: Found | None = None
     """Who owns its queue's name, if that is another one."""
     taken: str = ""
-    """Redis' words: another install or namespace owns the name there."""
+    """Another install or namespace owns the name in Redis: which one, and what to do."""
     redis: str = ""
     """Why Redis cannot be used; empty = it can."""
     counts: Mapping[str, Any] | None = None
@@ -89,7 +89,7 @@ def _ready(one: Found, now: Standing) -> tuple[bool, str, str]:
         other = f"HeavyQueue {now.owner.namespace}/{now.owner.name}"
         return False, ReadyReason.QUEUE_NAME_TAKEN, f"{other} is older and owns queue {one.queue}: choose another name"
     if now.taken:
-        return False, ReadyReason.QUEUE_NAME_TAKEN, f"{now.taken}: choose another spec.queue"
+        return False, ReadyReason.QUEUE_NAME_TAKEN, now.taken
     if now.redis:
         return False, ReadyReason.REDIS_UNAVAILABLE, now.redis
     for kind, note in sorted(now.troubles.items()):

@@ -113,7 +113,7 @@ class Queues:
         if reply.verdict is Verdict.CORRUPT:
             raise StoreCorruptError(reply.message)
         if reply.verdict is Verdict.REFUSED:
-            return reply.message
+            return await self._taken(one, reply.message)
         if reply.verdict is Verdict.APPLIED:
             self._log.info("settings written", queue=one.queue, generation=one.generation)
         ttl_ms = max(_LOCKS_TTL_MIN_MS, 3 * self.interval_ms)
@@ -127,6 +127,18 @@ class Queues:
             return
         if owner.namespace != one.namespace and self._watched(owner.namespace):
             await self.link.run(ops.delete_settings(one.queue, owner.uid))
+
+    async def _taken(self, one: Found, why: str) -> str:
+        """Say what to do about a name that somebody else owns: settings that nobody gives up need a hand."""
+        owner = await self.link.run(ops.settings_owner(one.queue))
+        if owner is None or owner.install != self.install or self._watched(owner.namespace):
+            return f"{why}: choose another spec.queue"
+        if owner.namespace in self.cluster.namespaces:
+            state, first = "whose HeavyQueues cannot be read now", "restore the operator's access to it"
+        else:
+            state, first = "which is not watched any more", "watch it again (watchNamespaces)"
+        key = Keys.from_env().settings(one.queue)
+        return f"{why}, {state}: {first}, or, once none of its jobs is active, delete the key {key} in Redis"
 
     def _watched(self, namespace: str) -> bool:
         return namespace in self.cluster.namespaces and namespace not in self._unread
