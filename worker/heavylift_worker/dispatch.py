@@ -79,6 +79,8 @@ class Dispatch:
             self.gate.queues.of(claim.queue).failed(reason, at_once=True)
             await self._release(claim, reason, delay_ms=_CACHE_DELAY_MS)
             return
+        if claim.silent and not resumed:
+            await self.link.run(ops.attend(_fence(claim)))  # should it be this job that ends us
         try:
             manifest = self._manifest(claim, queue)
         except InvalidTemplateError as error:

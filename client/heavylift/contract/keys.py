@@ -203,6 +203,7 @@ class Field:
     FROZEN = "hl:frozen"  # JSON: what claim resolved for the current attempt
     ATTEMPTS_MADE = "hl:attempts"  # attempts spent so far
     STARTS = "hl:starts"  # executions that got a Job, whatever became of them
+    ATTENDED = "hl:attended"  # the claim (its time) a dispatcher has in hand although the one before went silent
     SILENT_CLAIMS = "hl:silent"  # claims in a row that passed their deadline without a word from the dispatcher
     BUDGETS = "hl:budgets"  # JSON: class -> retries spent of that class
     HISTORY = "hl:history"  # JSON list of ended attempts, newest last, at most 20

@@ -160,7 +160,7 @@ def _max_attempts(options: Json, frozen: Json) -> int | None:
     return None
 
 
-_CLAIM_PARTS = 16
+_CLAIM_PARTS = 17
 
 
 def claim(row: Any, *, install: str, worker: str) -> Claim:
@@ -172,7 +172,7 @@ def claim(row: Any, *, install: str, worker: str) -> Claim:
     if not isinstance(row, list | tuple) or len(row) != _CLAIM_PARTS:
         raise ValueError(f"not a claim: {row!r:.200}")
     job, queue, namespace, execution, incarnation, seq, attempt, task, data, claimed, deadline, *rest = row
-    options, frozen, trace, plain, epoch = rest
+    options, frozen, trace, plain, epoch, silent = rest
     return Claim(
         job=text(job),
         queue=text(queue),
@@ -192,6 +192,7 @@ def claim(row: Any, *, install: str, worker: str) -> Claim:
         rq={name: text(value) for name, value in pairs(plain).items()},
         traceparent=text(trace),
         epoch=text(epoch),
+        silent=number(silent) or 0,
     )
 
 

@@ -96,6 +96,8 @@ class Claim:
     traceparent: str = ""
     epoch: str = ""
     """Which data it was claimed from (``Keys.epoch``); empty when Redis' key holds none of ours."""
+    silent: int = 0
+    """Claims before this one that went silent in the dispatcher's hands; above 0 say ``attend`` first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

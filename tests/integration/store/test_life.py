@@ -222,30 +222,6 @@ def test_seq_moves_on_for_another_install(w: World) -> None:
     assert (moved.seq, moved.namespace) == (2, "elsewhere")
 
 
-def test_silent_claims_end_as_invalid(w: World) -> None:
-    """A job whose claims thrice pass their deadline without a word is failed; before the deadline nothing happens."""
-    job = w.enqueue().id
-    for turn in range(3):
-        claim = w.claim()
-        fence = Fence(job=job, execution=claim.execution)
-        early = w.run(ops.release(fence, reason="silent", silent=True))
-        assert early.verdict is Verdict.REFUSED
-        w.redis.hset(f"rq:job:{job}", "hl:deadline", 1)
-        assert w.run(ops.release(fence, reason="silent", silent=True)).verdict is Verdict.APPLIED
-        assert w.job(job).state is (JobState.FAILED if turn == 2 else JobState.WAITING)
-    assert w.job(job).outcome["class"] == "invalid"
-    assert w.finals(job) == ["failed"]
-    assert w.idle()
-
-
-def test_silent_release_leaves_a_recorded_job_alone(w: World) -> None:
-    """The reconciler's release is refused once a Job is recorded."""
-    claim = w.active()
-    w.redis.hset(f"rq:job:{claim.job}", "hl:deadline", 1)
-    done = w.run(ops.release(Fence(job=claim.job, execution=claim.execution), reason="silent", silent=True))
-    assert done.verdict is Verdict.REFUSED
-
-
 def test_observe_merges_and_never_forgets_an_end(w: World) -> None:
     """Evidence grows; what a terminal observation wrote stands against a later, poorer one."""
     claim = w.active()

@@ -69,6 +69,7 @@ CASES: dict[str, tuple[Callable[[World], None], Callable[[], Any]]] = {
     "claim": (_enqueued, lambda: ops.claim(_ask())),
     "claim due": (_due, lambda: ops.claim(_ask())),
     "record": (_claimed, lambda: ops.record(FENCE, job_name="n", uid="u", namespace=NAMESPACE)),
+    "attend": (_claimed, lambda: ops.attend(FENCE)),
     "check": (_claimed, lambda: ops.check(FENCE)),
     "release": (_claimed, lambda: ops.release(FENCE, reason="r")),
     "release delayed": (_claimed, lambda: ops.release(FENCE, reason="r", delay_ms=60_000)),

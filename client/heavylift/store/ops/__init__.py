@@ -7,6 +7,7 @@ runner repeats a step whose reply was lost.
 from __future__ import annotations
 
 from heavylift.store.ops.executions import (
+    attend,
     check,
     finalized,
     finish,
@@ -57,6 +58,7 @@ from heavylift.store.ops.service import (
 )
 
 __all__ = [
+    "attend",
     "cancel",
     "check",
     "claim",

@@ -52,8 +52,17 @@ def record(fence: Fence, *, job_name: str, uid: str, namespace: str) -> Op[Reply
     return reply(answer)
 
 
+def attend(fence: Fence) -> Op[Reply]:
+    """Say that the dispatcher takes up a suspect: a job whose claim before went silent (``Claim.silent`` > 0)."""
+    answer = yield Call("attend", _fence(fence))
+    return reply(answer)
+
+
 def check(fence: Fence) -> Op[Reply]:
-    """Tell whether the caller may still act: APPLIED = go on, CANCELLED = a cancel is requested; changes nothing."""
+    """Tell whether the caller may still act: APPLIED = go on, CANCELLED = a cancel is requested.
+
+    It takes back what ``attend`` said and changes nothing else.
+    """
     answer = yield Call("check", _fence(fence))
     return reply(answer)
 
@@ -65,8 +74,9 @@ def release(fence: Fence, *, reason: str, delay_ms: int = 0, silent: bool = Fals
         fence: whose it is.
         reason: why, for people; also shown as the job's reason.
         delay_ms: not again before; 0 = at once.
-        silent: the reconciler's: its claim deadline passed without a Job (else REFUSED); the third time in a row the
-            job ends as ``invalid``.
+        silent: the reconciler's: its claim deadline passed without a Job (else REFUSED). The first time makes the job
+            a suspect; at the third that counts (the dispatcher had said ``attend`` and nothing since) it ends as
+            ``invalid``. Jobs that a dying dispatcher merely held do not count.
 
     CANCELLED = a cancel was requested: the job has ended as cancelled instead.
     """

@@ -71,7 +71,7 @@ L.FIELDS = {
   'hl:job', 'hl:uid', 'hl:claimed', 'hl:deadline', 'hl:running', 'hl:evidence', 'hl:task', 'hl:priority', 'hl:due',
   'hl:expires', 'hl:options', 'hl:frozen', 'hl:attempts', 'hl:starts', 'hl:silent', 'hl:budgets', 'hl:history',
   'hl:outcome', 'hl:result', 'hl:cancel', 'hl:dedup', 'hl:enqueued', 'hl:ended', 'hl:progress', 'hl:fp', 'hl:op',
-  'hl:trace', 'hl:rqmax',
+  'hl:trace', 'hl:rqmax', 'hl:attended',
 }
 L.EXECUTION_FIELDS = { 'hl:exec', 'hl:phase', 'hl:deadline', 'hl:worker' }
 

@@ -172,16 +172,17 @@ function L.outcome(body, known)
     .. cjson.encode(known.execution or '') .. ',"next":"' .. known.next .. '","at":' .. L.int(NOW)
     .. ',"startedAt":' .. (known.started and L.int(known.started) or 'null')
     .. ',"endedAt":' .. L.int(known.ended or NOW) .. ',"delayMs":' .. L.int(known.delay or 0)
+    .. ',"spend":"' .. (known.spend or 'none') .. '"'
     .. ',' .. string.sub(body, 2)
 end
 
 -- Write a terminal state. The job's hash is checked; everything else here is secondary.
 --   e = {state, body, class, history (text of the small entry's body), exc, result, value, execution, seq, attempt,
---        started, ended, worker, fields (more to set)}
+--        started, ended, spend, worker, fields (more to set)}
 function L.finish(q, job, h, e)
   local key, status = K.job(job), L.STATUS[e.state]
   local known = { seq = e.seq, attempt = e.attempt, execution = e.execution, next = L.NEXT[e.state],
-    started = e.started, ended = e.ended }
+    started = e.started, ended = e.ended, spend = e.spend }
   local outcome = L.outcome(e.body, known)
   local set = { 'status', status, 'ended_at', L.utc(e.ended or NOW), 'hl:ended', L.int(NOW), 'hl:outcome', outcome,
     'hl:history', (L.history(h['hl:history'], L.outcome(e.history or e.body, known))) }
@@ -333,7 +334,7 @@ function L.claim(q, job, h, data)
   end
   return { job, q, h['hl:ns'], h['hl:exec'], h['hl:inc'], h['hl:seq'], L.int(L.num(h['hl:attempts'], 0) + 1), task, data,
     h['hl:claimed'], h['hl:deadline'], h['hl:options'] or '{}', h['hl:frozen'] or '{}', h['hl:trace'] or '', plain,
-    L.epoch() }
+    L.epoch(), h['hl:silent'] or '0' }
 end
 
 -- An execution whose job's hash is gone: out of every place it may stand in. Rare, so all installs and queues are tried.

@@ -9,7 +9,7 @@ local wanted, slots, patience = min(tonumber(ARGV[6]), limits.max), tonumber(ARG
 local FIELDS = {
   'status', 'origin', 'created_at', 'timeout', 'retries_left', 'retry_intervals', 'result_ttl', 'failure_ttl', 'ttl',
   'hl:inc', 'hl:src', 'hl:seq', 'hl:top', 'hl:exec', 'hl:worker', 'hl:install', 'hl:ns', 'hl:task', 'hl:priority',
-  'hl:expires', 'hl:options', 'hl:attempts', 'hl:starts', 'hl:history', 'hl:ended', 'hl:trace', 'hl:rqmax',
+  'hl:expires', 'hl:options', 'hl:attempts', 'hl:starts', 'hl:silent', 'hl:history', 'hl:ended', 'hl:trace', 'hl:rqmax',
 }
 -- All of ours but incarnation, source and history's own: what a job enqueued anew must not inherit.
 local SIDE = {}
@@ -98,7 +98,7 @@ local function start(q, job, h, set, data, options)
   for _, value in ipairs(h.reset or {}) do fields[#fields + 1] = value end
   call('HSET', K.job(job), unpack(fields))
   call('HDEL', K.job(job), 'hl:reason', 'hl:job', 'hl:uid', 'hl:running', 'hl:evidence', 'hl:due', 'hl:ended',
-    'hl:outcome', 'hl:result', 'hl:cancel')
+    'hl:attended', 'hl:outcome', 'hl:result', 'hl:cancel')
   call('PERSIST', K.job(job)) -- RQ's ttl would delete it while it runs
   call('HSET', K.execution(job, execution), 'id', execution, 'job_id', job, 'created_at', L.int(NOW_S),
     'last_heartbeat', L.int(NOW_S), 'worker_name', worker)

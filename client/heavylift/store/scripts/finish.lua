@@ -79,7 +79,7 @@ local worker = h['hl:worker'] or ''
 if next_ == 'retry' then
   local due = delay > 0 and NOW + delay or nil
   local known = { seq = seq, attempt = attempt, execution = f.execution, next = 'retry', started = started,
-    ended = ended, delay = delay }
+    ended = ended, delay = delay, spend = spend }
   local outcome = L.outcome(body, known)
   local set = { 'status', due and 'scheduled' or 'queued', 'hl:outcome', outcome, 'hl:history',
     (L.history(h['hl:history'], L.outcome(small, known))), 'ended_at', L.utc(ended), 'worker_name', '',
@@ -108,7 +108,7 @@ remember_job(q)
 local outcome = L.finish(q, f.job, h, { state = states[next_], body = body, history = small, class = class,
   exc = ARGV[13], result = next_ == 'complete' and ARGV[16] ~= '' and ARGV[16] or nil,
   value = ARGV[17] ~= '' and ARGV[17] or nil, execution = f.execution, seq = seq, attempt = attempt, started = started,
-  ended = ended, worker = worker, fields = fields })
+  ended = ended, spend = spend, worker = worker, fields = fields })
 L.forget(q, f.job, f.execution, worker, h['hl:install'])
 h.status = L.STATUS[states[next_]]
 return reply('applied', outcome)

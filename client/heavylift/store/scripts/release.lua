@@ -22,7 +22,14 @@ if verdict then
 end
 ends = cjson.decode(ARGV[11])
 local seq, attempts = L.num(h['hl:seq'], 1), L.num(h['hl:attempts'], 0)
-local quiet = silent and L.num(h['hl:silent'], 0) + 1 or 0
+-- Silence is the job's fault only if the dispatcher had it in hand: it dies with others' jobs claimed, too. The first
+-- silence makes the job a suspect; a further one counts if the dispatcher had attended to this very claim.
+local quiet = L.num(h['hl:silent'], 0)
+if not silent then
+  quiet = 0
+elseif quiet == 0 or (h['hl:attended'] and h['hl:attended'] == h['hl:claimed']) then
+  quiet = quiet + 1
+end
 local ended = (L.cancelled(h) and 'cancelled') or (silent and quiet >= tonumber(ARGV[12]) and 'silent')
 if ended then
   local e = ends[ended]
@@ -45,7 +52,8 @@ if due then
   set[#set + 1] = L.int(due)
 end
 call('HSET', K.job(f.job), unpack(set))
-call('HDEL', K.job(f.job), 'hl:job', 'hl:uid', 'hl:claimed', 'hl:running', 'hl:evidence', unpack(L.EXECUTION_FIELDS))
+call('HDEL', K.job(f.job), 'hl:job', 'hl:uid', 'hl:claimed', 'hl:running', 'hl:evidence', 'hl:attended',
+  unpack(L.EXECUTION_FIELDS))
 L.place(q, f.job, h, true, due)
 L.forget(q, f.job, f.execution, h['hl:worker'], h['hl:install'])
 L.count(q, 'released')
