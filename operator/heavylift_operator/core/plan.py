@@ -105,6 +105,8 @@ class View:
     """Redis' data is what the Job came from."""
     listed: bool
     """Redis lists this execution as in flight."""
+    owed: bool
+    """Redis lists the Job's finishing PATCH as not confirmed."""
     missing_since: int | None
     """When the Job was first found missing, or first found unknown to Redis (ms)."""
     grace_ms: int
@@ -123,9 +125,14 @@ def plan(view: View, random: Random) -> tuple[Row, list[Action]]:
     if cluster is InCluster.ABSENT and view.evidence.job is not None:
         view = replace(view, evidence=replace(view.evidence, job=None))
     simple = _SIMPLE.get(row.act)
-    if simple is not None:
-        return row, list(simple)
-    return row, _considered(view, row, standing, random)
+    actions = list(simple) if simple is not None else _considered(view, row, standing, random)
+    if view.owed and standing in _NOT_ITS_OWN and cluster in {InCluster.ABSENT, InCluster.FINALIZED}:
+        actions.append(Confirm())
+    return row, actions
+
+
+_NOT_ITS_OWN = frozenset({InRedis.MOVED_ON, InRedis.VANISHED, InRedis.WIPED})
+"""Standings in which Redis has no outcome of the execution: what it lists of it is all that is left."""
 
 
 _SIMPLE: dict[Act, tuple[Action, ...]] = {

@@ -250,6 +250,7 @@ class Finisher:
             run_ms=_limit(record, "run", seen.job.run_ms if seen.job else None),
             epoch=record is not None or await self._same_data(seen.job, listed=listed),
             listed=listed,
+            owed=item.owed,
             missing_since=self._suspects.get(suspect),
             grace_ms=self.grace_ms,
             now=now,

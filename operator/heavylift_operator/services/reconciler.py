@@ -105,7 +105,9 @@ class Reconciler:
         self.metrics.unfinalized.set(len(open_))
         for namespace, name, job, execution in open_:
             if (job, execution) not in seen:
-                self.queue.put(Item(namespace=namespace, name=name, job_id=job, execution=execution, asked=True))
+                self.queue.put(
+                    Item(namespace=namespace, name=name, job_id=job, execution=execution, asked=True, owed=True)
+                )
 
 
 def _of_job(job: JobEvidence, *, listed: bool) -> Item:

@@ -41,6 +41,8 @@ class Item:
     """The Job left our watch: finalized, or deleted. What was seen of it before is void."""
     asked: bool = False
     """Redis' own lists led here: no echo of an end that was seen through."""
+    owed: bool = False
+    """Redis lists the Job's finishing PATCH as not confirmed."""
     waited: bool = False
     """The leading replica had its time; it is our turn."""
 
@@ -62,6 +64,7 @@ class Item:
             listed=newer.listed or self.listed,
             left=newer.left or (self.left and newer.job is None),
             asked=newer.asked or self.asked,
+            owed=newer.owed or self.owed,
             waited=newer.waited or self.waited,
         )
 

@@ -89,6 +89,21 @@ def test_a_finish_without_its_patch_is_patched(bench: Bench, reports: HeavyQueue
     until(lambda: bench.store.run(ops.unfinalized(bench.install)) == [], "nothing left to patch")
 
 
+def test_an_owed_patch_of_a_job_long_gone_is_struck_off(bench: Bench, reports: HeavyQueue) -> None:
+    """Noted before the operator died and the hash expired: looked at once, then never again."""
+    started = bench.start(reports)
+    bench.ended(started)
+    bench.finalized(started)
+    until(lambda: bench.store.run(ops.unfinalized(bench.install)) == [], "nothing left to patch")
+    job, place = started.claim.job, f"{started.claim.namespace}/{started.name}"
+    with bench.server.client() as raw:
+        raw.delete(f"rq:job:{job}")
+        raw.hset(f"heavylift:unfinalized-jobs:{bench.install}", place, f"{job}:{started.claim.execution}")
+        raw.zadd(f"heavylift:unfinalized:{bench.install}", {place: 1})
+    until(lambda: bench.store.run(ops.unfinalized(bench.install)) == [], "the entry to be struck off")
+    assert "heavylift.dev/finalized" in (bench.job(started) or {})["metadata"]["labels"]
+
+
 def test_a_job_that_runs_on_after_its_outcome_is_deleted(bench: Bench, reports: HeavyQueue) -> None:
     """Finished as lost or replaced, then found: its program is stopped."""
     started = bench.start(reports, {"hold": "true"})

@@ -166,6 +166,7 @@ def view(record: FakeRecord | None, seen: Evidence, **more: Any) -> View:
         "run_ms": 600_000,
         "epoch": True,
         "listed": True,
+        "owed": False,
         "missing_since": None,
         "grace_ms": 40_000,
         "now": T0 + 10_000,

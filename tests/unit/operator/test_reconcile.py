@@ -299,6 +299,32 @@ def test_a_discarded_job_is_let_go_when_its_pod_is_gone() -> None:
     assert plan(view(None, stopped), Middle())[1] == [Delete(pods_first=False), Patch()]
 
 
+@pytest.mark.parametrize(
+    ("record", "epoch", "cluster", "row"),
+    [
+        (NEWER, True, GONE, "past"),
+        (NEWER, True, PATCHED, "past"),
+        (None, True, GONE, "vanished-gone"),
+        (None, True, PATCHED, "vanished-settled"),
+        (None, False, GONE, "wiped-settled"),
+        (None, False, PATCHED, "wiped-settled"),
+    ],
+)
+def test_a_patch_that_nobody_can_owe_any_more_is_struck_off(
+    record: FakeRecord | None, epoch: bool, cluster: Evidence, row: str
+) -> None:
+    """The operator died right after it, then the hash went: no pass must look for that Job again."""
+    found, actions = plan(view(record, cluster, epoch=epoch, listed=False, owed=True), Middle())
+    assert (found.name, actions) == (row, [Confirm()])
+    assert plan(view(record, cluster, epoch=epoch, listed=False), Middle())[1] == []
+
+
+@pytest.mark.parametrize("record", [NEWER, None])
+def test_a_patch_is_owed_while_its_job_stands_unfinalized(record: FakeRecord | None) -> None:
+    """Its end is still to be seen through."""
+    assert Confirm() not in plan(view(record, DONE, listed=False, owed=True), Middle())[1]
+
+
 def test_a_deadline_is_written_down_before_the_job_is_deleted() -> None:
     """A crash in between must not turn a timeout into a job-deleted."""
     actions = plan(view(FakeRecord(), LIVE, now=T0 + 606_000), Middle())[1]
