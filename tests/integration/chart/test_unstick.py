@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import uuid
@@ -166,6 +167,36 @@ def test_the_charts_role_is_enough_and_needed(
     until(lambda: run_as(kube, namespace, tmp_path).returncode == 0, "the authorizer to know the Role")
     assert finalizers(kube, namespace, "ours") == []
     kube.delete(f"/api/v1/namespaces/{namespace}")
+
+
+@pytest.mark.parametrize("page", ["docs/how-to/troubleshoot.md", "charts/heavylift/README.md"])
+def test_the_documented_lines_free_a_namespace(
+    kwok: Cluster, kube: Kube, namespaces: tuple[str, str], page: str
+) -> None:
+    """A namespace that was deleted with a Job in it goes once the page's lines were run, and not before."""
+    namespace, path = namespaces[0], f"/api/v1/namespaces/{namespaces[0]}"
+    kube.create(batch(namespace), job("ours", INSTALL, [FINALIZER]))
+    kube.delete(path)
+    held = "NamespaceFinalizersRemaining"
+    until(
+        lambda: any(
+            found["type"] == held and found["status"] == "True"
+            for found in (kube.get(path) or {})["status"].get("conditions", [])
+        ),
+        "the namespace to be held",
+    )
+    text = (Path(__file__).parents[3] / page).read_text()
+    (lines,) = re.findall(r"^\$ (patch=.*)\n\$ (for job in .*)$", text, re.MULTILINE)
+    script = "\n".join(lines).replace("-n analytics", f"-n {namespace}")
+    env = {
+        **os.environ,
+        "KUBECONFIG": str(kwok.kubeconfig),
+        "PATH": f"{kwok.bin('kubectl').parent}:{os.environ['PATH']}",
+    }
+
+    subprocess.run(["/bin/sh", "-euc", script], env=env, check=True)
+
+    until(lambda: kube.get(path) is None, "the namespace to go")
 
 
 def test_missing_settings_are_named() -> None:
