@@ -8,6 +8,7 @@ import signal
 
 import pytest
 from structlog.testing import capture_logs
+from typing_extensions import override
 
 from heavylift.errors import RedisUnavailableError
 from heavylift.runtime.service import Service, StateLine
@@ -82,6 +83,7 @@ async def test_a_loop_in_its_pause_is_called_a_last_time() -> None:
     """Told to end while a crashed loop waits for its next start, it gets one more call, with ``stop`` set."""
 
     class Ending(_QuickClock):
+        @override
         async def sleep(self, seconds: float) -> None:
             service.end("in the pause")
             await super().sleep(seconds)
