@@ -249,3 +249,26 @@ def test_errors_of_ours_only(w: World) -> None:
     with pytest.raises(StoreCorruptError, match=f"heavylift:trouble:{QUEUE} .* wrong type"):
         w.run(ops.troubles(QUEUE))
     assert w.run(ops.cancel("nobody", by="x")).verdict is Verdict.MISSING
+
+
+@pytest.mark.parametrize("registry", ["heavylift:delayed:reports", "rq:scheduled:reports"])
+def test_a_due_job_that_cannot_move_is_not_asked_for_at_once(w: World, registry: str) -> None:
+    """Its level's key has a wrong type: the dispatcher comes back for the next one, and for it when that is mended."""
+    stuck, later = (w.enqueue(delay_ms=60_000, options={"priority": 3}).id, w.enqueue(delay_ms=3_600_000).id)
+    w.redis.set("rq:queue:reports@3", "poison")
+    w.redis.zrem("heavylift:delayed:reports", stuck)
+    w.redis.zadd(registry, {stuck: 1})
+    reply = w.ask()
+    assert reply.claims == ()
+    assert reply.next_due_ms is not None
+    assert reply.next_due_ms > 3_000_000
+    w.redis.delete("rq:queue:reports@3")
+    assert [claim.job for claim in w.ask().claims] == [stuck]
+    assert w.job(later).state is JobState.DELAYED
+
+
+def test_more_due_than_one_call_moves_are_asked_for_at_once(w: World) -> None:
+    """What the bound of one call left behind is no stuck job."""
+    for _ in range(150):
+        w.redis.zadd("heavylift:delayed:reports", {w.enqueue(delay_ms=60_000).id: 1})
+    assert w.ask(max=1).next_due_ms == 0

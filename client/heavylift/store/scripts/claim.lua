@@ -207,9 +207,13 @@ local function promote(q)
     if not call('ZSCORE', K.delayed(q), job) then promote_one(q, job, true) end
     left.promote = left.promote - 1
   end
-  local ours = call('ZRANGE', K.delayed(q), 0, 0, 'WITHSCORES')
-  soonest(tonumber(ours[2]))
-  local theirs = call('ZRANGE', key, 0, 0, 'WITHSCORES')
+  -- What is due and was looked at stays because it cannot move (a wrong type): asking again at once changes nothing.
+  local function next_of(zset, now)
+    local from = left.promote > 0 and '(' .. L.int(now) or '-inf'
+    return call('ZRANGEBYSCORE', zset, from, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+  end
+  soonest(tonumber(next_of(K.delayed(q), NOW)[2]))
+  local theirs = next_of(key, NOW_S)
   if theirs[1] and not call('ZSCORE', K.delayed(q), theirs[1]) then soonest(tonumber(theirs[2]) * 1000) end
 end
 
