@@ -13,6 +13,7 @@ from heavylift.errors import ClusterUnavailableError, HeavyliftError, RedisUnava
 from heavylift.runtime import logs
 from heavylift.runtime.health import Beat, Check, HealthServer
 from heavylift.runtime.kube import KubeApi, KubeStatusError
+from heavylift.runtime.link import RedisLink
 from heavylift.runtime.service import Service, StateLine
 from heavylift.store import ops
 from heavylift_operator.adapters.clock import ClusterClock
@@ -23,7 +24,6 @@ from heavylift_operator.handlers.source import EventSource
 from heavylift_operator.metrics.registry import Metrics
 from heavylift_operator.services.finisher import Finisher
 from heavylift_operator.services.janitor import Janitor
-from heavylift_operator.services.link import RedisLink
 from heavylift_operator.services.queues import Queues
 from heavylift_operator.services.reconciler import Reconciler
 from heavylift_operator.services.wake import Wake

@@ -26,8 +26,6 @@ class OperatorSettings(ProcessSettings):
     """Pause between two comparisons of Redis and Kubernetes; a lost event costs this much at most."""
     workers: Annotated[int, Field(ge=1, le=500)] = 16
     """Jobs attended to at once."""
-    redis_patience: Seconds = 5.0
-    """How long one operation on Redis is tried before it counts as failed."""
     status_interval: Seconds = 30.0
     """Shortest pause between two writes of a HeavyQueue's counts."""
     identity: Annotated[str, Field(min_length=1, max_length=100)] = Field(default_factory=_holder)

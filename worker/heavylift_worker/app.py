@@ -13,12 +13,12 @@ from heavylift.errors import HeavyliftError, RedisUnavailableError
 from heavylift.runtime import logs
 from heavylift.runtime.health import Beat, Check, HealthServer
 from heavylift.runtime.kube import KubeApi
+from heavylift.runtime.link import RedisLink
 from heavylift.runtime.service import Service, StateLine
 from heavylift.store import ops
 from heavylift_worker.create import Creator, Pace
 from heavylift_worker.dispatch import Dispatch
 from heavylift_worker.gate import Gate
-from heavylift_worker.link import RedisLink
 from heavylift_worker.loop import ClaimLoop
 from heavylift_worker.metrics import Metrics
 from heavylift_worker.queues import WATCH_LIMIT_S, QueueCache, QueueWatch

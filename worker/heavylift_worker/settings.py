@@ -41,8 +41,6 @@ class DispatcherSettings(ProcessSettings):
     """Failures in a row after which a namespace gets no creates for a while."""
     breaker_pause: Seconds = 30.0
     """How long that while is; then one job is tried."""
-    redis_patience: Seconds = 5.0
-    """How long one operation on Redis is tried before it counts as failed."""
     heartbeat: Seconds = 10.0
     """Pause between two signs of life in Redis; a dispatcher is counted as live for three of them."""
     worker_name: Annotated[str, Field(min_length=1, max_length=100, pattern=_NAME)] = Field(

@@ -63,6 +63,8 @@ class ProcessSettings(BaseSettings):
     """Redis ACL user; absent = the default user, or the one in the URL."""
     redis_password_file: Path | None = None
     """File with the Redis password, read again for each new connection."""
+    redis_patience: Seconds = 5.0
+    """How long one operation on Redis is tried before it counts as failed."""
     install_id: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")]
     """Names this installation in Jobs and claims, e.g. heavylift/main; keep it over reinstalls."""
     namespaces: Annotated[Names, AfterValidator(_namespaces)]

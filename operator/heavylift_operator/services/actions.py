@@ -9,6 +9,7 @@ from typing import Any, Final
 from heavylift.contract.failpoints import afailpoint
 from heavylift.contract.outcomes import OutcomeClass
 from heavylift.runtime import logs
+from heavylift.runtime.link import RedisLink
 from heavylift.store import ops
 from heavylift.store.model import Fence, FinishReply, FinishRequest, JobRecord, Next, Outcome, Spend, Verdict
 from heavylift_operator.adapters.cluster import Cluster
@@ -17,7 +18,6 @@ from heavylift_operator.core.evidence import JobEvidence
 from heavylift_operator.core.reading import Json, child, integer
 from heavylift_operator.core.reconcile import Act, Row
 from heavylift_operator.metrics.registry import Metrics
-from heavylift_operator.services.link import RedisLink
 from heavylift_operator.services.workqueue import Item, Key
 
 _TTL_MIN_S: Final = 60

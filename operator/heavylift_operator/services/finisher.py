@@ -14,6 +14,7 @@ from heavylift.contract.states import Phase
 from heavylift.errors import ClusterUnavailableError, HeavyliftError, RedisUnavailableError
 from heavylift.runtime import logs
 from heavylift.runtime.kube import KubeStatusError
+from heavylift.runtime.link import RedisLink
 from heavylift.runtime.service import StateLine
 from heavylift.spec import rules_from_settings
 from heavylift.store import ops
@@ -38,7 +39,6 @@ from heavylift_operator.core.reconcile import Row, has_ended, same_data
 from heavylift_operator.core.rules import Policy, Random, Spent, backoff_from
 from heavylift_operator.metrics.registry import Metrics
 from heavylift_operator.services.actions import Actor, Context
-from heavylift_operator.services.link import RedisLink
 from heavylift_operator.services.workqueue import Item, Key, WorkQueue
 
 _KNOWN_MAX: Final = 50_000

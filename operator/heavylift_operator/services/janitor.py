@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from heavylift.runtime import logs
+from heavylift.runtime.link import RedisLink
 from heavylift.store import ops
 from heavylift_operator.adapters.cluster import Cluster
 from heavylift_operator.core.evidence import JobEvidence
-from heavylift_operator.services.link import RedisLink
 
 _DELETES_PER_PASS: Final = 200
 _TRIMS_PER_QUEUE: Final = 20

@@ -9,6 +9,7 @@ from typing import Any, Final
 from heavylift.contract.keys import Keys
 from heavylift.errors import HeavyliftError, StoreCorruptError
 from heavylift.runtime import logs
+from heavylift.runtime.link import RedisLink
 from heavylift.spec import settings as settings_of
 from heavylift.store import ops
 from heavylift.store.model import Verdict
@@ -18,7 +19,6 @@ from heavylift_operator.core import queues
 from heavylift_operator.core.queues import Found, Standing
 from heavylift_operator.core.reading import Json, child, integer
 from heavylift_operator.metrics.registry import Metrics
-from heavylift_operator.services.link import RedisLink
 
 _LOCKS_TTL_MIN_MS: Final = 60_000
 _CORRUPT: Final = "CorruptKey"

@@ -8,12 +8,12 @@ from typing import Any, Final
 from heavylift.contract import ids
 from heavylift.runtime import logs
 from heavylift.runtime.kube import KubeStatusError
+from heavylift.runtime.link import RedisLink
 from heavylift.store import ops
 from heavylift.store.model import InFlight
 from heavylift_operator.adapters.cluster import Cluster
 from heavylift_operator.core.evidence import JobEvidence
 from heavylift_operator.metrics.registry import Metrics
-from heavylift_operator.services.link import RedisLink
 from heavylift_operator.services.workqueue import Item, WorkQueue
 
 _PAGE: Final = 500

@@ -9,9 +9,9 @@ from heavylift.contract import ids
 from heavylift.contract.keys import Keys
 from heavylift.errors import HeavyliftError
 from heavylift.runtime import logs
+from heavylift.runtime.link import RedisLink
 from heavylift.runtime.service import Service
 from heavylift.store import ops
-from heavylift_operator.services.link import RedisLink
 from heavylift_operator.services.workqueue import Item, WorkQueue
 
 _JOB_ID_MAX = 200

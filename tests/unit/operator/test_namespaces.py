@@ -8,13 +8,13 @@ from typing import Any, cast
 import pytest
 
 from heavylift.runtime.kube import KubeReply, KubeStatusError
+from heavylift.runtime.link import RedisLink
 from heavylift.store.model import InFlight, Reply, SettingsOwner, Verdict
 from heavylift.store.steps import Call, Op
 from heavylift_operator.adapters.clock import ClusterClock
 from heavylift_operator.adapters.cluster import Cluster
 from heavylift_operator.core.queues import read
 from heavylift_operator.metrics.registry import Metrics
-from heavylift_operator.services.link import RedisLink
 from heavylift_operator.services.queues import Queues
 from heavylift_operator.services.reconciler import Reconciler
 from heavylift_operator.services.workqueue import WorkQueue

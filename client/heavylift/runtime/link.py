@@ -1,4 +1,4 @@
-"""The operator's connection to the store: made when it can be, one log line per change of state."""
+"""A process' connection to the store: made when it can be, one log line per change of state."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import TypeVar
 
 from heavylift.errors import ConfigurationError, RedisUnavailableError
 from heavylift.runtime.service import StateLine
+from heavylift.runtime.settings import ProcessSettings
 from heavylift.store import AsyncStore
 from heavylift.store.steps import Op
-from heavylift_operator.settings import OperatorSettings
 
 T = TypeVar("T")
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 class RedisLink:
     """Runs operations; trouble is said once and raised as RedisUnavailableError."""
 
-    settings: OperatorSettings
+    settings: ProcessSettings
     line: StateLine
     _store: AsyncStore | None = None
 
