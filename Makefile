@@ -1,6 +1,8 @@
 # Every target is one command that works without make, too. `make help` lists them.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
+# Progress shows at once, in a pipe too.
+export PYTHONUNBUFFERED := 1
 PY := .venv/bin/python
 TIERS ?= check unit integration e2e
 

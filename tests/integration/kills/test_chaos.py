@@ -66,28 +66,32 @@ def test_random_kills(run: Run) -> None:
         assert {name.partition("-")[0] for name in killer.kills} == {"dispatcher", "operator"}
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_api_server_restarts(run: Run, kwok: Cluster) -> None:
     """An API server that ends in order, then by SIGKILL, under running jobs costs no job and makes no second Job."""
-    jobs = staged(100)
+    jobs = staged(300)
     with run.recorder() as recorder, Supervisor(*run.pair(replicas=2)) as supervisor:
         supervisor.wait_ready()
-        with Killer(supervisor, kills=5), enqueuing(run, jobs) as producer:
-            until(lambda: len(run.accepted) > 30, "30 jobs accepted")
+        with Killer(supervisor, kills=15), enqueuing(run, jobs) as producer:
+            until(lambda: len(run.accepted) > 90, "90 jobs accepted")
             kwok.restart("kube-apiserver")
-            until(lambda: len(run.accepted) > 70, "70 jobs accepted")
+            until(lambda: len(run.accepted) > 200, "200 jobs accepted")
             kwok.kill("kube-apiserver")
             kwok.start("kube-apiserver")
             finish(run, producer)
         assert_sound(run, jobs, run.history(recorder))
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_redis_restarts(run: Run, durable_redis: StoreServer) -> None:
     """A Redis that is restarted in order under running jobs costs no job and makes no second Job."""
-    jobs = staged(100)
+    jobs = staged(300)
     with run.recorder() as recorder, Supervisor(*run.pair(replicas=2)) as supervisor:
         supervisor.wait_ready()
-        with Killer(supervisor, kills=5), enqueuing(run, jobs) as producer:
-            until(lambda: len(run.accepted) > 50, "50 jobs accepted")
+        with Killer(supervisor, kills=15), enqueuing(run, jobs) as producer:
+            until(lambda: len(run.accepted) > 150, "150 jobs accepted")
             durable_redis.restart()
             finish(run, producer)
         assert_sound(run, jobs, run.history(recorder))
@@ -112,9 +116,11 @@ def lose_the_last_second(server: StoreServer, sizes: list[int]) -> int:
     return cut
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_redis_killed_and_rolled_back(run: Run, durable_redis: StoreServer) -> None:
     """A Redis that dies with its last second: what it lost is named; what it kept ends once, with one Job each."""
-    jobs = staged(120)
+    jobs = staged(300)
     with run.recorder() as recorder, Supervisor(*run.pair(replicas=2)) as supervisor:
         supervisor.wait_ready()
         run.wait_settings()

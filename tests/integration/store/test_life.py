@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 import pytest
+from rq.job import Job
+from rq.serializers import JSONSerializer
 
 from heavylift.contract import payload
 from heavylift.contract.outcomes import OutcomeClass
@@ -26,17 +28,30 @@ def test_success_from_enqueue_to_result(w: World) -> None:
     assert claim.deadline - claim.claimed_at == 60_000
     w.record(claim)
     assert w.job(job).phase is Phase.PENDING
-    done = w.finish(claim, result='{"pages": 12, "empty": [], "none": {}}', started_at=1000, ended_at=2000)
+    begun, over = claim.claimed_at + 1000, claim.claimed_at + 2000
+    done = w.finish(claim, result='{"pages": 12, "empty": [], "none": {}}', started_at=begun, ended_at=over)
     assert (done.verdict, done.state) == (Verdict.APPLIED, JobState.COMPLETED)
     record = w.job(job)
     assert record.result == '{"pages": 12, "empty": [], "none": {}}'
     assert (record.attempts_made, record.starts, record.execution, record.phase) == (1, 1, "", None)
     assert record.outcome["class"] == "succeeded"
     assert record.history[0]["execution"] == claim.execution
-    assert (record.history[0]["startedAt"], record.history[0]["endedAt"]) == (1000, 2000)
+    assert (record.history[0]["startedAt"], record.history[0]["endedAt"]) == (begun, over)
     assert w.idle()
     assert w.names(job) == ["added", "active", "recorded", "completed"]
     assert w.finals(job) == ["completed"]
+
+
+def test_nothing_ends_before_it_started(w: World) -> None:
+    """Kubernetes cuts its times to whole seconds, and a node's clock may be slow: the claim came first all the same."""
+    claim = w.active()
+    w.finish(claim, started_at=claim.claimed_at - 900, ended_at=claim.claimed_at - 100)
+    entry = w.job(claim.job).history[0]
+    assert (entry["startedAt"], entry["endedAt"]) == (claim.claimed_at, claim.claimed_at)
+    fetched = Job.fetch(claim.job, connection=w.redis, serializer=JSONSerializer)
+    assert fetched.started_at is not None
+    assert fetched.ended_at is not None
+    assert fetched.started_at <= fetched.ended_at
 
 
 def test_a_claim_carries_the_epoch_of_its_data(w: World) -> None:
