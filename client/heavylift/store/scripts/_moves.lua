@@ -184,7 +184,8 @@ function L.finish(q, job, h, e)
   local known = { seq = e.seq, attempt = e.attempt, execution = e.execution, next = L.NEXT[e.state],
     started = e.started, ended = e.ended, spend = e.spend }
   local outcome = L.outcome(e.body, known)
-  local set = { 'status', status, 'ended_at', L.utc(e.ended or NOW), 'hl:ended', L.int(NOW), 'hl:outcome', outcome,
+  local set = { 'status', status, 'ended_at', L.utc(e.ended or NOW, 999), -- not before a start in the same ms
+    'hl:ended', L.int(NOW), 'hl:outcome', outcome,
     'hl:history', (L.history(h['hl:history'], L.outcome(e.history or e.body, known))) }
   if e.result then
     set[#set + 1] = 'hl:result'

@@ -85,7 +85,7 @@ if next_ == 'retry' then
     ended = ended, delay = delay, spend = spend }
   local outcome = L.outcome(body, known)
   local set = { 'status', due and 'scheduled' or 'queued', 'hl:outcome', outcome, 'hl:history',
-    (L.history(h['hl:history'], L.outcome(small, known))), 'ended_at', L.utc(ended), 'worker_name', '',
+    (L.history(h['hl:history'], L.outcome(small, known))), 'ended_at', L.utc(ended, 999), 'worker_name', '',
     'hl:reason', class, 'enqueued_at', L.utc_now() }
   for _, value in ipairs(fields) do set[#set + 1] = value end
   if due then
