@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 from typing import Any
 
@@ -15,6 +16,7 @@ from rq.serializers import JSONSerializer
 from rq.suspension import resume, suspend
 from rq.worker import Worker
 
+from heavylift.contract.names import Annotation
 from heavylift.store import Fence, ops
 from tests.integration.worker.stand import Stand
 from tests.proofs.kube import core
@@ -208,10 +210,9 @@ def test_heavyqueues_that_change(stand: Stand) -> None:
     stand.wait_recorded("j1")
 
     stand.queue(container={"command": ["second"]})
-    stand.enqueue("j2")
-    stand.wait_recorded("j2")
-    commands = [job["spec"]["template"]["spec"]["containers"][0].get("command") for job in stand.jobs()]
-    assert sorted(map(str, commands)) == ["None", "['second']"]
+    numbers = itertools.count(2)
+    until(lambda: _command(stand, f"j2-{next(numbers)}") == ["second"], "the edited template to reach the dispatcher")
+    assert _command_of(stand, "j1") is None
 
     stand.kube.delete(f"/apis/heavylift.dev/v1alpha1/namespaces/{stand.name}/heavyqueues/{stand.name}")
     until(lambda: dispatcher_serves(stand) == [], "the dispatcher to drop the queue")
@@ -219,6 +220,19 @@ def test_heavyqueues_that_change(stand: Stand) -> None:
     stand.queue(container={"command": ["third"]})
     stand.wait_recorded("j3")
     assert "Traceback" not in dispatcher.log()
+
+
+def _command(stand: Stand, job: str) -> list[str] | None:
+    """Enqueue a job and return the command of its Job."""
+    stand.enqueue(job)
+    stand.wait_recorded(job)
+    return _command_of(stand, job)
+
+
+def _command_of(stand: Stand, job: str) -> list[str] | None:
+    (found,) = [each for each in stand.jobs() if each["metadata"]["annotations"][Annotation.JOB_ID] == job]
+    command: list[str] | None = found["spec"]["template"]["spec"]["containers"][0].get("command")
+    return command
 
 
 def dispatcher_serves(stand: Stand) -> list[str]:
