@@ -1,6 +1,6 @@
 """Failpoints: named places where a test can kill, pause or disturb a real process.
 
-They stand at the boundaries of the crash matrix (reliability: "State-by-state crash matrix").
+They stand where a crash leaves two systems at odds; each name carries its row of the crash matrix.
 
 Inert unless ``HEAVYLIFT_FAILPOINT`` is set, for example::
 

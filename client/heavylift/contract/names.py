@@ -55,7 +55,7 @@ class Env:
 
 RESULT_FILE = "/dev/termination-log"
 RESULT_LIMIT = 4096
-"""Bytes kubelet keeps of a termination message (reliability: "Deleting, TTL and results")."""
+"""Bytes kubelet keeps of a termination message (its own limit per container)."""
 
 
 class ExitCode:
@@ -69,4 +69,4 @@ class ExitCode:
 
 
 OUTSIDE_POD_FUNC = "heavylift.pod.refuse.outside_pod"
-"""RQ's function path of our own jobs: it refuses, so that a stock worker never runs heavy work in-process (C8)."""
+"""RQ's function path of our own jobs: it refuses, so that a stock worker never runs heavy work in-process."""

@@ -46,7 +46,7 @@ RQ_STATUS: dict[str, JobState] = {
     "canceled": JobState.CANCELLED,
     "stopped": JobState.CANCELLED,
 }
-"""Every status RQ 3 writes, and the state it means (queue-semantics F43)."""
+"""Every status RQ 3 writes, and the state it means."""
 
 STATUS_WRITTEN: dict[JobState, str] = {
     JobState.WAITING: "queued",

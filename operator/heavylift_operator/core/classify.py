@@ -1,6 +1,6 @@
 """Classification: evidence of one execution -> the outcome it ended with, or what it waits for.
 
-Follows reliability "Kubernetes semantics to get right": a Job's condition decides that an attempt is over, its pod says
+As Kubernetes means it: a Job's condition decides that an attempt is over, its pod says
 why. What fits nowhere becomes ``unknown`` with the evidence word for word; nothing here raises on odd evidence.
 """
 

@@ -1,6 +1,6 @@
 """What Jobs and pods say, as values: read from API objects, merged over time, kept in Redis as JSON.
 
-A pod's object may vanish before its Job's condition appears (reliability: "backoffLimit 0, podFailurePolicy"), so
+A pod's object may vanish before its Job's condition appears (an evicted one 0.1 s before), so
 evidence is written down as it is seen and only ever grows: an end, once seen, is never unseen.
 """
 

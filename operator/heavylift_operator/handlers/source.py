@@ -31,7 +31,7 @@ class Patience:
 
 
 def settings_for(install: str) -> kopf.OperatorSettings:
-    """Return kopf's settings: no writes, no peering, no scanning, server-side selectors (reliability: "kopf")."""
+    """Return kopf's settings: no writes, no peering, no scanning, server-side selectors."""
     settings = kopf.OperatorSettings()
     settings.scanning.disabled = True
     settings.posting.enabled = False

@@ -8,9 +8,7 @@ import pytest
 
 from heavylift.contract.envelope import encode_error, encode_result, encode_snooze
 from heavylift.contract.outcomes import OutcomeClass
-from heavylift_operator.core.classify import Asked, classify
-from heavylift_operator.core.evidence import Evidence, Stop, merge_pods, read_pod
-from heavylift_operator.core.outcome import Ended, Underway
+from heavylift_operator.core.evidence import Stop, merge_pods, read_pod
 from tests.unit.operator.objects import (
     COMPLETE,
     EXECUTION,
@@ -25,25 +23,10 @@ from tests.unit.operator.objects import (
     terminated,
     waiting,
 )
-
-NOW = T0 + 40_000
-
-
-def ended(seen: Evidence, **asked: Any) -> Ended:
-    """Classify and insist on an end."""
-    found = classify(seen, Asked(execution=EXECUTION, now=NOW, **asked))
-    assert isinstance(found, Ended), found
-    return found
+from tests.unit.operator.verdicts import ended, underway
 
 
-def underway(seen: Evidence, **asked: Any) -> Underway:
-    """Classify and insist on no end."""
-    found = classify(seen, Asked(execution=EXECUTION, now=asked.pop("now", NOW), **asked))
-    assert isinstance(found, Underway), found
-    return found
-
-
-# -- the four situations measured on a real cluster (reliability 1.2) -------------------------------------------------
+# -- the four situations measured on a real cluster -------------------------------------------------------------------
 def test_exit_64_is_an_error_that_is_not_retried() -> None:
     """Exit 64, matched by the FailJob rule for exit codes: error, no retry."""
     said = "Container main for pod a/b failed with exit code 64 matching FailJob rule at index 1"

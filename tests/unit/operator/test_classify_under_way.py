@@ -26,23 +26,7 @@ from tests.unit.operator.objects import (
     terminated,
     waiting,
 )
-
-NOW = T0 + 40_000
-
-
-def ended(seen: Evidence, **asked: Any) -> Ended:
-    """Classify and insist on an end."""
-    found = classify(seen, Asked(execution=EXECUTION, now=NOW, **asked))
-    assert isinstance(found, Ended), found
-    return found
-
-
-def underway(seen: Evidence, **asked: Any) -> Underway:
-    """Classify and insist on no end."""
-    found = classify(seen, Asked(execution=EXECUTION, now=asked.pop("now", NOW), **asked))
-    assert isinstance(found, Underway), found
-    return found
-
+from tests.unit.operator.verdicts import NOW, ended, underway
 
 # -- under way --------------------------------------------------------------------------------------------------------
 PENDING: dict[str, tuple[Any, Any, str, OutcomeClass | None]] = {

@@ -53,7 +53,7 @@ def ping() -> Op[None]:
 
 
 def hold_rq_locks(queue: str, token: str, ttl_ms: int) -> Op[bool]:
-    """Keep stock maintenance and stock schedulers off a queue (C6); False = a stock process holds one of them."""
+    """Keep stock maintenance and stock schedulers off a queue; False = a stock process holds one of them."""
     held = yield Call("lock", (ttl_ms, token, "rq", f"clean_registries:{queue}", f"scheduler-lock:{queue}"))
     return bool(held)
 

@@ -59,7 +59,7 @@ L.STATES = {
 L.STATUS = { completed = 'finished', failed = 'failed', cancelled = 'canceled' }
 L.REGISTRY = { completed = 'finished', failed = 'failed', cancelled = 'canceled' }
 L.NEXT = { completed = 'complete', failed = 'fail', cancelled = 'cancel' }
-L.KEEP = { -- retention where the queue has no settings: interface.md 2
+L.KEEP = { -- retention where the queue has no settings: the documented defaults
   completed = { count = 1000, age = 86400000 }, failed = { count = 5000, age = 604800000 },
 }
 L.REQUEUED_S = 2592000 -- how long a job that RQ requeued at the end of its retention may wait for its claim

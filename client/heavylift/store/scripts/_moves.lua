@@ -242,7 +242,7 @@ function L.finish(q, job, h, e)
   return outcome
 end
 
--- The fence of architecture.md "State in Redis": nil when the caller may act on the current execution, else a verdict and
+-- The fence: nil when the caller may act on the current execution, else a verdict and
 -- a sentence. A missing hash takes what is left of the execution with it. f = {job, execution, worker, uid}, '' = any.
 function L.fence(h, why, message, f)
   if why == 'corrupt' then return 'corrupt', message end
