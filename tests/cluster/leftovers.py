@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import shutil
 import signal
 from pathlib import Path
@@ -30,14 +31,18 @@ def processes_of(folder: Path) -> list[int]:
     return found
 
 
-def end_processes(folder: Path) -> None:
-    """Kill what still carries the mark: programs whose record was never written."""
+def end_processes(folder: Path, limit: float = 10.0) -> None:
+    """Kill what still carries the mark, programs whose record was never written, and wait until it is gone.
+
+    The first process of a node's namespace is gone only when all others in it are, those without a mark included.
+    """
     for pid in processes_of(folder):
         with contextlib.suppress(ProcessLookupError):
             handle = os.pidfd_open(pid)
             try:
                 if pid in processes_of(folder):
                     signal.pidfd_send_signal(handle, signal.SIGKILL)
+                    select.select([handle], [], [], limit)
             finally:
                 os.close(handle)
         with contextlib.suppress(ChildProcessError):
