@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import leftovers
+from tests.cluster.api import wait_for
 from tests.cluster.controlplane import MARK
 from tests.cluster.errors import ComponentError
 from tests.cluster.process import Command, Processes, Record, parse_stat, start_time
@@ -122,7 +123,8 @@ def test_programs_without_a_record_are_found_by_their_mark(processes: Processes,
     processes.start(command(tmp_path))
     pid = processes.pid("part")
     (processes.run / "part.json").unlink()
-    assert pid in leftovers.processes_of(tmp_path)
+    # The kernel shows no environment for a moment while a program takes its process over.
+    wait_for("the mark to show", lambda: pid in leftovers.processes_of(tmp_path), 10)
     assert leftovers.processes_of(tmp_path.with_name("another")) == []
     leftovers.end_processes(tmp_path)
     assert pid is not None
