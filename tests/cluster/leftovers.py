@@ -34,19 +34,34 @@ def processes_of(folder: Path) -> list[int]:
 def end_processes(folder: Path, limit: float = 10.0) -> None:
     """Kill what still carries the mark, programs whose record was never written, and wait until it is gone.
 
-    The first process of a node's namespace is gone only when all others in it are, those without a mark included.
+    All are held before the first is killed: one that dies with another loses its mark at once, but is gone only later,
+    and the first process of a node's namespace only when all others in it are, those without a mark included.
     """
-    for pid in processes_of(folder):
-        with contextlib.suppress(ProcessLookupError):
-            handle = os.pidfd_open(pid)
-            try:
-                if pid in processes_of(folder):
-                    signal.pidfd_send_signal(handle, signal.SIGKILL)
-                    select.select([handle], [], [], limit)
-            finally:
-                os.close(handle)
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(pid, os.WNOHANG)
+    held = [(pid, handle) for pid in processes_of(folder) if (handle := _hold(pid, folder)) is not None]
+    try:
+        for _, handle in held:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
+        for pid, handle in held:
+            select.select([handle], [], [], limit)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+    finally:
+        for _, handle in held:
+            os.close(handle)
+
+
+def _hold(pid: int, folder: Path) -> int | None:
+    """Return a handle of a process that carries the mark, or None if it is gone or its id is another's by now."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return None
+    with contextlib.suppress(OSError):
+        if carries_mark(Path(f"/proc/{pid}/environ").read_bytes(), folder):
+            return handle
+    os.close(handle)
+    return None
 
 
 def mounts_under(folder: Path, table: str) -> list[str]:
