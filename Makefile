@@ -6,7 +6,7 @@ export PYTHONUNBUFFERED := 1
 PY := .venv/bin/python
 TIERS ?= check unit integration e2e
 
-.PHONY: help setup check format test test-unit test-integration test-e2e demo demo-down cluster-build cluster-up \
+.PHONY: help setup check format test test-unit test-integration test-e2e bench demo demo-down cluster-build cluster-up \
 	cluster-down cluster-status generate lock fresh clean
 
 help:  ## List the targets
@@ -35,6 +35,9 @@ test-integration: setup  ## Real Redis and Valkey, a real control plane with sim
 
 test-e2e: setup  ## A whole cluster with a real kubelet, installed by helm (needs root or HEAVYLIFT_E2E_KUBECONFIG)
 	@TIERS=e2e scripts/test.sh
+
+bench: setup  ## Measure against the cluster's and Redis' own limits: a short table and JSON (ARGS="--quick", "--only NAME")
+	@$(PY) -m tests.benchmarks $(ARGS)
 
 format: setup  ## Rewrite Python files in the project's format
 	@.venv/bin/ruff check --fix-only --exit-zero . && .venv/bin/ruff format .
