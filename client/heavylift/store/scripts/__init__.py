@@ -1,11 +1,18 @@
-"""The Lua scripts, one file each: the header documents arguments and returns; the ``_*.lua`` go in front of all."""
+"""The Lua scripts, one file each: the header documents arguments and returns.
+
+``_lib.lua`` and ``_moves.lua`` go in front of all; other helpers in front of the scripts (and helpers) whose header
+names them in a line ``-- With: _accept.lua, _other.lua``.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+
+_WITH = re.compile(r"^-- With: (.+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +27,22 @@ class Script:
 @cache
 def load(name: str) -> Script:
     """Return the script of that name with the helpers in front."""
-    folder = files(__package__)
-    text = "\n".join((folder / part).read_text("utf-8") for part in ("_lib.lua", "_moves.lua", f"{name}.lua"))
+    parts: dict[str, str] = {}
+    for part in ("_lib.lua", "_moves.lua", f"{name}.lua"):
+        _collect(part, parts)
+    text = "\n".join(parts.values())
     return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+def _collect(part: str, parts: dict[str, str]) -> None:
+    """Add a file, after the helpers its header names."""
+    if part in parts:
+        return
+    text = (files(__package__) / part).read_text("utf-8")
+    found = _WITH.search(text)
+    for needed in found.group(1).split(",") if found else ():
+        _collect(needed.strip(), parts)
+    parts[part] = text
 
 
 def names() -> list[str]:

@@ -1,26 +1,5 @@
 -- Cancel a job: at once while it waits, by request while it is active.
 -- ARGV: prefix, prefix, job, request JSON {"by":..., "reason":...}, end JSON {class, body, exc}.
 -- Returns: {verdict, message}: applied | cancelled (requested) | already | refused (too late) | missing | corrupt.
-local job = ARGV[3]
-local h, why, message = L.load(job)
-if not h then return { why, message } end
-local state, q = L.STATES[h.status or ''], h.origin
-if not state or not q then return { 'corrupt', 'the job has no known status or no origin' } end
-if state == 'cancelled' and not h['hl:exec'] then return { 'already', 'it is cancelled' } end
-if state == 'completed' or state == 'failed' then return { 'refused', 'too late: it is ' .. state } end
-local request = '{"at":' .. L.int(NOW) .. ',' .. string.sub(ARGV[4], 2)
-if h['hl:exec'] and (state == 'active' or state == 'cancelled') then
-  if not h['hl:cancel'] then
-    call('HSET', K.job(job), 'hl:cancel', request)
-    L.emit(q, 'cancel-requested', job, 'execution', h['hl:exec'])
-  end
-  call('PUBLISH', K.wake, job)
-  return { 'cancelled', 'its pod is being stopped' }
-end
-if state == 'active' then return { 'refused', 'it runs on a worker that is not of Heavylift' } end
-local e = cjson.decode(ARGV[5])
-if h['hl:exec'] then L.forget(q, job, h['hl:exec'], h['hl:worker'], h['hl:install']) end -- it was queued while it ran
-L.finish(q, job, h, { state = 'cancelled', body = e.body, class = e.class, execution = '',
-  seq = L.num(h['hl:seq'], 0), attempt = L.num(h['hl:attempts'], 0) + 1, fields = { 'hl:cancel', request } })
-L.displace(q, job, h)
-return { 'applied', '' }
+-- With: _cancel.lua
+return L.cancel(ARGV[3], ARGV[4], cjson.decode(ARGV[5]))
