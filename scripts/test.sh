@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs the tiers named in TIERS one after the other and says how each ended; stops at the first that fails.
-# Usage: TIERS="check unit" scripts/test.sh
+# Usage: TIERS="check unit" scripts/test.sh; WORKERS=1 runs the tests one by one
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$PWD/.venv/bin:$PATH" PYTHONDONTWRITEBYTECODE=1
@@ -32,11 +32,14 @@ run_check() {
     python scripts/generate.py --check
 }
 
-run_unit() { pytest tests/unit; }
+# One file's tests stay together: they share servers.
+PARALLEL=(--numprocesses "${WORKERS:-auto}" --maxprocesses 4 --dist loadfile)
+
+run_unit() { pytest "${PARALLEL[@]}" tests/unit; }
 
 run_integration() {
     python -m tests.cluster build --nodes=kwok
-    pytest tests/integration
+    pytest "${PARALLEL[@]}" tests/integration
 }
 
 run_e2e() {
