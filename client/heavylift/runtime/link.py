@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from heavylift.errors import ConfigurationError, RedisUnavailableError
+from heavylift.errors import ConfigurationError, HeavyliftError, RedisUnavailableError
 from heavylift.runtime.service import StateLine
 from heavylift.runtime.settings import ProcessSettings
 from heavylift.store import AsyncStore
@@ -35,6 +36,19 @@ class RedisLink:
             raise self.failed(error) from error
         self.line.good("answers again")
         return result
+
+    async def run_many(self, operations: Sequence[Op[T]]) -> list[T | HeavyliftError]:
+        """Run operations side by side in common pipelines; each gives its value or its own error.
+
+        Raises:
+            RedisUnavailableError: Redis did not do them within the patience; they may be asked for again.
+        """
+        try:
+            results = await self.store().run_many(operations)
+        except (RedisUnavailableError, ConfigurationError) as error:
+            raise self.failed(error) from error
+        self.line.good("answers again")
+        return results
 
     def store(self) -> AsyncStore:
         """Return the store, made when first needed; the password file is read again for each new connection.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,11 +15,11 @@ from redis.asyncio.retry import Retry
 from heavylift.contract.failpoints import afailpoint
 from heavylift.contract.keys import Keys
 from heavylift.errors import ConfigurationError, HeavyliftError
-from heavylift.store import scripts
+from heavylift.store.batch import Batch
 from heavylift.store.connection import Target, no_backoff
 from heavylift.store.faults import FAULTS, Patience, missing_script, translate
 from heavylift.store.steps import Call, Op, Step, T, key_of
-from heavylift.store.sync import CONFIRM_S, confirmed, decode_message
+from heavylift.store.sync import CONFIRM_S, command, confirmed, decode_message
 
 
 class AsyncStore:
@@ -83,6 +83,54 @@ class AsyncStore:
             value: T = stop.value
             return value
 
+    async def run_many(self, ops: Sequence[Op[T]]) -> list[T | HeavyliftError]:
+        """Run operations side by side, their steps in common pipelines; each gives its value or its own error.
+
+        Raises:
+            RedisUnavailableError: Redis cannot be reached; what was asked of it may have been done.
+        """
+        batch = Batch(ops)
+        try:
+            while due := batch.due():
+                answers = await self._take_many([step for _, step in due])
+                for (index, _), answer in zip(due, answers, strict=True):
+                    batch.answered(index, answer)
+        finally:
+            batch.close()
+        return batch.ended()
+
+    async def _take_many(self, steps: Sequence[Step]) -> list[Any]:
+        patience, asked = Patience(self.patience), cancel_requests()
+        while True:
+            try:
+                answers = await self._execute_many(steps)
+                honour_cancel(asked)
+                await afailpoint("store.reply")
+            except FAULTS as error:
+                honour_cancel(asked)
+                delay = patience.wait(error, time.monotonic())
+                if delay is None:
+                    raise translate(error, self.where) from error
+                await asyncio.sleep(delay)
+            else:
+                return [
+                    await self._alone(step) if isinstance(answer, Exception) else answer
+                    for step, answer in zip(steps, answers, strict=True)
+                ]
+
+    async def _alone(self, step: Step) -> Any:
+        """Take a step once more by itself that failed among others: alone it knows what to do about it."""
+        try:
+            return await self._take(step)
+        except HeavyliftError as error:
+            return error
+
+    async def _execute_many(self, steps: Sequence[Step]) -> list[Any]:
+        async with self.redis.pipeline(transaction=False) as pipeline:
+            for step in steps:
+                pipeline.execute_command(*command(step, self.keys))
+            return await pipeline.execute(raise_on_error=False)
+
     async def _take(self, step: Step) -> Any:
         patience, asked = Patience(self.patience), cancel_requests()
         while True:
@@ -100,16 +148,13 @@ class AsyncStore:
                 return reply
 
     async def _execute(self, step: Step) -> Any:
-        if not isinstance(step, Call):
-            return await self.redis.execute_command(*step.build(self.keys))  # type: ignore[no-untyped-call]
-        script = scripts.load(step.script)
-        arguments = (self.keys.rq, self.keys.ours, *step.args)
         try:
-            return await self.redis.execute_command("EVALSHA", script.sha, 0, *arguments)  # type: ignore[no-untyped-call]
+            return await self.redis.execute_command(*command(step, self.keys))  # type: ignore[no-untyped-call]
         except ResponseError as error:
-            if not missing_script(error):
+            if not isinstance(step, Call) or not missing_script(error):
                 raise
-            return await self.redis.execute_command("EVAL", script.text, 0, *arguments)  # type: ignore[no-untyped-call]
+            whole = command(step, self.keys, whole=True)
+            return await self.redis.execute_command(*whole)  # type: ignore[no-untyped-call]
 
     def subscribe(self, *channels: str) -> AsyncSubscription:
         """Return an async context manager that hears these channels; see ``AsyncSubscription``."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -14,9 +14,10 @@ from heavylift.contract.failpoints import failpoint
 from heavylift.contract.keys import Keys
 from heavylift.errors import ConfigurationError, HeavyliftError
 from heavylift.store import scripts
+from heavylift.store.batch import Batch
 from heavylift.store.connection import Target, no_backoff
 from heavylift.store.faults import FAULTS, Patience, missing_script, translate
-from heavylift.store.steps import Call, Op, Step, T, key_of
+from heavylift.store.steps import Arg, Call, Op, Step, T, key_of
 
 
 class Store:
@@ -83,6 +84,51 @@ class Store:
             value: T = stop.value
             return value
 
+    def run_many(self, ops: Sequence[Op[T]]) -> list[T | HeavyliftError]:
+        """Run operations side by side, their steps in common pipelines; each gives its value or its own error.
+
+        Raises:
+            RedisUnavailableError: Redis cannot be reached; what was asked of it may have been done.
+        """
+        batch = Batch(ops)
+        try:
+            while due := batch.due():
+                answers = self._take_many([step for _, step in due])
+                for (index, _), answer in zip(due, answers, strict=True):
+                    batch.answered(index, answer)
+        finally:
+            batch.close()
+        return batch.ended()
+
+    def _take_many(self, steps: Sequence[Step]) -> list[Any]:
+        patience = Patience(self.patience)
+        while True:
+            try:
+                answers = self._execute_many(steps)
+                failpoint("store.reply")
+            except FAULTS as error:
+                delay = patience.wait(error, time.monotonic())
+                if delay is None:
+                    raise translate(error, self.where) from error
+                time.sleep(delay)
+            else:
+                return [
+                    self._alone(step) if isinstance(a, Exception) else a for step, a in zip(steps, answers, strict=True)
+                ]
+
+    def _alone(self, step: Step) -> Any:
+        """Take a step once more by itself that failed among others: alone it knows what to do about it."""
+        try:
+            return self._take(step)
+        except HeavyliftError as error:
+            return error
+
+    def _execute_many(self, steps: Sequence[Step]) -> list[Any]:
+        with self.redis.pipeline(transaction=False) as pipeline:
+            for step in steps:
+                pipeline.execute_command(*command(step, self.keys))  # type: ignore[no-untyped-call]
+            return pipeline.execute(raise_on_error=False)
+
     def _take(self, step: Step) -> Any:
         patience = Patience(self.patience)
         while True:
@@ -98,16 +144,12 @@ class Store:
                 return reply
 
     def _execute(self, step: Step) -> Any:
-        if not isinstance(step, Call):
-            return self.redis.execute_command(*step.build(self.keys))  # type: ignore[no-untyped-call]
-        script = scripts.load(step.script)
-        arguments = (self.keys.rq, self.keys.ours, *step.args)
         try:
-            return self.redis.execute_command("EVALSHA", script.sha, 0, *arguments)  # type: ignore[no-untyped-call]
+            return self.redis.execute_command(*command(step, self.keys))  # type: ignore[no-untyped-call]
         except redis.ResponseError as error:
-            if not missing_script(error):
+            if not isinstance(step, Call) or not missing_script(error):
                 raise
-            return self.redis.execute_command("EVAL", script.text, 0, *arguments)  # type: ignore[no-untyped-call]
+            return self.redis.execute_command(*command(step, self.keys, whole=True))  # type: ignore[no-untyped-call]
 
     def subscribe(self, *channels: str) -> Subscription:
         """Return a context manager that hears these channels; see ``Subscription``."""
@@ -198,6 +240,15 @@ class Subscription:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._close()
+
+
+def command(step: Step, keys: Keys, *, whole: bool = False) -> tuple[Arg, ...]:
+    """Return the Redis command of a step; ``whole`` = with the script's text, for a Redis that does not know it."""
+    if not isinstance(step, Call):
+        return step.build(keys)
+    script = scripts.load(step.script)
+    name, text = ("EVAL", script.text) if whole else ("EVALSHA", script.sha)
+    return (name, text, 0, keys.rq, keys.ours, *step.args)
 
 
 CONFIRM_S = 5.0
