@@ -233,6 +233,7 @@ function L.finish(q, job, h, e)
   L.emit(q, e.state, job, 'final', '1', 'class', e.class, 'execution', e.execution or '', 'attempt',
     L.int(e.attempt), 'seq', L.int(e.seq), 'worker', e.worker or '', 'uid', h['hl:uid'] or '')
   L.count(q, e.state)
+  L.count(q, 'outcome:' .. e.class .. ':1')
   try('XADD', K.outbox, 'MAXLEN', '~', 10000, '*', 'event', e.state, 'job', job, 'queue', q, 'class', e.class,
     'final', '1', 'at', L.int(NOW))
   call('PUBLISH', K.done(job), e.state)
@@ -357,39 +358,9 @@ function L.forget_stray(job, execution, worker)
 end
 function L.members(key) return L.type(key) == 'set' and call('SMEMBERS', key) or {} end
 
--- Jobs of one queue by state, and what its gauges need.
-function L.counts(q)
-  local function n(...)
-    local got = try(...)
-    return type(got) == 'number' and got or 0
-  end
-  local out = { waiting = n('LLEN', K.queue(q)), oldest = -1 }
-  local lists = { K.queue(q) }
-  if L.type(K.levels(q)) == 'zset' then
-    for _, text in ipairs(call('ZRANGE', K.levels(q), 0, 31)) do
-      local p = L.num(text, 0)
-      if p ~= 0 then
-        lists[#lists + 1] = K.level(q, p)
-        out.waiting = out.waiting + n('LLEN', K.level(q, p))
-      end
-    end
-  end
-  local scheduled = K.registry('scheduled', q)
-  local due = n('ZCOUNT', K.delayed(q), '-inf', L.int(NOW)) + n('ZCOUNT', scheduled, '-inf', NOW_S)
-    - n('ZCOUNT', K.delayed(q), '-inf', L.int(NOW_S * 1000))
-  out.waiting = out.waiting + due
-  out.delayed = max(n('ZCARD', scheduled) - due, 0)
-  out.active = n('ZCARD', K.started(q))
-  out.children = n('ZCARD', K.registry('deferred', q))
-  out.completed = n('ZCOUNT', K.registry('finished', q), NOW_S, '+inf')
-  out.failed = n('ZCOUNT', K.registry('failed', q), NOW_S, '+inf')
-  out.cancelled = n('ZCARD', K.registry('canceled', q))
-  out.quarantined = n('LLEN', K.quarantine(q))
-  for _, list in ipairs(lists) do
-    local head = try('LINDEX', list, 0)
-    local h = type(head) == 'string' and L.load(head, { 'hl:enqueued', 'enqueued_at' })
-    local at = h and (L.num(h['hl:enqueued'], nil) or L.parse_utc(h.enqueued_at))
-    if at and (out.oldest < 0 or at < out.oldest) then out.oldest = at end
-  end
-  return out
+-- Since when a waiting job waits (ms): put into its queue, retried or due; released jobs count from before the claim.
+L.SINCE = { 'enqueued_at', 'hl:enqueued' }
+function L.since(h)
+  local at = L.parse_utc(h.enqueued_at) or L.num(h['hl:enqueued'], nil)
+  return at and min(at, NOW)
 end

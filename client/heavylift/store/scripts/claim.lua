@@ -3,10 +3,12 @@
 -- ARGV: prefix, prefix, worker, request, install, max, slots, deadline ms, limits JSON {max, looked, bytes, promote,
 --   stored, id, starts}, ends JSON {code: {class, body, exc}}, queues...
 -- Returns: {claims, {queue, reason, ...}, next due in ms or -1}; a claim as L.claim makes it.
+-- With: _tally.lua
 local worker, request, install = ARGV[3], ARGV[4], ARGV[5]
 local limits, ends = cjson.decode(ARGV[9]), cjson.decode(ARGV[10])
 local wanted, slots, patience = min(tonumber(ARGV[6]), limits.max), tonumber(ARGV[7]), tonumber(ARGV[8])
 local FIELDS = {
+  'enqueued_at',
   'status', 'origin', 'created_at', 'timeout', 'retries_left', 'retry_intervals', 'result_ttl', 'failure_ttl', 'ttl',
   'hl:inc', 'hl:src', 'hl:seq', 'hl:top', 'hl:exec', 'hl:worker', 'hl:install', 'hl:ns', 'hl:task', 'hl:priority',
   'hl:expires', 'hl:options', 'hl:attempts', 'hl:starts', 'hl:silent', 'hl:history', 'hl:ended', 'hl:trace', 'hl:rqmax',
@@ -110,7 +112,9 @@ local function start(q, job, h, set, data, options)
   try('SADD', K.worker_executions(worker), member)
   try('SET', K.epoch, L.int(NOW) .. '-' .. h['hl:inc'], 'NX') -- RQ's own enqueue makes none
   L.count(q, 'claimed')
-  L.emit(q, 'active', job, 'execution', execution, 'attempt', L.int(attempt), 'seq', L.int(seq), 'worker', worker)
+  L.emit(q, 'active', job, 'execution', execution, 'attempt', L.int(attempt), 'seq', L.int(seq), 'worker', worker,
+    'wait', L.int(h.waited))
+  L.tally(q, 'wait', h.waited, L.watched(set, h['hl:task']))
   h['hl:ns'], h['hl:exec'], h['hl:seq'], h['hl:attempts'] = set.namespace, execution, L.int(seq), L.int(attempt - 1)
   h['hl:claimed'], h['hl:deadline'], h['hl:frozen'] = L.int(NOW), L.int(deadline), frozen
   return L.claim(q, job, h, data)
@@ -152,6 +156,7 @@ local function judge(q, job, p, set)
     h.reset = requeued(q, job, h)
   end
   local size = call('HSTRLEN', K.job(job), 'data')
+  h.waited = NOW - (L.since(h) or NOW)
   local options = h['hl:options'] and L.object(h['hl:options']) or (not h['hl:options'] and {})
   local expires = L.num(h['hl:expires'], nil)
   local code = (expires and expires <= NOW and 'expired') or (size == 0 and 'nodata')
@@ -179,12 +184,12 @@ end
 
 local function soonest(due) if due and (next_due < 0 or due - NOW < next_due) then next_due = max(due - NOW, 0) end end
 
-local function promote_one(q, job, front_allowed)
+local function promote_one(q, job, due, front_allowed)
   local h, why = L.load(job, { 'status', 'hl:priority', 'enqueue_at_front' })
   if h and h.status == 'scheduled' then
     local wrong = L.unfit(q, h)
     if wrong then return wrong end
-    call('HSET', K.job(job), 'status', 'queued', 'enqueued_at', L.utc_now())
+    call('HSET', K.job(job), 'status', 'queued', 'enqueued_at', L.utc(due)) -- it waits since it was due
     L.place(q, job, h, front_allowed and h.enqueue_at_front == '1', nil)
     L.emit(q, 'waiting', job, 'reason', 'due')
   elseif why ~= 'corrupt' then
@@ -198,18 +203,22 @@ end
 
 -- Delayed jobs that are due, ours (milliseconds) and those of RQ's own enqueue_in and enqueue_at (seconds).
 local function promote(q)
-  for _, job in ipairs(call('ZRANGEBYSCORE', K.delayed(q), '-inf', L.int(NOW), 'LIMIT', 0, max(left.promote, 0))) do
-    promote_one(q, job, false)
-    left.promote = left.promote - 1
+  local function each_due(zset, now, ms, move)
+    local most = max(left.promote, 0)
+    local found = call('ZRANGEBYSCORE', zset, '-inf', L.int(now), 'WITHSCORES', 'LIMIT', 0, most)
+    for i = 1, #found, 2 do
+      move(found[i], max(tonumber(found[i + 1]) * ms, 0))
+      left.promote = left.promote - 1
+    end
   end
   local key = K.registry('scheduled', q)
-  for _, job in ipairs(call('ZRANGEBYSCORE', key, '-inf', NOW_S, 'LIMIT', 0, max(left.promote, 0))) do
-    if not call('ZSCORE', K.delayed(q), job) then promote_one(q, job, true) end
-    left.promote = left.promote - 1
-  end
+  each_due(key, NOW_S, 1000, function(job, due)
+    if not call('ZSCORE', K.delayed(q), job) then promote_one(q, job, due, true) end
+  end)
   -- What is due and was looked at stays because it cannot move (a wrong type): asking again at once changes nothing.
   local function next_of(zset, now)
     local from = left.promote > 0 and '(' .. L.int(now) or '-inf'
+  each_due(K.delayed(q), NOW, 1, function(job, due) promote_one(q, job, due, false) end)
     return call('ZRANGEBYSCORE', zset, from, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
   end
   soonest(tonumber(next_of(K.delayed(q), NOW)[2]))

@@ -105,6 +105,7 @@ if next_ == 'retry' then
   h.status = due and 'scheduled' or 'queued'
   return reply('applied', outcome)
 end
+  L.count(q, 'outcome:' .. class .. ':0')
 
 local states = { complete = 'completed', fail = 'failed', cancel = 'cancelled' }
 remember_job(q)
