@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from heavylift.contract.keys import Field
 from heavylift.contract.states import RQ_STATUS, JobState, Phase
 from heavylift.store.merge import without_marker
-from heavylift.store.model import Claim, Event, JobRecord, Json, QueueCounts
+from heavylift.store.model import Claim, Event, JobRecord, Json, QueueCounts, QueueGauges, Snapshot
 
 _E = TypeVar("_E", bound=StrEnum)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -133,6 +133,7 @@ _TEXTS: dict[str, Any] = {
     "namespace": Field.NAMESPACE,
     "job_name": Field.JOB_NAME,
     "job_uid": Field.JOB_UID,
+    "checkpoint": Field.CHECKPOINT,
 }
 _COUNTS: dict[str, Any] = {
     "seq": Field.SEQ,
@@ -149,6 +150,8 @@ _NUMBERS: dict[str, Any] = {
     "expires": Field.EXPIRES,
     "result_ttl": "result_ttl",
     "failure_ttl": "failure_ttl",
+    "first_claimed_at": Field.FIRST_CLAIM,
+    "memory": Field.MEMORY,
 }
 
 
@@ -160,7 +163,7 @@ def _max_attempts(options: Json, frozen: Json) -> int | None:
     return None
 
 
-_CLAIM_PARTS = 17
+_CLAIM_PARTS = 19
 
 
 def claim(row: Any, *, install: str, worker: str) -> Claim:
@@ -172,7 +175,7 @@ def claim(row: Any, *, install: str, worker: str) -> Claim:
     if not isinstance(row, list | tuple) or len(row) != _CLAIM_PARTS:
         raise ValueError(f"not a claim: {row!r:.200}")
     job, queue, namespace, execution, incarnation, seq, attempt, task, data, claimed, deadline, *rest = row
-    options, frozen, trace, plain, epoch, silent = rest
+    options, frozen, trace, plain, epoch, silent, memory, checkpoint = rest
     return Claim(
         job=text(job),
         queue=text(queue),
@@ -193,6 +196,8 @@ def claim(row: Any, *, install: str, worker: str) -> Claim:
         traceparent=text(trace),
         epoch=text(epoch),
         silent=number(silent) or 0,
+        memory=number(memory),
+        checkpoint=text(checkpoint),
     )
 
 
@@ -210,20 +215,54 @@ def event(entry_id: Any, fields: Any) -> Event:
 
 def counts(found: Json) -> QueueCounts:
     """Return the counts a script made."""
+    return QueueCounts(**_counted(found))
 
-    def many(name: str) -> int:
-        value = found.get(name)
-        return int(value) if isinstance(value, int | float) else 0
 
-    oldest = many("oldest")
-    return QueueCounts(
-        waiting=many("waiting"),
-        delayed=many("delayed"),
-        active=many("active"),
-        waiting_children=many("children"),
-        completed=many("completed"),
-        failed=many("failed"),
-        cancelled=many("cancelled"),
-        oldest_waiting=oldest if oldest >= 0 else None,
-        quarantined=many("quarantined"),
+def _counted(found: Json) -> dict[str, Any]:
+    oldest = _many(found, "oldest")
+    return {
+        "waiting_children": _many(found, "children"),
+        "oldest_waiting": oldest if oldest >= 0 else None,
+        **{name: _many(found, name) for name in _COUNTED},
+    }
+
+
+_COUNTED = ("waiting", "delayed", "active", "completed", "failed", "cancelled", "quarantined")
+
+
+def _many(found: Json, name: str) -> int:
+    value = found.get(name)
+    return int(value) if isinstance(value, int | float) else 0
+
+
+def _some(found: Json, name: str) -> int | None:
+    value = _many(found, name) if name in found else -1
+    return value if value >= 0 else None
+
+
+def _gauges(found: Json) -> QueueGauges:
+    counters = found.get("counters")
+    return QueueGauges(
+        demand=_many(found, "demand"),
+        startable=_many(found, "startable"),
+        aside=_many(found, "aside"),
+        held=text(found.get("held")),
+        cap=_some(found, "cap"),
+        rate_left=_some(found, "rateLeft"),
+        rate_next=_some(found, "rateNext"),
+        install=text(found.get("install")),
+        counters=dict(counters) if isinstance(counters, dict) else {},
+        **_counted(found),
+    )
+
+
+def snapshot(found: Json) -> Snapshot:
+    """Return what the snapshot script found."""
+    queues = found.get("queues")
+    return Snapshot(
+        at=_many(found, "at"),
+        inflight=_many(found, "inflight"),
+        dispatchers=_many(found, "dispatchers"),
+        unfinalized=_many(found, "unfinalized"),
+        queues={name: _gauges(one) for name, one in queues.items()} if isinstance(queues, dict) else {},
     )

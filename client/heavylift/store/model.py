@@ -90,7 +90,8 @@ class Claim:
     options: Json
     """As the producer set them."""
     frozen: Json
-    """Resolved for this attempt: maxAttempts, timeouts{pending,run} in ms, generation, payload{format,maxSize}."""
+    """Resolved for this attempt: maxAttempts, timeouts{pending,run} in ms, totalDue (ms since the epoch, when there is a
+    total limit), generation, payload{format,maxSize}."""
     rq: Mapping[str, str]
     """RQ's own fields of a plain job that matter: timeout, retries_left, callbacks, webhooks, repeat, rate_limit..."""
     traceparent: str = ""
@@ -98,6 +99,10 @@ class Claim:
     """Which data it was claimed from (``Keys.epoch``); empty when Redis' key holds none of ours."""
     silent: int = 0
     """Claims before this one that went silent in the dispatcher's hands; above 0 say ``attend`` first."""
+    memory: int | None = None
+    """Bytes of memory this attempt asks for at least, grown after an end as ``oom``; None = as template and options say."""
+    checkpoint: str = ""
+    """JSON text an earlier attempt left for this one: hostile; empty = none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,6 +210,12 @@ class FinishRequest:
     """JSON text of the result, at most 4 KiB; None = null."""
     started_at: int | None = None
     ended_at: int | None = None
+    memory: int | None = None
+    """Bytes of memory the next attempt shall ask for; None = as before."""
+    checkpoint: str | None = None
+    """JSON text (at most limits.CHECKPOINT_MAX bytes) for the next attempt; None = what is stored stays."""
+    hold_ms: int = 0
+    """Claim nothing of this queue for so long: its program was told to slow down."""
     job_exists: bool = True
     """A Job stands in Kubernetes for this execution: remember it until its finishing PATCH is confirmed."""
 
@@ -265,6 +276,12 @@ class JobRecord:
     result_ttl: int | None = None
     """Seconds, as plain RQ's producer asked; capped by retention."""
     failure_ttl: int | None = None
+    first_claimed_at: int | None = None
+    """When the first attempt was claimed; ``timeouts.total`` counts from here."""
+    memory: int | None = None
+    """Bytes of memory the next attempt asks for, grown after an end as ``oom``; None = as template and options say."""
+    checkpoint: str = ""
+    """JSON text the last attempts left for the next one; empty = none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,6 +297,44 @@ class QueueCounts:
     cancelled: int
     oldest_waiting: int | None = None
     quarantined: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueGauges(QueueCounts):
+    """Counts of one queue, what holds its jobs back, and what may start now; one moment of Redis."""
+
+    demand: int
+    """Executions now plus ``startable``: what an autoscaler should follow."""
+    startable: int
+    """Jobs that may start now: 0 while paused, suspended or without settings; cap, rate and keys applied."""
+    aside: int
+    """Waiting jobs that nothing but their key's cap holds back."""
+    held: str
+    """What holds the whole queue back: paused | suspended | no-heavyqueue | corrupt | breaker; empty = nothing."""
+    cap: int | None
+    """Executions at once at most; None = no cap."""
+    rate_left: int | None
+    """Starts left in the rate limit's window; None = no limit."""
+    rate_next: int | None
+    """Milliseconds until the window has room for one more; None = it has now."""
+    install: str
+    """Whose queue it is; empty = nobody's."""
+    counters: Mapping[str, int]
+    """Everything scripts count: enqueued, claimed, completed, dropped, quarantined, ..."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """All gauges of an install at one moment."""
+
+    at: int
+    inflight: int
+    """Executions of the install."""
+    dispatchers: int
+    """Live ones."""
+    unfinalized: int
+    """Jobs finished here whose PATCH is not confirmed."""
+    queues: Mapping[str, QueueGauges]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -172,7 +172,7 @@ function L.outcome(body, known)
     .. cjson.encode(known.execution or '') .. ',"next":"' .. known.next .. '","at":' .. L.int(NOW)
     .. ',"startedAt":' .. (known.started and L.int(known.started) or 'null')
     .. ',"endedAt":' .. L.int(known.ended or NOW) .. ',"delayMs":' .. L.int(known.delay or 0)
-    .. ',"spend":"' .. (known.spend or 'none') .. '"'
+    .. ',"spend":"' .. (known.spend or 'none') .. '"' .. (known.memory and ',"memory":' .. L.int(known.memory) or '')
     .. ',' .. string.sub(body, 2)
 end
 
@@ -298,7 +298,7 @@ function L.revive(q, job, h, fields)
   for _, value in ipairs(fields or {}) do set[#set + 1] = value end
   call('HSET', key, unpack(set))
   call('HDEL', key, 'hl:ended', 'hl:outcome', 'hl:result', 'hl:cancel', 'hl:expires', 'hl:due', 'hl:reason',
-    'hl:evidence', 'hl:running', 'hl:job', 'hl:uid', 'hl:claimed', unpack(L.EXECUTION_FIELDS))
+    'hl:evidence', 'hl:running', 'hl:job', 'hl:uid', 'hl:claimed', 'hl:first', unpack(L.EXECUTION_FIELDS))
   for _, name in ipairs({ key, K.results(job), K.dependents(job), K.dependencies(job) }) do try('PERSIST', name) end
   L.place(q, job, h, false, nil)
   for state, name in pairs(L.REGISTRY) do
@@ -322,7 +322,8 @@ function L.epoch()
 end
 
 -- One claim for the reply: {job, queue, namespace, execution, incarnation, seq, attempt, task, data, claimed ms,
--- deadline ms, options, frozen, traceparent, {RQ field, value, ...} of a plain job, epoch}.
+-- deadline ms, options, frozen, traceparent, {RQ field, value, ...} of a plain job, epoch, silent claims, memory in
+-- bytes or '', checkpoint JSON or ''}.
 function L.claim(q, job, h, data)
   local task, plain = h['hl:task'] or '', {}
   if task == '' then
@@ -336,7 +337,7 @@ function L.claim(q, job, h, data)
   end
   return { job, q, h['hl:ns'], h['hl:exec'], h['hl:inc'], h['hl:seq'], L.int(L.num(h['hl:attempts'], 0) + 1), task, data,
     h['hl:claimed'], h['hl:deadline'], h['hl:options'] or '{}', h['hl:frozen'] or '{}', h['hl:trace'] or '', plain,
-    L.epoch(), h['hl:silent'] or '0' }
+    L.epoch(), h['hl:silent'] or '0', h['hl:memory'] or '', #(h['hl:checkpoint'] or '') <= 4096 and h['hl:checkpoint'] or '' }
 end
 
 -- An execution whose job's hash is gone: out of every place it may stand in. Rare, so all installs and queues are tried.
