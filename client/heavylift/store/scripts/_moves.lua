@@ -172,7 +172,7 @@ function L.outcome(body, known)
     .. cjson.encode(known.execution or '') .. ',"next":"' .. known.next .. '","at":' .. L.int(NOW)
     .. ',"startedAt":' .. (known.started and L.int(known.started) or 'null')
     .. ',"endedAt":' .. L.int(known.ended or NOW) .. ',"delayMs":' .. L.int(known.delay or 0)
-    .. ',"spend":"' .. (known.spend or 'none') .. '"' .. (known.memory and ',"memory":' .. L.int(known.memory) or '')
+    .. ',"spend":"' .. (known.spend or 'none') .. '"'
     .. ',' .. string.sub(body, 2)
 end
 
@@ -298,7 +298,7 @@ function L.revive(q, job, h, fields)
   for _, value in ipairs(fields or {}) do set[#set + 1] = value end
   call('HSET', key, unpack(set))
   call('HDEL', key, 'hl:ended', 'hl:outcome', 'hl:result', 'hl:cancel', 'hl:expires', 'hl:due', 'hl:reason',
-    'hl:evidence', 'hl:running', 'hl:job', 'hl:uid', 'hl:claimed', 'hl:first', unpack(L.EXECUTION_FIELDS))
+    'hl:evidence', 'hl:running', 'hl:job', 'hl:uid', 'hl:claimed', unpack(L.EXECUTION_FIELDS))
   for _, name in ipairs({ key, K.results(job), K.dependents(job), K.dependencies(job) }) do try('PERSIST', name) end
   L.place(q, job, h, false, nil)
   for state, name in pairs(L.REGISTRY) do
@@ -322,8 +322,7 @@ function L.epoch()
 end
 
 -- One claim for the reply: {job, queue, namespace, execution, incarnation, seq, attempt, task, data, claimed ms,
--- deadline ms, options, frozen, traceparent, {RQ field, value, ...} of a plain job, epoch, silent claims, memory in
--- bytes or '', checkpoint JSON or ''}.
+-- deadline ms, options, frozen, traceparent, {RQ field, value, ...} of a plain job, epoch}.
 function L.claim(q, job, h, data)
   local task, plain = h['hl:task'] or '', {}
   if task == '' then
@@ -337,7 +336,7 @@ function L.claim(q, job, h, data)
   end
   return { job, q, h['hl:ns'], h['hl:exec'], h['hl:inc'], h['hl:seq'], L.int(L.num(h['hl:attempts'], 0) + 1), task, data,
     h['hl:claimed'], h['hl:deadline'], h['hl:options'] or '{}', h['hl:frozen'] or '{}', h['hl:trace'] or '', plain,
-    L.epoch(), h['hl:silent'] or '0', h['hl:memory'] or '', #(h['hl:checkpoint'] or '') <= 4096 and h['hl:checkpoint'] or '' }
+    L.epoch(), h['hl:silent'] or '0' }
 end
 
 -- An execution whose job's hash is gone: out of every place it may stand in. Rare, so all installs and queues are tried.
@@ -364,4 +363,41 @@ L.SINCE = { 'enqueued_at', 'hl:enqueued' }
 function L.since(h)
   local at = L.parse_utc(h.enqueued_at) or L.num(h['hl:enqueued'], nil)
   return at and min(at, NOW)
+end
+
+-- Jobs of one queue by state, and what its gauges need.
+function L.counts(q)
+  local function n(...)
+    local got = try(...)
+    return type(got) == 'number' and got or 0
+  end
+  local out = { waiting = n('LLEN', K.queue(q)), oldest = -1 }
+  local lists = { K.queue(q) }
+  if L.type(K.levels(q)) == 'zset' then
+    for _, text in ipairs(call('ZRANGE', K.levels(q), 0, 31)) do
+      local p = L.num(text, 0)
+      if p ~= 0 then
+        lists[#lists + 1] = K.level(q, p)
+        out.waiting = out.waiting + n('LLEN', K.level(q, p))
+      end
+    end
+  end
+  local scheduled = K.registry('scheduled', q)
+  local due = n('ZCOUNT', K.delayed(q), '-inf', L.int(NOW)) + n('ZCOUNT', scheduled, '-inf', NOW_S)
+    - n('ZCOUNT', K.delayed(q), '-inf', L.int(NOW_S * 1000))
+  out.waiting = out.waiting + due
+  out.delayed = max(n('ZCARD', scheduled) - due, 0)
+  out.active = n('ZCARD', K.started(q))
+  out.children = n('ZCARD', K.registry('deferred', q))
+  out.completed = n('ZCOUNT', K.registry('finished', q), NOW_S, '+inf')
+  out.failed = n('ZCOUNT', K.registry('failed', q), NOW_S, '+inf')
+  out.cancelled = n('ZCARD', K.registry('canceled', q))
+  out.quarantined = n('LLEN', K.quarantine(q))
+  for _, list in ipairs(lists) do
+    local head = try('LINDEX', list, 0)
+    local h = type(head) == 'string' and L.load(head, L.SINCE)
+    local at = h and L.since(h)
+    if at and (out.oldest < 0 or at < out.oldest) then out.oldest = at end
+  end
+  return out
 end

@@ -148,6 +148,7 @@ local function judge(q, job, p, set)
     L.place(q, job, h, false, nil)
     return 'gone'
   end
+  h.waited = NOW - (L.since(h) or NOW)
   local source = L.source(job, h)
   local sound = h['hl:src'] == source and string.match(h['hl:inc'] or '', '^[a-z0-9]+$') and #h['hl:inc'] <= 40
   if not sound then
@@ -156,7 +157,6 @@ local function judge(q, job, p, set)
     h.reset = requeued(q, job, h)
   end
   local size = call('HSTRLEN', K.job(job), 'data')
-  h.waited = NOW - (L.since(h) or NOW)
   local options = h['hl:options'] and L.object(h['hl:options']) or (not h['hl:options'] and {})
   local expires = L.num(h['hl:expires'], nil)
   local code = (expires and expires <= NOW and 'expired') or (size == 0 and 'nodata')
@@ -211,6 +211,7 @@ local function promote(q)
       left.promote = left.promote - 1
     end
   end
+  each_due(K.delayed(q), NOW, 1, function(job, due) promote_one(q, job, due, false) end)
   local key = K.registry('scheduled', q)
   each_due(key, NOW_S, 1000, function(job, due)
     if not call('ZSCORE', K.delayed(q), job) then promote_one(q, job, due, true) end
@@ -218,7 +219,6 @@ local function promote(q)
   -- What is due and was looked at stays because it cannot move (a wrong type): asking again at once changes nothing.
   local function next_of(zset, now)
     local from = left.promote > 0 and '(' .. L.int(now) or '-inf'
-  each_due(K.delayed(q), NOW, 1, function(job, due) promote_one(q, job, due, false) end)
     return call('ZRANGEBYSCORE', zset, from, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
   end
   soonest(tonumber(next_of(K.delayed(q), NOW)[2]))

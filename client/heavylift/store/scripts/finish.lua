@@ -98,6 +98,7 @@ if next_ == 'retry' then
   remember_job(q)
   L.forget(q, f.job, f.execution, worker, h['hl:install'])
   L.count(q, 'retrying')
+  L.count(q, 'outcome:' .. class .. ':0')
   L.emit(q, 'retrying', f.job, 'class', class, 'execution', f.execution, 'attempt', L.int(attempt), 'seq', L.int(seq),
     'delay', L.int(delay), 'uid', h['hl:uid'] or '', 'worker', worker)
   try('XADD', K.outbox, 'MAXLEN', '~', 10000, '*', 'event', 'retrying', 'job', f.job, 'queue', q, 'class', class,
@@ -105,7 +106,6 @@ if next_ == 'retry' then
   h.status = due and 'scheduled' or 'queued'
   return reply('applied', outcome)
 end
-  L.count(q, 'outcome:' .. class .. ':0')
 
 local states = { complete = 'completed', fail = 'failed', cancel = 'cancelled' }
 remember_job(q)
