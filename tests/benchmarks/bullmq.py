@@ -1,0 +1,104 @@
+"""BullMQ as a peer: a Node process beside us on a Redis of its own; installed by npm into the user's cache folder."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tests.servers import StoreServer, redis_binary, running
+
+VERSION: Final = "6.7.0"
+REDIS_CLIENT: Final = "ioredis@5"
+SCRIPT: Final = Path(__file__).with_name("bullmq.mjs")
+INSTALL_LIMIT_S: Final = 180
+
+
+class AbsentError(Exception):
+    """BullMQ cannot be had here; the message says why."""
+
+
+def folder() -> Path:
+    """Return where BullMQ is installed, by npm if it was not yet.
+
+    Raises:
+        AbsentError: no Node, no npm, or npm could not install it.
+    """
+    if shutil.which("node") is None or shutil.which("npm") is None:
+        raise AbsentError("node and npm are not installed")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    place = cache / "heavylift" / f"bullmq-{VERSION}"
+    if not all((place / "node_modules" / name).is_dir() for name in ("bullmq", "ioredis")):
+        place.mkdir(parents=True, exist_ok=True)
+        command = [
+            "npm",
+            "install",
+            "--no-audit",
+            "--no-fund",
+            "--prefix",
+            str(place),
+            f"bullmq@{VERSION}",
+            REDIS_CLIENT,
+        ]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_LIMIT_S, check=False)
+        except subprocess.TimeoutExpired:
+            raise AbsentError(f"npm did not install bullmq@{VERSION} within {INSTALL_LIMIT_S} s") from None
+        if done.returncode:
+            raise AbsentError(f"npm cannot install bullmq@{VERSION}: {' '.join(done.stderr.split())[-200:]}")
+    return place
+
+
+@dataclass
+class BullMq:
+    """The process, and what it can be told."""
+
+    server: StoreServer
+    process: subprocess.Popen[str]
+
+    def do(self, deed: str, count: int = 0) -> float:
+        """Have something done; returns the seconds it took there.
+
+        Raises:
+            RuntimeError: it failed; with BullMQ's words.
+        """
+        if self.process.stdin is None or self.process.stdout is None:
+            raise RuntimeError("the Node process has no pipes")
+        self.process.stdin.write(json.dumps({"deed": deed, "count": count}) + "\n")
+        self.process.stdin.flush()
+        reply = json.loads(self.process.stdout.readline() or '{"error": "the Node process ended"}')
+        if "error" in reply:
+            raise RuntimeError(f"BullMQ {deed}: {reply['error']}")
+        return float(reply["seconds"])
+
+
+@contextlib.contextmanager
+def bullmq() -> Iterator[BullMq]:
+    """Give BullMQ on a fresh server.
+
+    Raises:
+        AbsentError: it cannot be had here.
+    """
+    place = folder()
+    with tempfile.TemporaryDirectory() as scratch, running(redis_binary(), Path(scratch)) as server:
+        process = subprocess.Popen(
+            ["node", str(SCRIPT), str(place), str(server.port)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        with process:
+            try:
+                made = BullMq(server, process)
+                made.do("ready")
+                yield made
+            finally:
+                if process.stdin is not None:
+                    process.stdin.close()

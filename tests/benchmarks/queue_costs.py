@@ -1,0 +1,199 @@
+"""What waiting costs: bytes per job, time by depth and options, and how long one script holds Redis at its bounds."""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import redis
+
+from heavylift import JobRequest
+from heavylift.store import scripts
+from tests.benchmarks.bullmq import AbsentError, bullmq
+from tests.benchmarks.rounds import Effort, by_turns
+from tests.benchmarks.rows import Row, Target
+from tests.benchmarks.stores import DATA, QUEUE, SETTINGS, TASK, Ours, ours, theirs
+
+COMPACT: Final = {"hash-max-listpack-value": "1024"}
+"""As the chart's own Redis is set: hashes of jobs stay in one piece of memory."""
+MS: Final = "ms"
+
+
+# -- bytes ------------------------------------------------------------------------------------------------------------
+def memory(effort: Effort) -> Iterator[Row]:
+    """Bytes per waiting and per finished job, beside RQ's and BullMQ's."""
+    count = effort.of(5_000, 1_000)
+    for words, options in (("", {}), (", compact hashes", COMPACT)):
+        yield from _space(count, effort.runs, words, options)
+
+
+def _space(count: int, runs: int, words: str, options: dict[str, str]) -> Iterator[Row]:
+    limit = "RQ's fields and ours in one hash; a value over 64 bytes makes Redis keep each field by itself"
+    with ours(**options) as us, theirs(**options) as them:
+        found = by_turns(
+            {
+                "ours": lambda: _grown(us.redis, lambda: us.enqueue_many(count)) / count,
+                "rq": lambda: _grown(them.redis, lambda: them.enqueue_many(count)) / count,
+            },
+            runs,
+        )
+    peers = {"RQ": found["rq"]} if options else {"RQ": found["rq"], "BullMQ": _bullmqs(count, runs)}
+    for peer, peer_runs in peers.items():
+        if peer_runs:
+            yield Row(
+                bench="memory",
+                what=f"a waiting job{words}",
+                unit="B",
+                runs=found["ours"],
+                peer=peer,
+                peer_runs=peer_runs,
+                targets=(Target(800, "value", "most"),) if words else (),
+                limit=limit,
+            )
+    yield _finished(min(count, 2_000), runs, words, options)
+
+
+def _bullmqs(count: int, runs: int) -> list[float]:
+    try:
+        with bullmq() as other, contextlib.closing(other.server.client()) as client:
+            return [_grown(client, lambda: other.do("enqueueMany", count)) / count for _ in range(runs)]
+    except AbsentError:
+        return []
+
+
+def _finished(count: int, runs: int, words: str, options: dict[str, str]) -> Row:
+    with ours(**options) as us, theirs(**options) as them:
+        us.serve(retention={**SETTINGS["retention"], "completed": {"count": 10_000_000, "age": 86_400_000}})
+
+        def finish_ours() -> None:
+            us.enqueue_many(count)
+            us.claim(20, count // 20)
+            us.record()
+            us.finish_many(count)
+
+        def finish_theirs() -> None:
+            them.enqueue_many(count)
+            them.claim(count)
+            them.finish(count)
+
+        found = by_turns(
+            {
+                "ours": lambda: _grown(us.redis, finish_ours) / count,
+                "rq": lambda: _grown(them.redis, finish_theirs) / count,
+            },
+            runs,
+        )
+    return Row(
+        bench="memory",
+        what=f"a finished job{words}",
+        unit="B",
+        runs=found["ours"],
+        peer="RQ",
+        peer_runs=found["rq"],
+        limit="its outcome and history, and RQ's result stream of its own; the bounded streams of events grow here too",
+    )
+
+
+def _grown(client: redis.Redis, work: Callable[[], object]) -> float:
+    before = client.info("memory")["used_memory"]
+    work()
+    return float(client.info("memory")["used_memory"] - before)
+
+
+# -- time in Redis ----------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """How long calls of one script held Redis, in ms."""
+
+    script: str
+    times: Sequence[float]
+
+
+def held(client: redis.Redis, work: Callable[[], object]) -> dict[str, list[float]]:
+    """Return how long each script call of some work held Redis (ms), by the script's name, as SLOWLOG tells."""
+    names = {scripts.load(name).sha: name for name in scripts.names()}
+    client.config_set("slowlog-max-len", 100_000)
+    client.config_set("slowlog-log-slower-than", 0)
+    client.slowlog_reset()
+    work()
+    entries = client.slowlog_get(100_000)
+    client.config_set("slowlog-log-slower-than", -1)
+    found: dict[str, list[float]] = {}
+    for entry in entries:
+        words = entry["command"].split(b" ", 2)
+        if words[0].upper() == b"EVALSHA":
+            found.setdefault(names.get(words[1].decode(), "?"), []).append(entry["duration"] / 1000)
+    return found
+
+
+def depth(effort: Effort) -> Iterator[Row]:
+    """How a claim's time in Redis grows from 100,000 to 1,000,000 waiting, plain and with every option on."""
+    low, high = effort.of(100_000, 2_000), effort.of(1_000_000, 20_000)
+    for words, settings, priorities in _OPTIONS:
+        with ours() as shallow, ours() as deep:
+            for side, count in ((shallow, low), (deep, high)):
+                side.serve(**settings)
+                side.fill(count, priorities=priorities)
+            sides = {"deep": lambda: _claim_ms(deep, priorities), "shallow": lambda: _claim_ms(shallow, priorities)}  # noqa: B023 - used at once
+            found = by_turns(sides, max(effort.runs, 5))
+            yield Row(
+                bench="depth", what=f"claim of 10, {high:,} waiting{words}", unit=MS, runs=found["deep"],
+                peer=f"at {low:,}", peer_runs=found["shallow"], targets=(Target(1.1, at="most"),),
+                limit="the script's time in Redis, by its own clock",
+            )  # fmt: skip
+
+
+_LEVELS: Final = (-100, -10, -1, 0, 1, 10, 100, 1000)
+_OPTIONS: Final[tuple[tuple[str, dict[str, Any], tuple[int, ...]], ...]] = (
+    ("", {}, (0,)),
+    (", 8 priorities", {}, _LEVELS),
+    (
+        ", 8 priorities, cap and rate limit",
+        {"concurrencyMax": 1_000_000, "rateLimit": {"limit": 1_000_000, "period": 60_000}},
+        _LEVELS,
+    ),
+)
+
+
+def _claim_ms(side: Ours, priorities: Sequence[int]) -> float:
+    spent = held(side.redis, lambda: side.claim(10, 20))["claim"]
+    side.record()
+    side.finish_many(len(side.claims))
+    side.fill(200, priorities=priorities)
+    return statistics.median(spent)
+
+
+# -- bounds -----------------------------------------------------------------------------------------------------------
+def bounds(effort: Effort) -> Iterator[Row]:
+    """The longest that one call of each script holds Redis when all its bounds are reached."""
+    seen: dict[str, list[float]] = {}
+    for _ in range(effort.runs):
+        with ours() as us:
+            us.fill(effort.of(5_000, 500))
+            for name, times in held(us.redis, lambda: _at_bounds(us, effort)).items():
+                seen.setdefault(name, []).append(max(times))
+    for name, maxima in sorted(seen.items()):
+        yield Row(
+            bench="bounds", what=f"{name}: longest of its calls", unit=MS, runs=maxima,
+            targets=(Target(3.0, "value", "most"),),
+            limit="the bounds of claim and of a batch are set by this; a busy machine adds its own pauses",
+        )  # fmt: skip
+
+
+def _at_bounds(us: Ours, effort: Effort) -> None:
+    """Do everything at its bound: full batches, full claims with large payloads and due jobs, full trims."""
+    for _ in range(effort.of(3, 1)):
+        us.enqueue_many(1_000)
+        big = {"text": "x" * 12_000}
+        us.client.queue(QUEUE).enqueue_many([JobRequest(TASK, {**big, "n": n}) for n in range(60)])
+        us.client.queue(QUEUE).enqueue_many([JobRequest(TASK, DATA, delay="1ms") for _ in range(60)])
+        us.claim(20, 20)
+        us.record()
+        us.finish_many(len(us.claims))
+    us.serve(retention={"completed": {"count": 1, "age": 86_400_000}, "failed": SETTINGS["retention"]["failed"]})
+    us.claim(20, 5)
+    us.record()
+    us.finish(len(us.claims))

@@ -1,0 +1,48 @@
+"""Running the sides of a comparison by turns."""
+
+from __future__ import annotations
+
+import gc
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+K = TypeVar("K", bound=str)
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How much is measured."""
+
+    runs: int = 5
+    quick: bool = False
+
+    def of(self, full: int, quick: int) -> int:
+        """Return a count of things: the first, or with ``--quick`` the second."""
+        return quick if self.quick else full
+
+
+def by_turns(sides: Mapping[K, Callable[[], float]], runs: int) -> dict[K, list[float]]:
+    """Run each side so many times, by turns, and each round in the other order; return what they gave."""
+    found: dict[K, list[float]] = {name: [] for name in sides}
+    for run in range(runs):
+        names = list(sides)
+        for name in names if run % 2 == 0 else reversed(names):
+            gc.collect()
+            found[name].append(sides[name]())
+    return found
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Return how long it took, in seconds."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """Return the smallest value that so large a share (0..1) does not exceed."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
