@@ -6,8 +6,14 @@ import contextlib
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.servers import StoreServer, redis_binary, running, valkey_binary
+
+# A run must not fail for a busy machine or a lucky draw: `--hypothesis-profile=explore` looks for new examples.
+settings.register_profile("steady", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("explore", deadline=None, max_examples=2000, print_blob=True)
+settings.load_profile("steady")
 
 _BINARIES = {"redis": redis_binary, "valkey": valkey_binary}
 

@@ -7,11 +7,10 @@
 set -eu
 
 result_file=${HEAVYLIFT_JOB_RESULT_FILE:-/dev/termination-log}
-child=
 
 stop() {
     echo "stopping on SIGTERM" >&2
-    [ -z "$child" ] || kill "$child" 2>/dev/null || true
+    [ -z "${!:-}" ] || kill "$!" 2>/dev/null || true # what was started last in the background
     exit 143 # so that a stopped job never counts as done
 }
 trap stop TERM
@@ -30,6 +29,5 @@ fi
 
 echo "job $HEAVYLIFT_JOB_ID, attempt $HEAVYLIFT_JOB_ATTEMPT: counting"
 sleep "${seconds:-0}" &
-child=$!
-wait "$child"
+wait "$!"
 printf '{"words": %d, "characters": %d}' "$(printf '%s' "$text" | wc -w)" "$(printf '%s' "$text" | wc -c)" >"$result_file"

@@ -34,7 +34,7 @@ def test_the_result_is_json_in_the_result_file(tmp_path: Path) -> None:
     """Exit code 0, and the file holds what the README shows."""
     result = tmp_path / "result"
     job = start({"text": "heavy jobs lifted with ease"}, result)
-    assert job.communicate(timeout=10)[1] == ""
+    assert job.communicate(timeout=30)[1] == ""
     assert job.returncode == ExitCode.OK
     assert json.loads(result.read_text()) == {"words": 5, "characters": 27}
     assert result.read_text() in (EXAMPLE / "README.md").read_text()
@@ -43,7 +43,7 @@ def test_the_result_is_json_in_the_result_file(tmp_path: Path) -> None:
 def test_input_that_no_retry_can_mend_ends_with_64(tmp_path: Path) -> None:
     """The last line says what to do; no result is written."""
     job = start({"txt": "misspelt"}, tmp_path / "result")
-    words = job.communicate(timeout=10)[1]
+    words = job.communicate(timeout=30)[1]
     assert job.returncode == ExitCode.NO_RETRY
     assert 'enqueue with --data \'{"text": "some words"}\'' in words
     assert not (tmp_path / "result").exists()
@@ -55,7 +55,7 @@ def test_sigterm_ends_it_non_zero_at_once(tmp_path: Path) -> None:
     assert job.stdout is not None
     assert "counting" in job.stdout.readline()
     job.send_signal(signal.SIGTERM)
-    job.communicate(timeout=10)
+    job.communicate(timeout=30)
     assert job.returncode == ExitCode.TERMINATED
     assert not (tmp_path / "result").exists()
 

@@ -93,7 +93,7 @@ def _without_ours(job: dict[str, Any], template: dict[str, Any]) -> dict[str, An
 
 
 @given(template=templates)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_what_the_owner_wrote_stays(template: dict[str, Any]) -> None:
     """But for the documented paths, the rendered Job is the template; the template itself is not touched."""
     queue = make_queue(template=template)
@@ -136,7 +136,7 @@ def test_the_model_expands_as_kubernetes_documents(text: str, seen: str) -> None
 
 
 @given(value=dollars, argument=dollars, data=st.dictionaries(dollars, dollars, max_size=3))
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_nothing_of_a_producer_is_expanded(value: str, argument: str, data: dict[str, str]) -> None:
     """Payload, env values and arguments arrive exactly as sent, whatever secrets stand beside them."""
     queue = _queue_with_secret()
@@ -175,7 +175,7 @@ def _queue_with_secret() -> HeavyQueue:
         max_size=4,
     )
 )
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_hostile_options_render_or_are_refused(options: dict[str, Any]) -> None:
     """Whatever stands in a job's options, render returns a Job or says clearly why not."""
     queue = make_queue(allow={"args": True, "env": ["B"], "labels": ["B"], "resources": {"memory": "4Gi"}})
