@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from heavylift.client import Client
 from tests.cluster import ClusterSpec, down, images, up
@@ -47,10 +48,13 @@ def target() -> Iterator[Target]:
     """Give a cluster with a real kubelet: our own with images from this checkout, or HEAVYLIFT_E2E_KUBECONFIG's.
 
     With HEAVYLIFT_E2E_NAME set, our own cluster of that name is used, brought up if need be, and left running.
+    For a given cluster HEAVYLIFT_E2E_VALUES is a file of chart values that name images the cluster can pull.
     """
     given = os.environ.get("HEAVYLIFT_E2E_KUBECONFIG", "")
     if given:
-        yield Target(Tools(Path(given)), Kube(Path(given)), {})
+        values = os.environ.get("HEAVYLIFT_E2E_VALUES", "")
+        named = yaml.safe_load(Path(values).read_text()) if values else {}
+        yield Target(Tools(Path(given)), Kube(Path(given)), named)
         return
     kept = os.environ.get("HEAVYLIFT_E2E_NAME", "")
     name = kept or f"e2e-{os.getpid()}"
