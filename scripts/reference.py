@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import typer.main
@@ -13,8 +13,10 @@ from prometheus_client import CollectorRegistry
 from heavylift.cli.app import app
 from heavylift.cli.exits import Exit
 from heavylift.runtime.settings import PREFIX, ProcessSettings
+from heavylift_operator.metrics.registry import OVER_REPLICAS as OPERATORS
 from heavylift_operator.metrics.registry import Metrics as OperatorMetrics
 from heavylift_operator.settings import OperatorSettings
+from heavylift_worker.metrics import OVER_REPLICAS as DISPATCHERS
 from heavylift_worker.metrics import Metrics as DispatcherMetrics
 from heavylift_worker.settings import DispatcherSettings
 
@@ -25,8 +27,18 @@ The dispatcher and the operator read environment variables; the chart sets them 
 """
 _METRICS = """\
 Both processes serve `/metrics` for Prometheus, beside `/livez` and `/readyz`, on `HEAVYLIFT_HTTP_PORT`. There is never
-a job id in a label. Gauges of queues come from one operator at a time, the one whose `heavylift_operator_leads` is 1:
-use `max by (queue)`, so that two replicas never double a sum.
+a job id in a label. How to have them scraped, what to look at and what to be woken by: [Monitor](../how-to/monitor.md).
+
+*Over replicas* says how to put the values of several pods together:
+
+- **max**: told by one operator at a time, the one whose `heavylift_operator_leads` is 1, from one look at Redis for
+  each scrape, whatever the queues hold. Write `max by (queue)`, and `max by (queue) (rate(...))` for counters, so that
+  a change of the leader never counts twice. These counters live in Redis: no restart sets them back.
+- **sum**: each pod counts what it did itself. Write `sum by (queue)`; a restart sets them back to 0, as `rate` knows.
+- **each**: says something about the pod itself.
+
+`task` is the empty text except for tasks listed in `spec.metrics.tasks` of the HeavyQueue: sum over it for all jobs.
+`queue_waiting`, `queue_in_flight` and `queue_demand` are also what the external metrics API serves to autoscalers.
 """
 _COMMANDS = """\
 Each command says the same with `--help`. Output is a table for people, plain when piped; `-o json`, `-o yaml` and
@@ -90,18 +102,23 @@ def _default(field: Any) -> str:
 def metrics_page() -> list[str]:
     """Return the page on Prometheus metrics."""
     lines = ["# Metrics", "", _NOTICE, "", _METRICS]
-    for title, registry in (("Dispatcher", DispatcherMetrics().registry), ("Operator", OperatorMetrics().registry)):
-        lines += [f"## {title}", "", *table(("name", "type", "labels", "meaning"), _metrics(registry)), ""]
+    head = ("name", "type", "labels", "over replicas", "meaning")
+    for title, registry, over in (
+        ("Dispatcher", DispatcherMetrics().registry, DISPATCHERS),
+        ("Operator", OperatorMetrics().registry, OPERATORS),
+    ):
+        lines += [f"## {title}", "", *table(head, _metrics(registry, over)), ""]
     return lines[:-1]
 
 
-def _metrics(registry: CollectorRegistry) -> Iterator[tuple[str, ...]]:
+def _metrics(registry: CollectorRegistry, over: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
     for collector in registry._collector_to_names:
         described: Any = getattr(collector, "describe", collector.collect)
         for metric in described():
             name = f"{metric.name}_total" if metric.type == "counter" else metric.name
             labels: Iterable[str] = getattr(collector, "_labelnames", ()) or getattr(metric, "_labelnames", ())
-            yield f"`{name}`", metric.type, ", ".join(f"`{label}`" for label in labels) or "-", metric.documentation
+            marks = ", ".join(f"`{label}`" for label in labels) or "-"
+            yield f"`{name}`", metric.type, marks, over.get(name, "max"), metric.documentation
 
 
 def command_line_page() -> list[str]:

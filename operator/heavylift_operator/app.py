@@ -26,6 +26,7 @@ from heavylift_operator.services.finisher import Finisher
 from heavylift_operator.services.janitor import Janitor
 from heavylift_operator.services.queues import Queues
 from heavylift_operator.services.reconciler import Reconciler
+from heavylift_operator.services.scrape import Scrape
 from heavylift_operator.services.wake import Wake
 from heavylift_operator.services.workqueue import WorkQueue
 from heavylift_operator.settings import OperatorSettings
@@ -90,13 +91,14 @@ class Operator:
         api = await KubeApi.connect(kubeconfig=settings.kubeconfig, connections=settings.workers + 8)
         health: HealthServer | None = None
         try:
-            self._compose(api)
+            scrape = self._compose(api)
             health = HealthServer(
                 settings.http_host,
                 settings.http_port,
                 self._checks(),
                 self.metrics.registry,
                 beats=self._beats.values(),
+                refresh=lambda: self._scraped(scrape),
             )
             await health.start()
             self._log.info(
@@ -116,7 +118,7 @@ class Operator:
             await api.aclose()
             await self.link.aclose()
 
-    def _compose(self, api: KubeApi) -> None:
+    def _compose(self, api: KubeApi) -> Scrape:
         settings, install = self.settings, self.settings.install_id
         clock = ClusterClock(self.service.clock)
         cluster = Cluster(api, install=install, namespaces=settings.namespaces, clock=clock)
@@ -128,7 +130,6 @@ class Operator:
         queues = Queues(
             link=self.link,
             cluster=cluster,
-            metrics=self.metrics,
             install=install,
             identity=settings.identity,
             interval_ms=interval_ms,
@@ -147,6 +148,31 @@ class Operator:
         )
         self.service.add("heavyqueues", lambda: self._serve_queues(queues))
         self.service.add("wake", wake.run, drain=False)
+        if settings.metrics_api_service:
+            self._serve_metrics(api, queues)
+        return Scrape(
+            link=self.link,
+            metrics=self.metrics,
+            clock=self.service.clock,
+            install=install,
+            leads=lambda: self.leads,
+            queues=queues.told_of,
+        )
+
+    def _serve_metrics(self, api: KubeApi, queues: Queues) -> None:
+        self.external = MetricsApi.build(
+            Parts(
+                settings=self.settings,
+                service=self.service,
+                api=api,
+                link=self.link,
+                metrics=self.metrics,
+                served=lambda: queues.served,
+                ready={"custom resources": self.crds.check, "settings": self.settled.check, "events": self._hears},
+                beats=self._beats,
+            )
+        )
+        self.external.add_loops()
 
     def _finisher(self, cluster: Cluster, interval_ms: int) -> Finisher:
         settings = self.settings
@@ -239,7 +265,6 @@ class Operator:
                     self._took_over.set()
             except HeavyliftError:
                 self.leads = False
-            self._gauges()
             await self.service.pause(ttl_s / 4)
 
     async def _serve_queues(self, queues: Queues) -> None:
@@ -280,10 +305,11 @@ class Operator:
     def _beat(self, name: str, limit_s: float) -> Beat:
         return self._beats.setdefault(name, Beat(name, limit_s))
 
-    def _gauges(self) -> None:
-        self.metrics.redis_up.set(1 if self.link.line.ok else 0)
+    async def _scraped(self, scrape: Scrape) -> None:
+        """Bring all gauges up to date for a scrape."""
         self.metrics.leads.set(1 if self.leads else 0)
         self.metrics.backlog.set(self.queue.depth)
+        await scrape.refresh()
 
     def _checks(self) -> Mapping[str, Check]:
         return {

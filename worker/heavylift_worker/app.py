@@ -70,6 +70,7 @@ class Dispatcher:
                 self._checks(),
                 self.metrics.registry,
                 beats=self._beats,
+                refresh=lambda: self._scraped(loop),
             )
             await health.start()
             self._log.info(
@@ -81,7 +82,7 @@ class Dispatcher:
                 port=health.port,
             )
             self.service.add("claim", loop.run)
-            self.service.add("heartbeat", lambda: self._heartbeat(loop, heartbeat), drain=False)
+            self.service.add("heartbeat", lambda: self._heartbeat(heartbeat), drain=False)
             self.service.add("doorbell", lambda: self._listen(loop), drain=False)
             self.registration.start()
             code = await self.service.run()
@@ -141,7 +142,7 @@ class Dispatcher:
             checks[f"heavyqueues in {watch.namespace}"] = watch.check
         return checks
 
-    async def _heartbeat(self, loop: ClaimLoop, beat: Beat) -> None:
+    async def _heartbeat(self, beat: Beat) -> None:
         """Say that we live, and show what we know."""
         settings, metrics = self.settings, self.metrics
         metrics.slots.labels("total").set(settings.slots)
@@ -158,11 +159,14 @@ class Dispatcher:
                 pause_s = 1.0
             else:
                 pause_s = settings.heartbeat
-            metrics.redis_up.set(1 if self.link.line.ok else 0)
-            metrics.slots.labels("creating").set(loop.active)
-            for scope, states in loop.dispatch.gate.open_names().items():
-                metrics.show_breakers(scope, states)
             await self.service.pause(pause_s)
+
+    async def _scraped(self, loop: ClaimLoop) -> None:
+        """Bring the gauges up to date for a scrape."""
+        self.metrics.redis_up.set(1 if self.link.line.ok else 0)
+        self.metrics.slots.labels("creating").set(loop.active)
+        for scope, states in loop.dispatch.gate.open_names().items():
+            self.metrics.show_breakers(scope, states)
 
     async def _listen(self, loop: ClaimLoop) -> None:
         """Hear doorbells and, on the same connection, RQ's commands to this worker."""

@@ -82,7 +82,7 @@ class Dispatch:
         if claim.silent and not resumed:
             await self.link.run(ops.attend(_fence(claim)))  # should it be this job that ends us
         try:
-            manifest = self._manifest(claim, queue)
+            manifest, task = self._manifest(claim, queue)
         except InvalidTemplateError as error:
             await self._settle(claim, queue, Answer(Kind.REJECTED, str(error)), {})
             return
@@ -99,11 +99,12 @@ class Dispatch:
         self.metrics.answers.labels(claim.queue, "adopted" if answer.adopted else answer.kind.value).inc()
         await self._settle(claim, queue, answer, manifest)
         if answer.kind is Kind.CREATED and not resumed:
-            self.metrics.dispatch.labels(claim.queue).observe(self.clock.monotonic() - started)
+            apart = task if task in queue.spec.metrics.tasks else ""
+            self.metrics.dispatch.labels(claim.queue, apart).observe(self.clock.monotonic() - started)
 
-    def _manifest(self, claim: Claim, queue: HeavyQueue) -> Json:
+    def _manifest(self, claim: Claim, queue: HeavyQueue) -> tuple[Json, str]:
         decoded = payload.decode(claim.data, max_size=queue.spec.payload.max_size, stored_max=limits.STORED_MAX)
-        return render(claim, queue, decoded, self.settings.install_id)
+        return render(claim, queue, decoded, self.settings.install_id), decoded.task
 
     async def _still_wanted(self, claim: Claim) -> bool:
         """Look once more just before the Job comes to be: was the job cancelled, deleted, or given to another."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
 from heavylift_worker.breaker import State
 
@@ -16,6 +16,7 @@ class Metrics:
     """One registry; never a job id in a label."""
 
     def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call] # a series more for each counter, unread
         self.registry = CollectorRegistry()
         self.claimed = Counter(
             "heavylift_jobs_claimed", "Jobs this dispatcher claimed.", ["queue"], registry=self.registry
@@ -23,7 +24,7 @@ class Metrics:
         self.dispatch = Histogram(
             "heavylift_job_dispatch_seconds",
             "From a claim to its recorded Job.",
-            ["queue"],
+            ["queue", "task"],
             buckets=_BUCKETS,
             registry=self.registry,
         )
@@ -60,3 +61,16 @@ class Metrics:
         """Set the breakers' gauges of one scope."""
         for name, state in states.items():
             self.breakers.labels(scope=scope, name=name).set(0 if state is State.CLOSED else 1)
+
+
+OVER_REPLICAS: Final = {
+    "heavylift_jobs_claimed_total": "sum",
+    "heavylift_job_dispatch_seconds": "sum",
+    "heavylift_job_creates_total": "sum",
+    "heavylift_dispatcher_conflicts_total": "sum",
+    "heavylift_dispatcher_slots": "sum",
+    "heavylift_redis_up": "each",
+    "heavylift_dispatcher_breaker_open": "max",
+    "heavylift_build_info": "each",
+}
+"""How to put the replicas' values together."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from aiohttp import web
@@ -48,7 +48,7 @@ class Beat:
 class HealthServer:
     """Serves ``/livez``, ``/healthz`` (the same), ``/readyz`` and ``/metrics``; port 0 takes a free one.
 
-    Collectors in ``metrics`` are asked in the event loop: they answer from memory.
+    Collectors in ``metrics`` are asked in the event loop: they answer from memory. ``refresh`` is awaited before.
     """
 
     def __init__(
@@ -59,9 +59,11 @@ class HealthServer:
         metrics: CollectorRegistry,
         *,
         beats: Iterable[Beat] = (),
+        refresh: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._host, self._asked_port = host, port
         self._checks, self._metrics, self._beats = checks, metrics, tuple(beats)
+        self._refresh = refresh
         self._runner: web.AppRunner | None = None
         self.port = port
         """The port really bound, once started."""
@@ -125,6 +127,8 @@ class HealthServer:
         return _answer(*self.ready())
 
     async def _scrape(self, request: web.Request) -> web.Response:
+        if self._refresh is not None:
+            await self._refresh()
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         return web.Response(body=encode(self._metrics), headers={"Content-Type": content_type})
 

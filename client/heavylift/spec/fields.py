@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
-from heavylift.contract import durations, limits
+from heavylift.contract import durations, limits, payload
 from heavylift.spec import quantities
 
 DURATION_PATTERN = r"^(0|([0-9]+(ms|s|m|h))+)$"
@@ -58,6 +58,12 @@ def _payload_size(size: int) -> int:
         raise ValueError(
             f"{size} bytes is out of bounds: use 1 to {limits.PAYLOAD_MAX // 1024}Ki, and references for larger inputs"
         )
+    return size
+
+
+def _memory_size(size: int) -> int:
+    if not _MEBIBYTE <= size <= _MEMORY_MAX:
+        raise ValueError(f"{size} bytes is no amount of memory for a pod: write it like 512Mi or 64Gi")
     return size
 
 
@@ -112,6 +118,11 @@ Quantity = Annotated[str, BeforeValidator(_quantity), WithJsonSchema({**_QUANTIT
 """A checked quantity, kept as written (units differ by resource; compare with ``quantities.to_milli``)."""
 LabelKey = Annotated[str, AfterValidator(_label_key), WithJsonSchema({"type": "string", "maxLength": 317})]
 EnvName = Annotated[str, AfterValidator(_env_name), WithJsonSchema({"type": "string", "maxLength": 253})]
+TaskName = Annotated[
+    str,
+    AfterValidator(payload.check_task),
+    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": limits.TASK_NAME_MAX}),
+]
 ErrorName = Annotated[str, WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 200})]
 ExitCodeNumber = Annotated[
     int, AfterValidator(_exit_code), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": 255})

@@ -21,6 +21,7 @@ from heavylift.spec.fields import (
     Model,
     PayloadBytes,
     Quantity,
+    TaskName,
 )
 from heavylift.spec.problems import describe
 from heavylift.spec.rules import Outcomes
@@ -183,6 +184,13 @@ class Retention(Model):
     """Finished Jobs and their pods in the cluster."""
 
 
+class MetricsSpec(Model):
+    """What of this queue is measured apart."""
+
+    tasks: Annotated[tuple[TaskName, ...], Field(strict=False, max_length=limits.TALLIED_TASKS_MAX)] = ()
+    """Tasks whose waits, starts and runs have histograms of their own (label `task`)."""
+
+
 class HeavyQueueSpec(Model):
     """The spec of a HeavyQueue."""
 
@@ -208,6 +216,8 @@ class HeavyQueueSpec(Model):
     """When a broken template stops claiming."""
     allow: Allow = Allow()
     """What a producer may set per job."""
+    metrics: MetricsSpec = MetricsSpec()
+    """What of this queue is measured apart."""
     retention: Retention = Retention()
     """What stays how long."""
     container: Annotated[str, Field(min_length=1, max_length=63)] | None = None

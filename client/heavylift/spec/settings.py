@@ -26,6 +26,7 @@ def settings(queue: HeavyQueue) -> dict[str, Any]:
         "outcomes": _outcomes(spec),
         "allow": spec.allow.model_dump(by_alias=True, mode="json"),
         "retention": spec.retention.model_dump(by_alias=True),
+        "metrics": {"tasks": list(spec.metrics.tasks)},
         "breaker": spec.breaker.model_dump(by_alias=True),
         "container": spec.container,
     }

@@ -2,125 +2,103 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
-from typing_extensions import override
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
-from heavylift_operator.core.reading import Json, child, flag, integer
+from heavylift_operator.core.reconcile import ROWS
+from heavylift_operator.metrics.queues import QueueMetrics
 
 _SECONDS: Final = (0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 86_400.0)
-_STATES: Final = {
-    "waiting": "waiting",
-    "delayed": "delayed",
-    "active": "active",
-    "waiting-children": "children",
-    "completed": "completed",
-    "failed": "failed",
-    "cancelled": "cancelled",
-    "quarantined": "quarantined",
-}
-
-
-class QueueGauges(Collector):
-    """Gauges of all queues from the newest snapshot; empty in a replica that does not hold the lock."""
-
-    def __init__(self) -> None:
-        self.snapshot: Json | None = None
-        """What ``ops.snapshot`` answered last; None = not ours to export."""
-
-    @override
-    def collect(self) -> Iterator[Metric]:
-        """Yield the families."""
-        jobs = GaugeMetricFamily("heavylift_queue_jobs", "Jobs by state.", labels=["queue", "state"])
-        oldest = GaugeMetricFamily(
-            "heavylift_queue_oldest_waiting_timestamp_seconds", "When the oldest waiting job came.", labels=["queue"]
-        )
-        paused = GaugeMetricFamily("heavylift_queue_paused", "1 while paused.", labels=["queue"])
-        cap = GaugeMetricFamily("heavylift_queue_concurrency_limit", "Executions at once at most.", labels=["queue"])
-        waiting = GaugeMetricFamily("heavylift_queue_waiting", "Jobs that may start now.", labels=["queue"])
-        in_flight = GaugeMetricFamily("heavylift_queue_in_flight", "Executions.", labels=["queue"])
-        demand = GaugeMetricFamily(
-            "heavylift_queue_demand", "Executions plus what may start now under pause and cap.", labels=["queue"]
-        )
-        for name, counts in child(self.snapshot, "queues").items():
-            for state, key in _STATES.items():
-                jobs.add_metric([name, state], integer(counts, key) or 0)
-            since, limit = integer(counts, "oldest") or -1, integer(counts, "cap")
-            if since >= 0:
-                oldest.add_metric([name], since / 1000)
-            if limit is not None and limit >= 0:
-                cap.add_metric([name], limit)
-            paused.add_metric([name], 1 if flag(counts, "paused") else 0)
-            waiting.add_metric([name], integer(counts, "waiting") or 0)
-            in_flight.add_metric([name], integer(counts, "active") or 0)
-            demand.add_metric([name], demanded(counts))
-        return iter((jobs, oldest, paused, cap, waiting, in_flight, demand))
-
-
-def demanded(counts: object) -> int:
-    """Return in flight + what may start now (0 if paused, the cap applied)."""
-    active, waiting, cap = (integer(counts, key) or 0 for key in ("active", "waiting", "cap"))
-    if flag(counts, "paused"):
-        return active
-    limit = integer(counts, "cap")
-    return active + (waiting if limit is None or limit < 0 else max(0, min(waiting, cap - active)))
+_KINDS: Final = ("Job", "Pod", "HeavyQueue")
 
 
 class Metrics:
-    """One registry."""
+    """One registry: what Redis knows of the queues (the leading replica), and what this replica did itself."""
 
     def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call] # a series more for each counter, unread
         self.registry = CollectorRegistry()
-        self.queues = QueueGauges()
+        self.queues = QueueMetrics()
         self.registry.register(self.queues)
-        self.outcomes = Counter(
-            "heavylift_job_outcomes",
-            "Ended attempts; final = the job ended with it.",
-            ["queue", "class", "final"],
-            registry=self.registry,
-        )
+        self._add_counts()
+        self._add_gauges()
+
+    def _add_counts(self) -> None:
         self.repairs = Counter(
             "heavylift_repairs",
             "Rows of the reconcile table that mended something.",
             ["case"],
             registry=self.registry,
         )
+        for row in ROWS:
+            if row.repair:
+                self.repairs.labels(case=row.name)
         self.conflicts = Counter(
             "heavylift_operator_conflicts", "Reports of executions that are no longer current.", registry=self.registry
         )
-        self.wait = self._histogram("wait", "From enqueue to the first claim.")
+        self.external_requests = Counter(
+            "heavylift_external_metrics_requests",
+            "Answers of the external metrics API by HTTP status.",
+            ["code"],
+            registry=self.registry,
+        )
         self.pending = self._histogram("pending", "From the Job's creation to its container's start.")
         self.run = self._histogram("run", "From the container's start to its end.")
-        self._add_gauges()
 
     def _add_gauges(self) -> None:
         self.reconciled = Gauge(
             "heavylift_reconcile_last_success_timestamp_seconds",
-            "When Redis and the cluster were last compared to the end.",
+            "When Redis and the cluster were last compared to the end; 0 = not by this replica.",
             registry=self.registry,
         )
         self.watched = Gauge(
             "heavylift_watch_last_event_timestamp_seconds",
-            "When the last event of a kind came.",
+            "When the last event of a kind came; 0 = none yet.",
             ["kind"],
             registry=self.registry,
         )
-        self.backlog = Gauge("heavylift_operator_work_items", "Items of the work queue.", registry=self.registry)
-        self.unfinalized = Gauge(
-            "heavylift_unfinalized_jobs", "Jobs finished in Redis whose PATCH is not confirmed.", registry=self.registry
+        for kind in _KINDS:
+            self.watched.labels(kind)
+        self.external_owned = Gauge(
+            "heavylift_external_metrics_api_owned",
+            "1 while the cluster's APIService for external metrics names our Service; 0 also where it is not served.",
+            registry=self.registry,
         )
+        self.external_expiry = Gauge(
+            "heavylift_external_metrics_certificate_expiry_timestamp_seconds",
+            "When the certificate of the external metrics API ends; 0 = there is none.",
+            registry=self.registry,
+        )
+        self.backlog = Gauge("heavylift_operator_work_items", "Items of the work queue.", registry=self.registry)
         self.redis_up = Gauge("heavylift_redis_up", "1 while Redis answers.", registry=self.registry)
         self.leads = Gauge(
-            "heavylift_operator_leads", "1 in the replica that exports queue gauges.", registry=self.registry
+            "heavylift_operator_leads", "1 in the replica that exports what Redis knows.", registry=self.registry
         )
         Gauge("heavylift_build_info", "Always 1.", ["version", "process"], registry=self.registry).labels(
             version=version("heavylift"), process="operator"
         ).set(1)
 
     def _histogram(self, name: str, meaning: str) -> Histogram:
-        return Histogram(f"heavylift_job_{name}_seconds", meaning, ["queue"], buckets=_SECONDS, registry=self.registry)
+        return Histogram(
+            f"heavylift_job_{name}_seconds", meaning, ["queue", "task"], buckets=_SECONDS, registry=self.registry
+        )
+
+
+OVER_REPLICAS: Final = {
+    "heavylift_repairs_total": "sum",
+    "heavylift_operator_conflicts_total": "sum",
+    "heavylift_external_metrics_requests_total": "sum",
+    "heavylift_job_pending_seconds": "sum",
+    "heavylift_job_run_seconds": "sum",
+    "heavylift_reconcile_last_success_timestamp_seconds": "max",
+    "heavylift_watch_last_event_timestamp_seconds": "each",
+    "heavylift_external_metrics_api_owned": "each",
+    "heavylift_external_metrics_certificate_expiry_timestamp_seconds": "each",
+    "heavylift_operator_work_items": "each",
+    "heavylift_redis_up": "each",
+    "heavylift_operator_leads": "each",
+    "heavylift_build_info": "each",
+}
+"""How to put the replicas' values together; what is not here comes from the leading replica alone: max."""

@@ -120,8 +120,6 @@ class Actor:
         record, ended = context.record, action.ended
         queue = record.queue if record is not None else ""
         cls = str(reply.stored.get("class") or ended.cls.value)
-        final = reply.state is not None and reply.state.terminal
-        self.metrics.outcomes.labels(queue, cls, str(final).lower()).inc()
         self._log.info(
             "attempt ended",
             job=context.item.job_id,
@@ -132,10 +130,9 @@ class Actor:
             next=str(reply.stored.get("next") or action.decision.step.value),
         )
         created = context.job.created_at if context.job is not None else None
-        _time(self.metrics.pending, queue, created, ended.started_at)
-        _time(self.metrics.run, queue, ended.started_at, ended.ended_at)
-        if record is not None and record.seq == 1:
-            _time(self.metrics.wait, queue, record.enqueued_at, record.claimed_at)
+        task = _watched(context)
+        _time(self.metrics.pending.labels(queue, task), created, ended.started_at)
+        _time(self.metrics.run.labels(queue, task), ended.started_at, ended.ended_at)
         await self._note_images(context, queue, action)
 
     async def _note_images(self, context: Context, queue: str, finish: plans.Finish) -> None:
@@ -247,6 +244,13 @@ def _ttl_s(context: Context, stored: Json) -> int:
     return age_s + retention_s
 
 
-def _time(histogram: Any, queue: str, start: int | None, end: int | None) -> None:
+def _watched(context: Context) -> str:
+    """Return the task if the queue's figures of it are kept apart."""
+    task = context.record.task if context.record is not None else ""
+    apart = child(context.settings, "metrics").get("tasks")
+    return task if isinstance(apart, list) and task in apart else ""
+
+
+def _time(histogram: Any, start: int | None, end: int | None) -> None:
     if start is not None and end is not None and end >= start:
-        histogram.labels(queue).observe((end - start) / 1000)
+        histogram.observe((end - start) / 1000)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from heavylift.contract import ids
 from heavylift.contract.keys import Keys
 from heavylift.errors import HeavyliftError, StoreCorruptError
 from heavylift.runtime import logs
@@ -18,9 +19,9 @@ from heavylift_operator.adapters.cluster import Cluster
 from heavylift_operator.core import queues
 from heavylift_operator.core.queues import Found, Standing
 from heavylift_operator.core.reading import Json, child, integer
-from heavylift_operator.metrics.registry import Metrics
 
 _LOCKS_TTL_MIN_MS: Final = 60_000
+_UNSERVED_MAX: Final = 100
 _CORRUPT: Final = "CorruptKey"
 
 
@@ -36,17 +37,21 @@ class Refused:
 
 @dataclass(slots=True, kw_only=True)
 class Queues:
-    """One pass brings settings, RQ's locks, gauges and statuses up to date."""
+    """One pass brings settings, RQ's locks and statuses up to date."""
 
     link: RedisLink
     cluster: Cluster
-    metrics: Metrics
     install: str
     identity: str
     interval_ms: int
     status_interval_ms: int
     found: list[Found] = field(default_factory=list)
     """The HeavyQueues of the last pass."""
+    served: Mapping[str, str] | None = None
+    """Queue -> namespace of the HeavyQueue that owns its name, where those cannot be read now as known before; None =
+    nothing was read yet."""
+    unserved: tuple[str, ...] = ()
+    """Queues in Redis that have no settings, as the last pass found them."""
     _unread: frozenset[str] = frozenset()
     """Namespaces whose HeavyQueues could not be listed: what they own is left alone."""
     _written: dict[str, int] = field(default_factory=dict)
@@ -57,7 +62,7 @@ class Queues:
         """Do one pass.
 
         Args:
-            leads: this replica holds the lock: it also writes statuses and exports gauges.
+            leads: this replica holds the lock: it also writes statuses.
 
         Raises:
             HeavyliftError: Redis or the cluster failed; statuses say so where they can.
@@ -65,6 +70,9 @@ class Queues:
         objects, refusals = await self.cluster.heavyqueues()
         self.found, self._unread = [queues.read(obj) for obj in objects], frozenset(refusals)
         owned = queues.owners(self.found)
+        kept = {queue: where for queue, where in (self.served or {}).items() if where in self._unread}
+        if objects or not refusals or self.served is not None:
+            self.served = kept | {queue: one.namespace for queue, one in owned.items()}
         standings: dict[str, Standing] = {}
         trouble: HeavyliftError | None = None
         snapshot: Json | None = None
@@ -79,7 +87,6 @@ class Queues:
             standings = {
                 one.uid: Standing(owner=_other(one, owned), redis=str(error), troubles={}) for one in self.found
             }
-        self.metrics.queues.snapshot = snapshot if leads else None
         if leads or trouble is not None:
             for one in self.found:
                 await self._write(one, standings[one.uid])
@@ -145,6 +152,7 @@ class Queues:
 
     async def _forget(self, owned: Mapping[str, Found]) -> None:
         """Take away settings whose HeavyQueue is gone; waiting jobs stay."""
+        unserved = []
         for queue in await self.link.run(ops.queues()):
             if queue in owned:
                 continue
@@ -152,10 +160,17 @@ class Queues:
                 owner = await self.link.run(ops.settings_owner(queue))
             except StoreCorruptError:
                 continue  # not ours to mend; claims of this queue say so
+            if owner is None and _usable(queue):
+                unserved.append(queue)
             if owner is None or owner.install != self.install or not self._watched(owner.namespace):
                 continue
             await self.link.run(ops.delete_settings(queue, owner.uid))
             self._log.info("settings removed: no HeavyQueue any more", queue=queue)
+        self.unserved = tuple(unserved[:_UNSERVED_MAX])
+
+    def told_of(self) -> tuple[str, ...]:
+        """Return the queues whose figures the last pass makes ours to show."""
+        return (*sorted(queues.owners(self.found)), *self.unserved)
 
     # -- into the cluster ---------------------------------------------------------------------------------------------
     async def _standing(self, one: Found, owned: Mapping[str, Found], snapshot: Json, refused: Refused) -> Standing:
@@ -187,6 +202,14 @@ class Queues:
         if at_once or (changed and due):
             await self.cluster.patch_status(one.namespace, one.name, wanted)
             self._written[one.uid] = now
+
+
+def _usable(queue: str) -> bool:
+    try:
+        ids.check_queue_name(queue)
+    except HeavyliftError:
+        return False
+    return True
 
 
 def _other(one: Found, owned: Mapping[str, Found]) -> Found | None:

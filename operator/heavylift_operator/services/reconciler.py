@@ -102,7 +102,6 @@ class Reconciler:
 
     async def _unpatched(self, seen: set[tuple[str, str]]) -> None:
         open_ = await self.link.run(ops.unfinalized(self.install, _UNFINALIZED_MAX, _UNFINALIZED_AFTER_MS))
-        self.metrics.unfinalized.set(len(open_))
         for namespace, name, job, execution in open_:
             if (job, execution) not in seen:
                 self.queue.put(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from rq import Queue
+
 from heavylift.contract import limits
 from heavylift.contract.outcomes import OutcomeClass
 from heavylift.store import Fence, Next, Spend, ops, tallies
@@ -65,6 +67,14 @@ def test_tasks_the_queue_watches_are_kept_apart(w: World) -> None:
         w.enqueue(task=task)
     w.ask()
     assert {task: sum(found.counts) for task, found in told(w).waits.items()} == {"annual": 2, "": 1}
+
+
+def test_a_plain_jobs_task_is_its_functions_path(w: World, q: Queue) -> None:
+    """As RQ's description of it begins."""
+    w.serve(metrics={"tasks": ["os.getpid"]})
+    q.enqueue("os.getpid")
+    w.ask()
+    assert list(told(w).waits) == ["os.getpid"]
 
 
 def test_every_end_is_counted_by_class(w: World) -> None:

@@ -1,11 +1,10 @@
-"""The edges: events into items, the cluster's clock, HeavyQueue statuses, gauges, settings."""
+"""The edges: events into items, the cluster's clock, HeavyQueue statuses, settings."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-from prometheus_client import generate_latest
 
 from heavylift.errors import ConfigurationError
 from heavylift_operator.adapters.clock import ClusterClock, rfc3339
@@ -13,7 +12,7 @@ from heavylift_operator.adapters.cluster import job_selector, pod_selector
 from heavylift_operator.core.queues import Standing, differs, kept_jobs, owners, read, status
 from heavylift_operator.handlers.sink import Sink
 from heavylift_operator.handlers.source import Patience, settings_for
-from heavylift_operator.metrics.registry import Metrics, demanded
+from heavylift_operator.metrics.registry import Metrics
 from heavylift_operator.services.workqueue import Item
 from heavylift_operator.settings import OperatorSettings, help_text
 from tests.unit.operator.objects import COMPLETE, T0, job, pod, terminated
@@ -181,34 +180,6 @@ def test_a_condition_keeps_its_time_while_it_holds() -> None:
     lost = status(read(obj | {"status": first}), Standing(redis="down", troubles={}), "t4", rfc3339)
     assert lost["conditions"][0]["lastTransitionTime"] == "t4"
     assert differs(first, lost) == (True, True)
-
-
-# -- metrics ----------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize(
-    ("counts", "demand"),
-    [
-        ({"active": 3, "waiting": 5}, 8),
-        ({"active": 3, "waiting": 5, "cap": -1}, 8),
-        ({"active": 3, "waiting": 5, "cap": 4}, 4),
-        ({"active": 6, "waiting": 5, "cap": 4}, 6),
-        ({"active": 3, "waiting": 5, "paused": True}, 3),
-        ({}, 0),
-    ],
-)
-def test_demand_is_what_runs_and_what_may_start(counts: dict[str, Any], demand: int) -> None:
-    """A paused or capped queue asks for nothing it cannot use."""
-    assert demanded(counts) == demand
-
-
-def test_queue_gauges_are_exported_by_the_holder_of_the_lock_alone() -> None:
-    """Two replicas must not double a sum."""
-    metrics = Metrics()
-    assert b"queue_jobs{" not in generate_latest(metrics.registry)
-    metrics.queues.snapshot = {"queues": {"reports": COUNTS | {"paused": True, "cap": 5}}}
-    text = generate_latest(metrics.registry).decode()
-    assert 'heavylift_queue_jobs{queue="reports",state="waiting"} 2.0' in text
-    assert 'heavylift_queue_paused{queue="reports"} 1.0' in text
-    assert 'heavylift_queue_concurrency_limit{queue="reports"} 5.0' in text
 
 
 # -- settings ---------------------------------------------------------------------------------------------------------

@@ -71,7 +71,6 @@ def _queues(link: Listed) -> Queues:
     return Queues(
         link=cast("RedisLink", link),
         cluster=_cluster(HalfApi([])),
-        metrics=Metrics(),
         install="ns/rel",
         identity="op-1",
         interval_ms=1000,

@@ -100,6 +100,7 @@ def test_a_minimal_queue_has_the_documented_defaults() -> None:
             "failed": {"count": 5000, "age": 168 * HOUR},
             "pods": {"succeeded": 600_000, "failed": 24 * HOUR, "count": 200},
         },
+        "metrics": {"tasks": []},
         "breaker": {"consecutiveFailures": 3},
         "container": None,
     }
@@ -261,3 +262,12 @@ def test_other_objects_are_refused(obj: dict[str, Any]) -> None:
     """Not a HeavyQueue, nameless or empty: an error of ours, never a KeyError."""
     with pytest.raises(InvalidInputError):
         HeavyQueue.parse(obj)
+
+
+def test_tasks_measured_apart_are_names_of_tasks() -> None:
+    """At most twenty; a name no task can have is refused with the remedy."""
+    apart = {"tasks": ["annual", "myapp.tasks:monthly"]}
+    assert settings(HeavyQueue.parse({**QUEUE, "spec": {**QUEUE["spec"], "metrics": apart}}))["metrics"] == apart
+    for tasks in (["a b"], [""], [f"t{n}" for n in range(21)]):
+        with pytest.raises(InvalidInputError, match=r"spec\.metrics\.tasks"):
+            HeavyQueue.parse({**QUEUE, "spec": {**QUEUE["spec"], "metrics": {"tasks": tasks}}})

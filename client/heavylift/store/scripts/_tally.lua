@@ -16,10 +16,14 @@ function L.tally(q, name, ms, task)
   if ms > 0 then L.count(q, name .. ':sum' .. tail, L.int(ms)) end
 end
 
--- The task, if the queue's settings want its figures apart.
-function L.watched(set, task)
-  for _, name in ipairs(L.table(L.table(set.spec.metrics).tasks)) do
-    if task and name == task then return task end
+-- The job's task, if the queue's settings want its figures apart; of plain RQ, the path its description begins with.
+function L.watched(set, job, task)
+  local apart = L.table(L.table(set.spec.metrics).tasks)
+  if not task and #apart > 0 then
+    task = string.match(string.sub(call('HGET', K.job(job), 'description') or '', 1, 300), '^([%w_.]+)%(')
+  end
+  for _, name in ipairs(apart) do
+    if name == task then return task end
   end
   return nil
 end

@@ -114,7 +114,7 @@ local function start(q, job, h, set, data, options)
   L.count(q, 'claimed')
   L.emit(q, 'active', job, 'execution', execution, 'attempt', L.int(attempt), 'seq', L.int(seq), 'worker', worker,
     'wait', L.int(h.waited))
-  L.tally(q, 'wait', h.waited, L.watched(set, h['hl:task']))
+  L.tally(q, 'wait', h.waited, L.watched(set, job, h['hl:task']))
   h['hl:ns'], h['hl:exec'], h['hl:seq'], h['hl:attempts'] = set.namespace, execution, L.int(seq), L.int(attempt - 1)
   h['hl:claimed'], h['hl:deadline'], h['hl:frozen'] = L.int(NOW), L.int(deadline), frozen
   return L.claim(q, job, h, data)
