@@ -34,6 +34,8 @@ class UnstickSettings(BaseSettings):
     namespaces: Names
     dispatcher: str = ""
     """``namespace/name`` of the dispatchers' Deployment; empty = there is none."""
+    scaled_object: str = ""
+    """``namespace/name`` of KEDA's ScaledObject of it; empty = there is none."""
     kubeconfig: str | None = None
     log_level: str = "info"
     patience: Seconds = 90.0
@@ -52,6 +54,8 @@ async def unstick(api: KubeApi, settings: UnstickSettings) -> int:
         KubeStatusError: the API server refuses (RBAC); the message says what to check.
         ClusterUnavailableError: no answer.
     """
+    if settings.scaled_object:
+        await _pause_keda(api, settings.scaled_object)
     certain = await _stop(api, settings) if settings.dispatcher else False
     settle = settings.settle / 5 if certain else settings.settle
     cleared = 0
@@ -65,6 +69,16 @@ async def unstick(api: KubeApi, settings: UnstickSettings) -> int:
         elif now - quiet_since >= settle:
             return cleared
         await asyncio.sleep(settings.pause)
+
+
+async def _pause_keda(api: KubeApi, scaled_object: str) -> None:
+    """Have KEDA leave the dispatchers alone: unlike a HorizontalPodAutoscaler it starts them again from none."""
+    namespace, _, name = scaled_object.partition("/")
+    path = f"/apis/keda.sh/v1alpha1/namespaces/{namespace}/scaledobjects/{name}"
+    patch = {"metadata": {"annotations": {"autoscaling.keda.sh/paused": "true"}}}
+    reply = await api.request("PATCH", path, body=patch, content_type=MERGE_PATCH)
+    if reply.status != _NOT_FOUND:
+        _must(reply, path)
 
 
 async def _stop(api: KubeApi, settings: UnstickSettings) -> bool:

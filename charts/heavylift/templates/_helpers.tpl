@@ -92,6 +92,16 @@ app.kubernetes.io/component: {{ .component }}
 {{- end }}
 {{- end }}
 
+{{/* "true" where the operator serves the external metrics API, else empty */}}
+{{- define "heavylift.metricsApi" -}}
+{{- $autoscaling := .Values.autoscaling | default dict }}
+{{- if or .Values.operator.metricsApi.enabled (and $autoscaling.enabled (eq (default "" $autoscaling.provider) "external-metrics")) }}true{{- end }}
+{{- end }}
+
+{{- define "heavylift.metricsApiSecret" -}}
+{{- default (printf "%s-metrics-api" (include "heavylift.fullname" .)) .Values.operator.metricsApi.existingSecret }}
+{{- end }}
+
 {{/* Where Redis is, as JSON: {"url", "username", "secret", "key"} */}}
 {{- define "heavylift.redis" -}}
 {{- $external := .Values.redis.external }}
@@ -127,7 +137,8 @@ affinity:
 {{- end }}
 {{- end }}
 
-{{/* A process of ours: (dict "root" $ "component" "dispatcher" "env" [...]) */}}
+{{/* A process of ours: (dict "root" $ "component" "dispatcher" "env" [...]); where it serves requests besides, also
+"ports" [...], "ready" (an httpGet) and "drainSeconds" (it goes on serving so long while its endpoint is taken away) */}}
 {{- define "heavylift.process" -}}
 {{- $values := index .root.Values .component }}
 {{- $redis := include "heavylift.redis" .root | fromJson }}
@@ -137,7 +148,9 @@ kind: Deployment
 metadata:
   {{- include "heavylift.metadata" (dict "root" .root "component" .component "name" (printf "%s-%s" (include "heavylift.fullname" .root) .component)) | nindent 2 }}
 spec:
+  {{- if not (and (eq .component "dispatcher") .root.Values.autoscaling.enabled) }}
   replicas: {{ $values.replicaCount }}
+  {{- end }}
   selector:
     matchLabels:
       {{- include "heavylift.selector" (dict "root" .root "component" .component) | nindent 6 }}
@@ -211,6 +224,14 @@ spec:
           ports:
             - name: http
               containerPort: 8080
+            {{- with .ports }}
+            {{- toYaml . | nindent 12 }}
+            {{- end }}
+          {{- with .drainSeconds }}
+          lifecycle:
+            preStop:
+              sleep: {seconds: {{ . }}}
+          {{- end }}
           livenessProbe:
             httpGet: {path: /livez, port: http}
             initialDelaySeconds: 10
@@ -218,7 +239,7 @@ spec:
             timeoutSeconds: 5
             failureThreshold: 3
           readinessProbe:
-            httpGet: {path: /readyz, port: http}
+            httpGet: {{ default (dict "path" "/readyz" "port" "http") .ready | toJson }}
             periodSeconds: 5
             timeoutSeconds: 5
             failureThreshold: 2

@@ -265,7 +265,7 @@ def test_the_hook_comes_before_the_uninstall_and_leaves_nothing(helm: Helm) -> N
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"autoscaling": {"enabled": True}}, "additional properties 'autoscaling' not allowed"),
+        ({"autoscale": {"enabled": True}}, "additional properties 'autoscale' not allowed"),
         ({"dispatcher": {"slot": 3}}, "at '/dispatcher': additional properties 'slot' not allowed"),
         ({"dispatcher": {"slots": 0}}, "at '/dispatcher/slots'"),
         ({"redis": {"external": {"port": "x"}}}, "at '/redis/external/port': got string, want integer"),
