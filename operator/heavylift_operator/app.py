@@ -22,6 +22,7 @@ from heavylift_operator.core.queues import kept_jobs
 from heavylift_operator.handlers.sink import Sink
 from heavylift_operator.handlers.source import EventSource
 from heavylift_operator.metrics.registry import Metrics
+from heavylift_operator.metrics_api.service import MetricsApi, Parts
 from heavylift_operator.services.finisher import Finisher
 from heavylift_operator.services.janitor import Janitor
 from heavylift_operator.services.queues import Queues
@@ -63,6 +64,8 @@ class Operator:
     settled: StateLine = field(init=False)
     leads: bool = False
     events: EventSource | None = None
+    external: MetricsApi | None = None
+    """The external metrics API, where it is served."""
     _beats: dict[str, Beat] = field(default_factory=dict)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _took_over: asyncio.Event = field(default_factory=asyncio.Event)
@@ -113,6 +116,8 @@ class Operator:
             if self.events is not None:
                 await asyncio.to_thread(self.events.stop)
             await self._leave()
+            if self.external is not None:
+                await self.external.aclose()
             if health is not None:
                 await health.aclose()
             await api.aclose()
@@ -313,6 +318,7 @@ class Operator:
 
     def _checks(self) -> Mapping[str, Check]:
         return {
+            **(self.external.checks() if self.external is not None else {}),
             "redis": self.link.line.check,
             "custom resources": self.crds.check,
             "kubernetes": self.kubernetes.check,
