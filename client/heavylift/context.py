@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeVar
 
 from heavylift.contract.durations import Duration, to_ms
+from heavylift.contract.names import ExitCode
 from heavylift.errors import ConfigurationError, HeavyliftError
+from heavylift.kept import Kept
 
 T = TypeVar("T")
 
@@ -33,10 +36,17 @@ class Snooze(Exception):  # noqa: N818 - as RetryAfter
 
 
 class RateLimited(Snooze):
-    """Raised by a task: what it calls asks for a pause; this job runs again after ``delay`` and spends no attempt."""
+    """Raised by a task: what it calls asks for a pause; no job of its queue starts before ``delay``, no attempt is spent.
+
+    The queue is held back for an hour at most (limits.HOLD_MAX_MS); jobs that run go on. For this job alone: Snooze.
+    """
 
     def __init__(self, delay: Duration, message: str = "") -> None:
         super().__init__(delay, message or f"rate limited for {delay}")
+
+
+class Stopped(SystemExit):
+    """SIGTERM, raised where the task stands, so that its ``finally`` blocks run; the process ends with 143."""
 
 
 @dataclass(slots=True)
@@ -58,7 +68,10 @@ class Context:
     """1-based."""
     execution: str = "local-1"
     """Fencing token: another attempt has another one."""
+    restored: Mapping[str, Any] | None = None
+    """What ``checkpoint`` kept in an earlier attempt; None in the first, and when none was kept."""
     _stop: StopFlag = field(default_factory=StopFlag, repr=False, compare=False)
+    _kept: Kept = field(default_factory=Kept, repr=False, compare=False)
 
     @property
     def stopping(self) -> bool:
@@ -78,21 +91,42 @@ class Context:
         """
         _needs_api(f"progress({value!r})")
 
-    def checkpoint(self, state: dict[str, Any]) -> None:
-        """Keep state for the next attempt: needs the Heavylift API.
+    def checkpoint(self, state: Mapping[str, Any]) -> None:
+        """Keep state for the next attempt of this job, should there be one; it finds it in ``restored``.
+
+        Written at once, so that it outlives SIGTERM, an error, a snooze and an end as oom; not the loss of the node.
+
+        Args:
+            state: a JSON object, at most limits.CHECKPOINT_MAX bytes; it takes the place of the one before.
 
         Raises:
-            ConfigurationError: this installation has no API.
+            InvalidPayloadError: not plain JSON, or it has the key ``$resume``; the message starts with the path.
+            PayloadTooLargeError: store it elsewhere and keep a reference.
         """
-        _needs_api(f"checkpoint of {len(state)} keys")
+        self._kept.keep(state)
 
-    def resume(self, items: Iterable[T]) -> Iterable[T]:
-        """Go on after the last checkpoint: needs the Heavylift API.
+    def resume(self, items: Iterable[T], name: str = "") -> Iterator[T]:
+        """Yield the items that no earlier attempt has finished; an item is finished when the next one is asked for.
+
+        SIGTERM lets the item at hand end, then stops the attempt there. A loop that was finished is skipped whole.
+
+        Args:
+            items: the same ones in the same order in each attempt.
+            name: tells a task's loops apart; one loop may do without. A loop inside an item starts anew with each item.
 
         Raises:
-            ConfigurationError: this installation has no API.
+            ConfigurationError: another loop of this name went before.
         """
-        _needs_api(f"resume of {type(items).__name__}")
+        self._kept.begin(name)
+        self._stop.watched = True
+        done = self._kept.position(name)
+        for item in itertools.islice(items, done, None):
+            before = self._kept.begun()
+            yield item
+            done += 1
+            self._kept.passed(name, done, before)
+            if self._stop.seen:
+                raise Stopped(ExitCode.TERMINATED)
 
 
 def _needs_api(what: str) -> NoReturn:

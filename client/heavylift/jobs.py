@@ -71,6 +71,10 @@ class Attempt:
     """``complete`` | ``fail`` | ``cancel`` | ``retry``."""
     delay_ms: int = 0
     """Wait before the next start."""
+    spent: str = "none"
+    """What it cost: ``attempt`` | ``budget`` (one of its class's own retries) | ``none``."""
+    next_memory: int | None = None
+    """Bytes of memory the attempt after it was given, if they grew with it."""
 
     @classmethod
     def read(cls, stored: Mapping[str, Any]) -> Attempt:
@@ -84,6 +88,8 @@ class Attempt:
             ended_at=moment(_optional(stored.get("endedAt"))),
             next=str(stored.get("next") or ""),
             delay_ms=_whole(stored.get("delayMs")),
+            spent=str(stored.get("spend") or "none"),
+            next_memory=_optional(stored.get("memory")),
         )
 
 
@@ -103,6 +109,10 @@ class JobInfo:
     """1-based while active; the last one afterwards; 0 before the first."""
     max_attempts: int | None
     """None until the first claim, unless the producer set it."""
+    attempts_made: int = 0
+    """Attempts spent so far; snoozes and retries of a class with a budget of its own spend none."""
+    starts: int = 0
+    """Executions that got a Job, whatever became of them; at most 100 (limits.STARTS_MAX)."""
     priority: int
     position: int | None
     """0-based place in the queue; None when not waiting or beyond the first 1,000."""
@@ -128,6 +138,12 @@ class JobInfo:
     not_before: datetime | None = None
     """A delayed job starts no earlier."""
     expires_at: datetime | None = None
+    memory: int | None = None
+    """Bytes of memory the next attempt asks for, grown after an end as ``oom``; None = as template and options say."""
+    checkpoint: Any = None
+    """What the last attempts kept for the next one (``ctx.checkpoint``, ``ctx.resume``); None = nothing."""
+    total_due: datetime | None = None
+    """When the time for all attempts is over (``timeouts.total``); None before the first claim, or without a limit."""
 
     @classmethod
     def read(cls, record: JobRecord) -> JobInfo:
@@ -142,6 +158,8 @@ class JobInfo:
             reason=record.reason,
             attempt=_attempt(record),
             max_attempts=record.max_attempts or _optional(asked),
+            attempts_made=record.attempts_made,
+            starts=record.starts,
             priority=record.priority,
             position=record.position,
             outcome=Outcome.read(record.outcome),
@@ -159,6 +177,9 @@ class JobInfo:
             ended_at=moment(record.ended_at) if record.state.terminal else None,
             not_before=moment(record.due) if record.state is JobState.DELAYED else None,
             expires_at=moment(record.expires),
+            memory=record.memory,
+            checkpoint=_json(record.checkpoint),
+            total_due=moment(_optional(record.frozen.get("totalDue"))),
         )
 
 
@@ -166,8 +187,12 @@ def read_result(record: JobRecord) -> Any:
     """Return a completed job's result; None when it has none or it is not JSON."""
     if record.state is not JobState.COMPLETED or record.result is None:
         return None
+    return _json(record.result)
+
+
+def _json(text: str) -> Any:
     try:
-        return json.loads(record.result)
+        return json.loads(text) if text else None
     except (ValueError, RecursionError):
         return None
 

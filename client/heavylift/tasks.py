@@ -14,13 +14,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, Unpack, cast, overload
 
 from heavylift.context import Context, RateLimited, RetryAfter, Snooze, UnrecoverableError
 from heavylift.contract.durations import Duration, to_ms
 from heavylift.errors import ConfigurationError, InvalidInputError
 from heavylift.options import Backoff, EnqueueOptions, Timeouts, check_attempts
+from heavylift.typed import Schema
 
 if TYPE_CHECKING:
     from heavylift.aio import AsyncClient, AsyncJob
@@ -73,6 +75,8 @@ class TaskSettings:
     """Errors that end the job at once; stronger than ``retry_on``."""
     backoff: Backoff | BackoffFunction | None = None
     timeouts: Timeouts | None = None
+    validate: bool = True
+    """Whether data is held against the function's annotations."""
 
     def retries(self, error: BaseException) -> bool:
         """Return whether another attempt may help after this error."""
@@ -160,12 +164,31 @@ class Task(Generic[P, R]):
         return await self.options().enqueue_async(*args, **kwargs)
 
     def data(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Return a call's arguments as a job's data: by name where the function allows it.
+        """Return a call's arguments as a job's data: by name where the function allows it, a single model as a whole.
 
         Raises:
             InvalidInputError: the function does not take them.
+            InvalidPayloadError: one is not what its annotation says; the message names it by its path.
         """
-        return call_data(self.function, args, kwargs, skip_first=self.wants_context)
+        try:
+            return self.schema.data(args, kwargs)
+        except TypeError as error:
+            raise InvalidInputError(f"{self.__qualname__} does not take these arguments: {error}") from None
+
+    @cached_property
+    def schema(self) -> Schema:
+        """What the function takes, by its annotations."""
+        return Schema.of(self.function, skip_first=self.wants_context, check=self.settings.validate)
+
+
+def merged(own: EnqueueOptions, given: EnqueueOptions) -> EnqueueOptions:
+    """Return a task's own options with those of one enqueue in their place; timeouts limit by limit."""
+    whole: EnqueueOptions = {**own, **{name: value for name, value in given.items() if value is not None}}  # type: ignore[typeddict-item]  # names are its own
+    ours, theirs = own.get("timeouts"), given.get("timeouts")
+    if isinstance(ours, Timeouts) and isinstance(theirs, Timeouts):
+        limits = {name: getattr(theirs, name) for name in Timeouts.__slots__ if getattr(theirs, name) is not None}
+        whole["timeouts"] = replace(ours, **limits)
+    return whole
 
 
 class BoundTask(Generic[P, R]):
@@ -177,7 +200,7 @@ class BoundTask(Generic[P, R]):
         self.task = task
         self._queue = queue
         self._client = client
-        self._options: EnqueueOptions = {**task.settings.enqueue_options(), **options}
+        self._options = merged(task.settings.enqueue_options(), options)
 
     def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
         """Enqueue a call with these arguments; see ``Queue.enqueue`` for what it raises."""
@@ -226,6 +249,7 @@ def task(
     no_retry_on: Errors = ...,
     backoff: Backoff | BackoffFunction | None = ...,
     timeouts: Timeouts | None = ...,
+    validate: bool = ...,
 ) -> _Decorator: ...
 def task(function: Callable[..., Any] | None = None, /, *, name: str | None = None, **settings: Any) -> Any:
     """Register a function as a task; with or without arguments.
@@ -235,7 +259,7 @@ def task(function: Callable[..., Any] | None = None, /, *, name: str | None = No
         name: the registered name; the function's own name when left out.
         settings: ``queue`` (the default one of ``enqueue``), ``max_attempts``, ``retry_on`` and ``no_retry_on``
             (tuples of exception types), ``backoff`` (a Backoff, or a function of Failure called in the pod),
-            ``timeouts``.
+            ``timeouts``, ``validate`` (False: data is not held against the function's annotations).
 
     Raises:
         ConfigurationError: another function has this name, or a setting is not usable.
@@ -324,25 +348,3 @@ def _names_context(annotation: str, names: Mapping[str, Any]) -> bool:
     for part in rest:
         value = getattr(value, part, None)
     return value is Context
-
-
-def call_data(
-    function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], *, skip_first: bool
-) -> dict[str, Any]:
-    """Return a call's arguments as data: a mapping by name, or ``{"args", "kwargs"}`` where names do not suffice.
-
-    Raises:
-        InvalidInputError: the function does not take these arguments.
-    """
-    signature = inspect.signature(function)
-    if skip_first:
-        signature = signature.replace(parameters=list(signature.parameters.values())[1:])
-    try:
-        bound = signature.bind(*args, **kwargs)
-    except TypeError as error:
-        raise InvalidInputError(f"{function.__qualname__} does not take these arguments: {error}") from None
-    named = {inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
-    by_name = all(signature.parameters[name].kind in named for name in bound.arguments)
-    if by_name and bound.arguments.keys() != {"args", "kwargs"}:
-        return dict(bound.arguments)
-    return {"args": list(bound.args), "kwargs": dict(bound.kwargs)}

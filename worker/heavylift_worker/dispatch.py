@@ -160,8 +160,7 @@ class Dispatch:
             await self._finish(claim, OutcomeClass.INVALID, answer.message)
         else:
             record = await self.link.run(ops.get_job(claim.job))
-            spent = record.budgets if record else {}
-            following = after_rejection(claim, queue, spent, self.rng)
+            following = after_rejection(claim, queue, record, self.rng)
             await self._finish(claim, OutcomeClass.REJECTED, answer.message, following)
         threshold = queue.spec.breaker.consecutive_failures
         if self.gate.queue_failed(claim.queue, answer.message, threshold=threshold):

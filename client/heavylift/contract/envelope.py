@@ -4,8 +4,10 @@
 {"$heavylift": {"v": 1, "execution": "<id>", "ok": true, "result": ...}}
 {"$heavylift": {"v": 1, "execution": "<id>", "ok": false, "error": {"type": "", "message": "", "traceback": ""},
                 "noRetry": true, "delayMs": 120000}}
-{"$heavylift": {"v": 1, "execution": "<id>", "ok": false, "snooze": true, "delayMs": 600000}}
+{"$heavylift": {"v": 1, "execution": "<id>", "ok": false, "snooze": true, "delayMs": 600000, "hold": true}}
+{"$heavylift": {"v": 1, "execution": "<id>", "checkpoint": {"page": 17}}}
 ```
+The last one, without ``ok``, is left while the program still works; any that is not ok can carry a ``checkpoint`` too.
 Never more than names.RESULT_LIMIT bytes of UTF-8: the kubelet cuts what is longer. It counts only with the right
 execution; programs in other languages may write plain JSON instead. Everything decoded here is hostile input.
 """
@@ -28,9 +30,9 @@ DELAY_MAX_MS = 30 * 24 * 3_600_000
 """The longest delay an envelope may ask for: 30 days."""
 _TYPE_MAX = 200
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_FIELDS = {"v", "execution", "ok", "result", "error", "noRetry", "delayMs", "snooze"}
+_FIELDS = {"v", "execution", "ok", "result", "error", "noRetry", "delayMs", "snooze", "hold", "checkpoint"}
 
-Kind = Literal["result", "error", "snooze", "plain", "empty", "invalid"]
+Kind = Literal["result", "error", "snooze", "checkpoint", "plain", "empty", "invalid"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +40,8 @@ class Envelope:
     """What a result file says."""
 
     kind: Kind
-    """``result`` | ``error`` | ``snooze``: an envelope of this execution; ``plain``: JSON of a program without
-    envelopes; ``empty``; ``invalid``: neither, see ``reason``."""
+    """``result`` | ``error`` | ``snooze``: an envelope of this execution; ``checkpoint``: one that only keeps state;
+    ``plain``: JSON of a program without envelopes; ``empty``; ``invalid``: neither, see ``reason``."""
     value_json: str | None = None
     """Compact JSON of the result (``result`` and ``plain``)."""
     error_type: str = ""
@@ -48,6 +50,10 @@ class Envelope:
     no_retry: bool = False
     delay_ms: int | None = None
     """Wait this long before the next start; None = the queue's rule decides."""
+    hold: bool = False
+    """``snooze``: hold the whole queue back for ``delay_ms``."""
+    checkpoint_json: str | None = None
+    """Compact JSON of an object, at most limits.CHECKPOINT_MAX bytes, for the next attempt."""
     reason: str = ""
     """Why it is ``invalid``."""
 
@@ -72,42 +78,86 @@ def encode_result(execution: str, value: Any) -> str:
     return f'{head},"result":{text}}}}}'
 
 
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """What a program says of its failure."""
+
+    type: str
+    """The error's type, for example ``ValueError``."""
+    message: str
+    traceback: str = ""
+    """Its end is kept, because the end names the error."""
+
+
 def encode_error(
     execution: str,
-    type: str,  # noqa: A002 - the field's name on the wire
-    message: str,
-    traceback: str = "",
-    no_retry: bool = False,  # noqa: FBT001, FBT002 - a field, as the others
+    raised: Raised,
+    *,
+    no_retry: bool = False,
     delay_ms: int | None = None,
+    checkpoint: str | None = None,
 ) -> str:
     """Return the envelope of a typed error; what does not fit is cut: the traceback's head first, then the message.
 
     Args:
         execution: the execution's id.
-        type: the error's type, for example ``ValueError``.
-        message: what went wrong.
-        traceback: its end is kept, because the end names the error.
+        raised: what went wrong.
         no_retry: another attempt would end the same way.
         delay_ms: wait this long before the next attempt.
+        checkpoint: JSON of an object within limits.CHECKPOINT_MAX; never cut.
     """
-    error = {"type": _clean(type)[:_TYPE_MAX], "message": _clean(message), "traceback": _clean(traceback)}
+    error = {
+        "type": _clean(raised.type)[:_TYPE_MAX],
+        "message": _clean(raised.message),
+        "traceback": _clean(raised.traceback),
+    }
     inner: dict[str, Any] = {"v": VERSION, "execution": execution, "ok": False, "error": error}
     if no_retry:
         inner["noRetry"] = True
     if delay_ms is not None:
         inner["delayMs"] = delay_ms
+    _keep(inner, checkpoint)
     return _fit({KEY: inner}, error)
 
 
-def encode_snooze(execution: str, delay_ms: int | None = None, message: str = "") -> str:
-    """Return the envelope of a snooze: run again after ``delay_ms`` (None = the default), spend no attempt."""
+def encode_snooze(
+    execution: str,
+    delay_ms: int | None = None,
+    message: str = "",
+    *,
+    hold: bool = False,
+    checkpoint: str | None = None,
+) -> str:
+    """Return the envelope of a snooze: run again after ``delay_ms`` (None = the default), spend no attempt.
+
+    Args:
+        execution: the execution's id.
+        delay_ms: not before.
+        message: why.
+        hold: let the whole queue wait, too.
+        checkpoint: as of ``encode_error``.
+    """
     inner: dict[str, Any] = {"v": VERSION, "execution": execution, "ok": False, "snooze": True}
     if delay_ms is not None:
         inner["delayMs"] = delay_ms
+    if hold:
+        inner["hold"] = True
+    _keep(inner, checkpoint)
     if not message:
         return _dumps({KEY: inner})
     error = inner["error"] = {"type": "Snooze", "message": _clean(message), "traceback": ""}
     return _fit({KEY: inner}, error)
+
+
+def encode_checkpoint(execution: str, checkpoint: str) -> str:
+    """Return the envelope of a checkpoint (JSON of an object within limits.CHECKPOINT_MAX) of work that goes on."""
+    head = _dumps({KEY: {"v": VERSION, "execution": execution}})[:-2]
+    return f'{head},"checkpoint":{checkpoint}}}}}'
+
+
+def _keep(inner: dict[str, Any], checkpoint: str | None) -> None:
+    if checkpoint is not None:
+        inner["checkpoint"] = json.loads(checkpoint)
 
 
 def _fit(whole: dict[str, Any], error: dict[str, str]) -> str:
@@ -194,6 +244,8 @@ def _envelope(value: dict[str, Any], execution: str) -> Envelope:
     if inner.get("execution") != execution:
         raise _MalformedError("an envelope of another execution")
     ok = inner.get("ok")
+    if "ok" not in inner and "checkpoint" in inner:
+        return Envelope(kind="checkpoint", checkpoint_json=_checkpoint(inner))
     if not isinstance(ok, bool):
         raise _MalformedError("not an envelope: ok is not true or false")
     if ok:
@@ -206,10 +258,10 @@ def _not_ok(inner: dict[str, Any]) -> Envelope:
     if not isinstance(error, dict):
         raise _MalformedError("not an envelope: error is not an object")
     texts = [error.get(name, "") for name in ("type", "message", "traceback")]
-    flags = [inner.get(name, False) for name in ("noRetry", "snooze")]
+    flags = [inner.get(name, False) for name in ("noRetry", "snooze", "hold")]
     if not all(isinstance(text, str) for text in texts) or not all(isinstance(flag, bool) for flag in flags):
         raise _MalformedError("not an envelope: a field of the wrong type")
-    no_retry, snooze = flags
+    no_retry, snooze, hold = flags
     return Envelope(
         kind="snooze" if snooze else "error",
         error_type=_clean(texts[0])[:_TYPE_MAX],
@@ -217,7 +269,23 @@ def _not_ok(inner: dict[str, Any]) -> Envelope:
         traceback=_clean(texts[2]),
         no_retry=no_retry and not snooze,
         delay_ms=_delay(inner.get("delayMs")),
+        hold=hold and snooze,
+        checkpoint_json=_checkpoint(inner),
     )
+
+
+def _checkpoint(inner: dict[str, Any]) -> str | None:
+    state = inner.get("checkpoint")
+    if state is None:
+        return None
+    if not isinstance(state, dict):
+        raise _MalformedError("not an envelope: checkpoint is not an object")
+    text = dumps(state, "checkpoint")
+    if _size(text) > limits.CHECKPOINT_MAX:
+        raise _MalformedError(
+            f"a checkpoint of {_size(text):,} bytes, more than the {limits.CHECKPOINT_MAX:,} it may have"
+        )
+    return text
 
 
 def _delay(value: Any) -> int | None:

@@ -15,6 +15,8 @@ JOB_ID_MAX = 200
 """Characters of a job id."""
 QUEUE_NAME_MAX = 100
 TASK_NAME_MAX = 200
+PRIORITY_MAX = 1000
+"""Priorities go from minus this to this."""
 CLAIM_MAX = 20
 CLAIM_LOOKED_AT = 200
 CLAIM_BYTES = 256 * 1024
@@ -28,9 +30,13 @@ QUARANTINE_MAX = 1000
 EVENTS_MAXLEN = 10_000
 STARTS_MAX = 100
 """Executions of one job, whatever became of them."""
+CHECKPOINT_MAX = 2048
+"""Bytes of JSON a checkpoint may have: it shares a termination message of 4 KiB with an error."""
+HOLD_MAX_MS = 3_600_000
+"""The longest a program's RateLimited can hold its whole queue back."""
 SILENT_CLAIMS_MAX = 3
-BATCH_MAX = 1000
-"""Entries per enqueue_many script call (larger batches are split)."""
+BATCH_MAX = 100
+"""Entries per enqueue_many script call (larger batches are split), so that none holds Redis for long."""
 RETENTION_STEP = 20
 """Jobs one script call removes at most when it trims."""
 WAIT_BOUNDS_MS = (
@@ -39,3 +45,5 @@ WAIT_BOUNDS_MS = (
 """Upper bounds of the buckets in which claims count how long jobs waited; the last bucket has none."""
 TALLIED_TASKS_MAX = 20
 """Tasks of one queue whose figures are kept apart."""
+KEY_MAX = 200
+"""Bytes of a concurrency key."""

@@ -51,10 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _leave(job: JobEnvironment, ending: Ending) -> int:
     try:
-        with job.result_file.open("w", encoding="utf-8") as file:
-            file.write(ending.envelope)
+        job.result_file.write(ending.envelope)
     except OSError as error:
-        print(f"heavylift: cannot write the result file {job.result_file}: {error.strerror}", file=sys.stderr)
+        print(f"heavylift: cannot write the result file {job.result_file.path}: {error.strerror}", file=sys.stderr)
         return ending.code or 1
     return ending.code
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from heavylift.contract.names import RESULT_FILE, Env
 from heavylift.errors import ConfigurationError, InvalidPayloadError
+from heavylift.pod.result_file import ResultFile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +23,9 @@ class JobEnvironment:
     attempt: int
     execution: str
     payload: str
-    result_file: Path
+    checkpoint: str
+    """JSON text an earlier attempt left; empty = none."""
+    result_file: ResultFile
 
     @classmethod
     def read(cls, env: Mapping[str, str]) -> JobEnvironment:
@@ -49,7 +52,8 @@ class JobEnvironment:
             attempt=int(attempt),
             execution=env[Env.EXECUTION],
             payload=env[Env.PAYLOAD],
-            result_file=_writable(Path(env.get(Env.RESULT_FILE) or RESULT_FILE)),
+            checkpoint=env.get(Env.CHECKPOINT, ""),
+            result_file=ResultFile(_writable(Path(env.get(Env.RESULT_FILE) or RESULT_FILE))),
         )
 
     def arguments(self) -> tuple[list[Any], dict[str, Any]]:

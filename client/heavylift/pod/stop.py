@@ -6,12 +6,10 @@ import os
 import signal
 from types import FrameType
 
-from heavylift.context import StopFlag
+from heavylift.context import StopFlag, Stopped
 from heavylift.contract.names import ExitCode
 
-
-class Stopped(SystemExit):
-    """Raised where the task stands, so that its ``finally`` blocks run; the process ends with 143."""
+__all__ = ["StopSignal", "Stopped"]
 
 
 class StopSignal:

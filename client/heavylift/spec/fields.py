@@ -16,6 +16,8 @@ _DURATION_MAX_MS = 10 * 365 * 24 * 3_600_000
 _LABEL = re.compile(r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 _ENV = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,252}")
 _EXIT_CODES = range(1, 256)
+_MEBIBYTE = 1024**2
+_MEMORY_MAX = 1024**5
 
 
 class Model(BaseModel):
@@ -116,6 +118,10 @@ PayloadBytes = Annotated[
 """Written as a quantity, held as bytes; at most 100Ki."""
 Quantity = Annotated[str, BeforeValidator(_quantity), WithJsonSchema({**_QUANTITY_SCHEMA, "maxLength": 32})]
 """A checked quantity, kept as written (units differ by resource; compare with ``quantities.to_milli``)."""
+MemoryBytes = Annotated[
+    int, AfterValidator(_memory_size), BeforeValidator(_size), WithJsonSchema({**_QUANTITY_SCHEMA, "maxLength": 32})
+]
+"""Memory written as a quantity, held as bytes; at least 1Mi, what Kubernetes' runtimes need to start anything."""
 LabelKey = Annotated[str, AfterValidator(_label_key), WithJsonSchema({"type": "string", "maxLength": 317})]
 EnvName = Annotated[str, AfterValidator(_env_name), WithJsonSchema({"type": "string", "maxLength": 253})]
 TaskName = Annotated[

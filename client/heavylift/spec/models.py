@@ -30,6 +30,7 @@ from heavylift.spec.template import check_template
 _HOUR = 3_600_000
 _ATTEMPTS_MAX = 100
 _COUNT_MAX = 1_000_000
+Priority = Annotated[int, Field(ge=-limits.PRIORITY_MAX, le=limits.PRIORITY_MAX)]
 
 
 class Concurrency(Model):
@@ -63,8 +64,8 @@ class Backoff(Model):
 class Defaults(Model):
     """What a job gets when its producer says nothing."""
 
-    priority: Annotated[int, Field(ge=0, le=0)] = 0
-    """Other priorities than 0 are not supported yet."""
+    priority: Priority = 0
+    """Lower is sooner; first in, first out within one. Jobs of plain RQ have 0."""
     max_attempts: Annotated[int, Field(ge=1, le=_ATTEMPTS_MAX)] = 1
     """Attempts until a job counts as failed."""
     backoff: Backoff = Backoff()
@@ -72,7 +73,7 @@ class Defaults(Model):
 
 
 class Timeouts(Model):
-    """Limits on one attempt; none ends a job before it had its attempts."""
+    """Limits on one attempt, and on all of them together."""
 
     pending: LimitMs = _HOUR
     """Job created until its container runs; stopped while the Job is suspended."""
@@ -80,8 +81,8 @@ class Timeouts(Model):
     """Container start to its end."""
     heartbeat: LaterString = None
     """Not supported yet: the longest silence of a program that reports progress."""
-    total: LaterString = None
-    """Not supported yet: first claim to end, over all attempts."""
+    total: LimitMs | None = None
+    """First claim to the end of the last attempt, waits in between included; over = failed as timeout, no retry."""
 
 
 class PayloadSpec(Model):
@@ -131,8 +132,8 @@ class Allow(Model):
     """The longest run timeout."""
     delay: DurationMs = 720 * _HOUR
     """The longest delay."""
-    min_priority: Annotated[int, Field(ge=0, le=0)] = 0
-    """The most urgent priority; other priorities than 0 are not supported yet."""
+    min_priority: Priority = 0
+    """The most urgent priority (lower is sooner); never below that of the defaults."""
 
 
 class Kept(Model):

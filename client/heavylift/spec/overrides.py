@@ -23,7 +23,10 @@ _RQ_DEFAULT_TIMEOUT_S: Final = 180
 _LABEL_VALUE: Final = re.compile(r"([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?")
 _UNSENDABLE: Final = re.compile("[\x00\ud800-\udfff]")
 _KNOWN: Final = frozenset(
-    {"args", "backoff", "env", "expires", "labels", "maxAttempts", "priority", "resources", "timeouts"}
+    {
+        *("args", "backoff", "dedupe", "env", "expires", "key", "labels", "lifo", "maxAttempts", "priority"),
+        *("resources", "timeouts"),
+    }
 )
 RQ_REFUSED: Final[Mapping[str, str]] = {
     "success_callback_name": "on_success",
@@ -76,8 +79,7 @@ def check_options(
     for name in options:
         if name not in _KNOWN:
             raise InvalidInputError(f"the option {str(name)[:60]!r} is not known: leave it out")
-    if options.get("priority") is not None and options["priority"] != 0:
-        raise InvalidInputError("priority is not supported yet: leave it out or use 0")
+    judge.priority(options.get("priority"))
     judge.attempts(options, frozen, rq)
     judge.timeouts(options, frozen, rq)
     args, env = judge.args(options.get("args")), judge.env(options.get("env"))
@@ -110,6 +112,11 @@ class _Judge:
     def _over(self, what: str, value: str, maximum: str, where: str) -> InvalidInputError:
         return InvalidInputError(f"{what} is {value}, more than the {maximum} that {where} allows")
 
+    def priority(self, asked: object) -> None:
+        most = min(self._allow.min_priority, self.queue.spec.defaults.priority)
+        if asked is not None and (not isinstance(asked, int) or asked < most):
+            raise InvalidInputError(f"priority is {asked!r:.40}, more urgent than the {most} of spec.allow.minPriority")
+
     def attempts(self, options: Mapping[str, Any], frozen: Mapping[str, Any], rq: Mapping[str, str]) -> None:
         asked = options.get("maxAttempts")
         if asked is None and not rq.get("retries_left"):
@@ -127,6 +134,13 @@ class _Judge:
             if run > max(limit, self.queue.spec.timeouts.run):
                 raise self._over(
                     "timeouts.run", durations.format_ms(run), durations.format_ms(limit), "spec.allow.runTimeout"
+                )
+        total = self.queue.spec.timeouts.total
+        if asked.get("total") is not None:
+            own = _whole("timeouts.total", asked["total"])
+            if total is not None and own > total:
+                raise self._over(
+                    "timeouts.total", durations.format_ms(own), durations.format_ms(total), "spec.timeouts.total"
                 )
         if asked.get("pending") is not None:
             pending, limit = _whole("timeouts.pending", asked["pending"]), self.queue.spec.timeouts.pending

@@ -7,15 +7,18 @@ against ``allow`` and every ``$`` of it doubled, since Kubernetes expands ``$(NA
 from __future__ import annotations
 
 import copy
+import json
 import math
 import re
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
-from heavylift.contract import ids
+from heavylift.contract import ids, limits
 from heavylift.contract.names import FINALIZER, MANAGED_BY_VALUE, RESULT_FILE, Annotation, Env, Label
 from heavylift.contract.payload import Payload
+from heavylift.contract.plain import dumps
 from heavylift.errors import InvalidInputError
+from heavylift.spec import memory
 from heavylift.spec.models import HeavyQueue
 from heavylift.spec.overrides import Overrides, check_options, check_rq_options
 from heavylift.spec.template import check_template
@@ -58,7 +61,7 @@ class Attempt(Protocol):
 
     @property
     def frozen(self) -> Mapping[str, Any]:
-        """What claim resolved: ``maxAttempts``, ``timeouts`` {pending, run} in ms."""
+        """What claim resolved: ``maxAttempts``, ``timeouts`` {pending, run} in ms, ``totalDue`` (ms)."""
 
     @property
     def rq(self) -> Mapping[str, str]:
@@ -71,6 +74,18 @@ class Attempt(Protocol):
     @property
     def epoch(self) -> str:
         """Epoch of the Redis data it was claimed from, or empty."""
+
+    @property
+    def claimed_at(self) -> int:
+        """When it was claimed, ms since the epoch."""
+
+    @property
+    def memory(self) -> int | None:
+        """Bytes of memory the container gets at least, grown after an end as oom; None = as written."""
+
+    @property
+    def checkpoint(self) -> str:
+        """JSON an earlier attempt left, hostile until decoded; empty = none."""
 
 
 def render(claim: Attempt, queue: HeavyQueue, payload: Payload, install: str) -> Json:
@@ -85,6 +100,7 @@ def render(claim: Attempt, queue: HeavyQueue, payload: Payload, install: str) ->
     check_rq_options(claim.rq)
     overrides = check_options(claim.options, claim.frozen, claim.rq, queue)
     pending_s, run_s = _timeouts(claim.frozen, queue)
+    left_s = _left_s(claim)
     labels = {**overrides.labels, **_labels(claim.job, queue, install)}
     annotations = _annotations(claim, queue, payload, install, (pending_s, run_s))
 
@@ -92,7 +108,9 @@ def render(claim: Attempt, queue: HeavyQueue, payload: Payload, install: str) ->
     job_metadata, job_spec = template.get("metadata") or {}, template["spec"]
     pod = job_spec["template"]
     pod["metadata"] = _metadata(pod.get("metadata") or {}, labels, annotations)
-    _fill_pod(pod["spec"], queue.container, _environment(claim, queue, payload), overrides)
+    main = _fill_pod(pod["spec"], queue.container, _environment(claim, queue, payload), overrides)
+    if claim.memory is not None:
+        main["resources"] = memory.grown_resources(main.get("resources") or {}, claim.memory)
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -107,7 +125,7 @@ def render(claim: Attempt, queue: HeavyQueue, payload: Payload, install: str) ->
             "backoffLimit": 0,
             "podReplacementPolicy": "Failed",
             "podFailurePolicy": {"rules": _failure_rules(queue)},
-            "activeDeadlineSeconds": pending_s + run_s + GRACE_S,
+            "activeDeadlineSeconds": min(pending_s + run_s, left_s or pending_s + run_s) + GRACE_S,
             "ttlSecondsAfterFinished": BACKSTOP_TTL_S,
         },
     }
@@ -161,9 +179,21 @@ def _environment(claim: Attempt, queue: HeavyQueue, payload: Payload) -> dict[st
         Env.PAYLOAD: payload.data_json,
         Env.RESULT_FILE: RESULT_FILE,
     }
+    if checkpoint := _checkpoint(claim.checkpoint):
+        environment[Env.CHECKPOINT] = checkpoint
     if _TRACEPARENT.fullmatch(claim.traceparent):
         environment[Env.TRACEPARENT] = claim.traceparent
     return environment
+
+
+def _checkpoint(stored: str) -> str:
+    """Return what an earlier attempt left, if it is the JSON object that a pod can be given; else nothing."""
+    try:
+        found = json.loads(stored) if stored else None
+        text = dumps(found, "checkpoint") if isinstance(found, dict) else ""
+    except (ValueError, RecursionError):
+        return ""
+    return text if len(text.encode()) <= limits.CHECKPOINT_MAX else ""
 
 
 def _metadata(written: Mapping[str, Any], labels: Mapping[str, str], annotations: Mapping[str, str]) -> Json:
@@ -173,7 +203,8 @@ def _metadata(written: Mapping[str, Any], labels: Mapping[str, str], annotations
     }
 
 
-def _fill_pod(pod: Json, container: str, environment: Mapping[str, str], overrides: Overrides) -> None:
+def _fill_pod(pod: Json, container: str, environment: Mapping[str, str], overrides: Overrides) -> Json:
+    """Fill in a pod's spec and return its container whose end counts."""
     pod["restartPolicy"] = "Never"
     pod.setdefault("automountServiceAccountToken", False)
     pod.setdefault("enableServiceLinks", False)
@@ -190,6 +221,7 @@ def _fill_pod(pod: Json, container: str, environment: Mapping[str, str], overrid
             "limits": {**(written.get("limits") or {}), **overrides.resources},
             "requests": {**(written.get("requests") or {}), **overrides.resources},
         }
+    return main  # type: ignore[no-any-return]  # a template is any JSON
 
 
 def _variables(written: list[Json], ours: Mapping[str, str], asked: Mapping[str, str]) -> list[Json]:
@@ -218,6 +250,14 @@ def _timeouts(frozen: Mapping[str, Any], queue: HeavyQueue) -> tuple[int, int]:
         _seconds("timeouts.pending", known.get("pending", queue.spec.timeouts.pending)),
         _seconds("timeouts.run", known.get("run", queue.spec.timeouts.run)),
     )
+
+
+def _left_s(claim: Attempt) -> int | None:
+    """Return the seconds left of the time for all attempts, at least 1; None = there is no such limit."""
+    due = claim.frozen.get("totalDue")
+    if due is None:
+        return None
+    return _seconds("timeouts.total", max(due - claim.claimed_at, 1) if isinstance(due, int | float) else due)
 
 
 def _seconds(what: str, ms: Any) -> int:

@@ -10,11 +10,12 @@ from pydantic import Field, field_validator, model_validator
 from typing_extensions import override
 
 from heavylift.contract.outcomes import CONFIGURABLE, Action, OutcomeClass
-from heavylift.spec.fields import DurationMs, ErrorName, ExitCodeNumber, LaterObject, Model
+from heavylift.spec.fields import DurationMs, ErrorName, ExitCodeNumber, MemoryBytes, Model
 
 _REPEATS = (Action.RETRY, Action.REQUEUE)
 _ONLY_LOST_NODES = (Action.WAIT, Action.REPLACE)
 _RETRIES_MAX = 1000
+_MEBIBYTE = 1024**2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +30,20 @@ class Rule:
     no_retry_exit_codes: frozenset[int] = frozenset()
     no_retry_errors: frozenset[str] = frozenset()
     """Names of typed errors that end the job at once."""
+    growth_percent: int | None = None
+    """``oom``: by how much the next attempt's memory grows; None = it stays the same."""
+    memory_max: int | None = None
+    """Bytes of memory growth ends at."""
+
+    def grown(self, limit: int | None) -> int | None:
+        """Return the bytes of memory to ask for after an end at this limit, in whole MiB; None = the same as before.
+
+        A limit at ``memory_max`` or above it (a producer may have been allowed more) stays as it is.
+        """
+        if self.growth_percent is None or limit is None or limit >= (self.memory_max or 0):
+            return None
+        wanted = -(-limit * (100 + self.growth_percent) // 100)
+        return min(-(-wanted // _MEBIBYTE) * _MEBIBYTE, self.memory_max or 0)
 
 
 class NoRetry(Model):
@@ -89,11 +104,32 @@ class ErrorRule(OutcomeRule):
         )
 
 
-class OomRule(OutcomeRule):
-    """The rule for a container that used more memory than its limit; it runs again at the same size."""
+class MemoryGrowth(Model):
+    """How the container's memory grows from attempt to attempt; request and limit keep their ratio."""
 
-    memory: LaterObject = None
-    """Not supported yet: growing memory from attempt to attempt."""
+    growth_percent: Annotated[int, Field(ge=1, le=1000)] = 50
+    """How much more the attempt after an oom asks for: 50 makes 4Gi 6Gi."""
+    max: MemoryBytes
+    """Growth ends here; allow.resources bounds producers, not this."""
+
+
+class OomRule(OutcomeRule):
+    """The rule for a container that used more memory than its limit."""
+
+    memory: MemoryGrowth | None = None
+    """Growing memory from attempt to attempt; absent = the same size again."""
+
+    @override
+    def rule(self) -> Rule:
+        """Return what the operator decides by."""
+        if self.memory is None:
+            return super().rule()
+        return Rule(
+            action=self.action,
+            max_retries=self.max_retries,
+            growth_percent=self.memory.growth_percent,
+            memory_max=self.memory.max,
+        )
 
 
 class NodeLostRule(OutcomeRule):
@@ -168,12 +204,14 @@ def default_rules() -> dict[OutcomeClass, Rule]:
 
 
 def encode_rule(rule: Rule) -> dict[str, Any]:
-    """Return a rule as kept in Redis; absent keys are None or empty, ``after`` is in ms."""
+    """Return a rule as kept in Redis; absent keys are None or empty, ``after`` is in ms, ``memory.max`` in bytes."""
     encoded: dict[str, Any] = {"action": rule.action.value}
     if rule.max_retries is not None:
         encoded["maxRetries"] = rule.max_retries
     if rule.after_ms is not None:
         encoded["after"] = rule.after_ms
+    if rule.growth_percent is not None:
+        encoded["memory"] = {"growthPercent": rule.growth_percent, "max": rule.memory_max}
     if rule.no_retry_exit_codes or rule.no_retry_errors:
         encoded["noRetry"] = {"exitCodes": sorted(rule.no_retry_exit_codes), "errors": sorted(rule.no_retry_errors)}
     return encoded
@@ -191,12 +229,16 @@ def _decode_rule(stored: object) -> Rule | None:
         return None
     no_retry = stored.get("noRetry")
     lists = no_retry if isinstance(no_retry, Mapping) else {}
+    growth = stored.get("memory")
+    memory = growth if isinstance(growth, Mapping) else {}
     return Rule(
         action=Action(stored["action"]),
         max_retries=_natural(stored.get("maxRetries")),
         after_ms=_natural(stored.get("after")),
         no_retry_exit_codes=frozenset(code for code in _list(lists.get("exitCodes")) if isinstance(code, int)),
         no_retry_errors=frozenset(name for name in _list(lists.get("errors")) if isinstance(name, str)),
+        growth_percent=_natural(memory.get("growthPercent")),
+        memory_max=_natural(memory.get("max")),
     )
 
 

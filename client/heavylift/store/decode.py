@@ -51,6 +51,11 @@ def obj(value: Any) -> Json:
     return found if isinstance(found, dict) else {}
 
 
+def mapping(value: Any) -> Json:
+    """Return the mapping it is, or an empty one for anything else."""
+    return value if isinstance(value, dict) else {}
+
+
 def array(value: Any) -> list[Any]:
     """Return a JSON array, or an empty one for anything else."""
     try:
@@ -103,9 +108,15 @@ def record(job: str, fields: Mapping[str, Any], position: int | None = None) -> 
         dependencies=tuple(entry for entry in array(fields.get("dependency_ids")) if isinstance(entry, str)),
         position=position,
         task=text(fields.get(Field.TASK)) or text(fields.get("func")),
-        enqueued_at=number(fields.get(Field.ENQUEUED_AT)) or rq_time(fields.get("enqueued_at")),
+        enqueued_at=_enqueued_at(fields),
         **_plain(fields),
     )
+
+
+def _enqueued_at(fields: Mapping[str, Any]) -> int | None:
+    """Return when the job was enqueued (again); RQ's own ``enqueued_at`` moves with each wait of the job."""
+    moved = fields.get("created_at" if fields.get(Field.TASK) else "enqueued_at")
+    return number(fields.get(Field.ENQUEUED_AT)) or rq_time(moved)
 
 
 def _plain(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,13 +27,14 @@ class EnqueueRequest:
     if_exists: str = "raise"
     """``raise`` | ``return`` | ``retry_failed`` | ``replace``; other data or queue under the id always refuses."""
     fingerprint: str = ""
-    """Hash of task and data, compared under ``if_exists``."""
+    """Hash of task and data, compared under ``if_exists``; empty = the id is random, nobody else means this job."""
     delay_ms: int = 0
     expires_ms: int | None = None
     """From now; not started by then = failed as expired."""
     depends_on: tuple[str, ...] = ()
     options: Json = field(default_factory=dict)
-    """Only what was set explicitly: maxAttempts, backoff, timeouts, resources, env, labels, args, priority."""
+    """Only what was set explicitly: maxAttempts, backoff, timeouts, resources, env, labels, args; and priority, lifo
+    (bool), key, dedupe ``{id, mode: first | keep_last | debounce, ttl: ms}``, which are kept in fields of their own."""
     description: str = ""
     origin_trace: str = ""
     strict: bool = True
@@ -45,6 +46,7 @@ class Enqueued:
     """What became of one request."""
 
     id: str
+    """Another job's when that one holds the deduplication key (and ``created`` is False)."""
     created: bool
     state: JobState
     error: str = ""
@@ -90,8 +92,8 @@ class Claim:
     options: Json
     """As the producer set them."""
     frozen: Json
-    """Resolved for this attempt: maxAttempts, timeouts{pending,run} in ms, totalDue (ms since the epoch, when there is a
-    total limit), generation, payload{format,maxSize}."""
+    """Resolved for this attempt: maxAttempts, timeouts{pending,run} in ms, generation, payload{format,maxSize}, and with
+    a total limit totalDue (ms since the epoch)."""
     rq: Mapping[str, str]
     """RQ's own fields of a plain job that matter: timeout, retries_left, callbacks, webhooks, repeat, rate_limit..."""
     traceparent: str = ""
@@ -100,7 +102,7 @@ class Claim:
     silent: int = 0
     """Claims before this one that went silent in the dispatcher's hands; above 0 say ``attend`` first."""
     memory: int | None = None
-    """Bytes of memory this attempt asks for at least, grown after an end as ``oom``; None = as template and options say."""
+    """Bytes of memory this attempt asks for at least, grown after an end as ``oom``; None = as written."""
     checkpoint: str = ""
     """JSON text an earlier attempt left for this one: hostile; empty = none."""
 
@@ -279,7 +281,7 @@ class JobRecord:
     first_claimed_at: int | None = None
     """When the first attempt was claimed; ``timeouts.total`` counts from here."""
     memory: int | None = None
-    """Bytes of memory the next attempt asks for, grown after an end as ``oom``; None = as template and options say."""
+    """Bytes of memory the next attempt asks for, grown after an end as ``oom``; None = as written."""
     checkpoint: str = ""
     """JSON text the last attempts left for the next one; empty = none."""
 

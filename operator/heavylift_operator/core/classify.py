@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from heavylift.contract.durations import format_ms
+from heavylift.contract.envelope import KEY as ENVELOPE
 from heavylift.contract.envelope import Envelope, decode
 from heavylift.contract.names import ExitCode
 from heavylift.contract.outcomes import OutcomeClass
@@ -60,6 +61,7 @@ def classify(evidence: Evidence, asked: Asked) -> Ended | Underway:
     return replace(
         found,
         evidence={**_evidence(job, pod), **found.evidence},
+        checkpoint=decode(pod.end_message, asked.execution).checkpoint_json if pod is not None and pod.ended else None,
         exit_code=found.exit_code if found.exit_code is not None else (pod.exit_code if pod else None),
         started_at=pod.started_at if pod else None,
         ended_at=(pod.finished_at if pod else None) or (job.condition_at if job else None),
@@ -125,13 +127,14 @@ def _result(envelope: Envelope, asked: Asked, pod: PodEvidence) -> Ended:
             return _snooze(envelope, pod)
         case "result" | "plain":
             return done if asked.policy == "None" else replace(done, result=envelope.value_json)
-        case "empty":
+        case "empty" | "checkpoint":
             why = "the program left no result behind"
         case "invalid":
             why = f"what the program left behind is no result: {envelope.reason}"
     if asked.policy == "Required":
         return _ended(OutcomeClass.NO_RESULT, f"exit code 0, but {why} (result.policy is Required)")
-    return done if envelope.kind == "empty" or asked.policy == "None" else replace(done, evidence={"warning": why})
+    quiet = envelope.kind != "invalid" or asked.policy == "None"
+    return done if quiet else replace(done, evidence={"warning": why})
 
 
 # -- Failed -----------------------------------------------------------------------------------------------------------
@@ -178,7 +181,8 @@ def _by_container(pod: PodEvidence, asked: Asked, *, matched: int | None) -> End
     code = pod.exit_code
     if pod.end_reason == "OOMKilled" or (code == ExitCode.OOM and pod.end_reason in {"", "Error"}):
         limit = f" of {pod.memory_limit}" if pod.memory_limit else ""
-        return _ended(OutcomeClass.OOM, f"killed for using more memory than its limit{limit}")
+        said = f"killed for using more memory than its limit{limit}"
+        return _ended(OutcomeClass.OOM, said, memory_limit=pod.memory_limit)
     if pod.end_reason in words.IMAGE_ENDED:
         return _ended(OutcomeClass.IMAGE, f"the container could not start: {_last_words(pod) or pod.end_reason}")
     by_reason = words.pod_reason(pod.end_reason, "")
@@ -191,7 +195,7 @@ def _by_container(pod: PodEvidence, asked: Asked, *, matched: int | None) -> End
     if envelope.kind == "error":
         return _typed(envelope, pod, no_retry=no_retry)
     meaning = {ExitCode.NO_RETRY: " (do not retry)", ExitCode.TERMINATED: " (stopped by SIGTERM)"}.get(code or 0, "")
-    tail = _last_words(pod)
+    tail = _last_words(pod) if envelope.kind != "checkpoint" else ""
     said = f"exit code {code}{meaning}: {tail}" if tail else f"exit code {code}{meaning}"
     return _ended(OutcomeClass.ERROR, said, no_retry=no_retry, evidence=_log(pod))
 
@@ -233,6 +237,7 @@ def _snooze(envelope: Envelope, pod: PodEvidence) -> Ended:
         exit_code=pod.exit_code,
         snooze=True,
         delay_ms=envelope.delay_ms,
+        hold_ms=envelope.delay_ms or 0 if envelope.hold else 0,
     )
 
 
@@ -348,7 +353,8 @@ def _last_words(pod: PodEvidence) -> str:
 
 
 def _log(pod: PodEvidence) -> Json:
-    return {"log": printable(pod.end_message, 2048)} if pod.end_message else {}
+    """Return the end of the log, which stands in for a result file that the program never wrote."""
+    return {"log": printable(pod.end_message, 2048)} if pod.end_message and ENVELOPE not in pod.end_message else {}
 
 
 def _evidence(job: JobEvidence | None, pod: PodEvidence | None) -> Json:
@@ -368,6 +374,6 @@ def _evidence(job: JobEvidence | None, pod: PodEvidence | None) -> Json:
             "reason": pod.end_reason or pod.reason or pod.waiting,
             "disruption": pod.disruption,
             "memoryLimit": pod.memory_limit,
-            "log": printable(pod.end_message, 2048) if pod.exit_code else "",
+            "log": _log(pod).get("log", "") if pod.exit_code else "",
         }
     return {key: value for key, value in found.items() if value}

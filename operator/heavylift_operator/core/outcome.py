@@ -28,6 +28,12 @@ class Ended:
     """The program asked to be run again later; no attempt is spent."""
     delay_ms: int | None = None
     """The delay the program asked for; None = the backoff."""
+    hold_ms: int = 0
+    """How long the program asked its whole queue to be held back."""
+    memory_limit: str = ""
+    """``oom``: the limit that its own container was killed at, as a quantity."""
+    checkpoint: str | None = None
+    """JSON text left for the next attempt; None = none."""
     since: int | None = None
     """``node-lost``: when it was first overdue, ms."""
     started_at: int | None = None

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from heavylift.contract import limits
 from heavylift.contract.outcomes import OutcomeClass
 from heavylift_operator.core import deadlines
 from heavylift_operator.core.classify import Asked, classify
@@ -101,6 +102,8 @@ class View:
     result_policy: str
     pending_ms: int | None
     run_ms: int | None
+    total_ms: int | None = None
+    """The limit over all attempts, for its message; ``spent.total_due`` says when it passes."""
     epoch: bool
     """Redis' data is what the Job came from."""
     listed: bool
@@ -173,7 +176,7 @@ def _attend(view: View, standing: InRedis, random: Random) -> list[Action]:
         return []
     if view.evidence.stop is not None:
         return [Delete()] if job.deleted_at is None else []
-    stop = deadlines.expired(job, found, pending_ms=view.pending_ms, run_ms=view.run_ms, now=view.now)
+    stop = deadlines.expired(job, found, _limits(view), now=view.now)
     if stop is not None:
         return [KeepStop(stop=stop), Delete()]
     return _look_again(view, found)
@@ -181,8 +184,14 @@ def _attend(view: View, standing: InRedis, random: Random) -> list[Action]:
 
 def _look_again(view: View, found: Underway) -> list[Action]:
     job = view.evidence.job
-    due = deadlines.due(job, found, view.pending_ms, view.run_ms) if job is not None else None
+    due = deadlines.due(job, found, _limits(view)) if job is not None else None
     return [] if due is None else [Again(after_ms=max(due - view.now, 0) + 1)]
+
+
+def _limits(view: View) -> deadlines.Limits:
+    return deadlines.Limits(
+        pending_ms=view.pending_ms, run_ms=view.run_ms, total_ms=view.total_ms, total_due=view.spent.total_due
+    )
 
 
 def _asked(view: View, standing: InRedis) -> Asked:
@@ -270,6 +279,8 @@ def write_annotation(stored: Mapping[str, Any], finish: Finish | None, result: s
     if finish is not None:
         whole["spend"] = finish.decision.cost.value
         whole["delayMs"] = finish.decision.delay_ms
+        if finish.ended.checkpoint is not None:
+            whole["checkpoint"] = finish.ended.checkpoint
     return json.dumps(whole, ensure_ascii=False, separators=(",", ":"))
 
 
@@ -292,7 +303,9 @@ def read_annotation(annotation: str, execution: str) -> tuple[Ended, Decision] |
         exit_code=integer(whole, "exitCode"),
         evidence=dict(child(whole, "evidence")),
         result=result or None,
+        checkpoint=text(whole, "checkpoint", limits.CHECKPOINT_MAX) or None,
         ended_at=integer(whole, "at"),
     )
     cost = costs.get(text(whole, "spend"), Cost.NONE)
-    return ended, Decision(step=step, cost=cost, delay_ms=max(0, integer(whole, "delayMs") or 0))
+    delay_ms, memory = max(0, integer(whole, "delayMs") or 0), integer(whole, "memory")
+    return ended, Decision(step=step, cost=cost, delay_ms=delay_ms, memory=memory)

@@ -248,6 +248,7 @@ class Finisher:
             result_policy=text(child(settings, "result"), "policy") or "Optional",
             pending_ms=_limit(record, "pending", seen.job.pending_ms if seen.job else None),
             run_ms=_limit(record, "run", seen.job.run_ms if seen.job else None),
+            total_ms=_total_ms(record),
             epoch=record is not None or await self._same_data(seen.job, listed=listed),
             listed=listed,
             owed=item.owed,
@@ -352,7 +353,14 @@ def _spent(record: JobRecord | None) -> Spent:
         max_attempts=max(1, limit),
         starts=min(record.starts, limits.STARTS_MAX),
         budgets=record.budgets,
+        total_due=integer(record.frozen, "totalDue"),
     )
+
+
+def _total_ms(record: JobRecord | None) -> int | None:
+    """Return the limit over all attempts as claim found it."""
+    due = integer(record.frozen, "totalDue") if record is not None else None
+    return due - record.first_claimed_at if record and due is not None and record.first_claimed_at is not None else None
 
 
 def _policy(record: JobRecord | None, settings: Json | None) -> Policy:

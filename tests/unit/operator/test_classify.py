@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from heavylift.contract.envelope import encode_error, encode_result, encode_snooze
+from heavylift.contract.envelope import Raised, encode_error, encode_result, encode_snooze
 from heavylift.contract.outcomes import OutcomeClass
 from heavylift_operator.core.evidence import Stop, merge_pods, read_pod
 from tests.unit.operator.objects import (
@@ -114,7 +114,7 @@ def test_the_view_with_a_grace_period_knows_when_deletion_was_asked_for(flipped:
         ("not json", "Required", OutcomeClass.NO_RESULT, None),
         ("not json", "Optional", OutcomeClass.SUCCEEDED, None),
         ("not json", "None", OutcomeClass.SUCCEEDED, None),
-        (encode_error(EXECUTION, "ValueError", "no"), "Optional", OutcomeClass.ERROR, None),
+        (encode_error(EXECUTION, Raised("ValueError", "no")), "Optional", OutcomeClass.ERROR, None),
     ],
 )
 def test_the_result_policy_decides_what_a_result_must_be(
@@ -251,7 +251,7 @@ def test_a_failed_job_is_explained_by_its_pod(case: str) -> None:
 
 def test_a_typed_error_carries_type_traceback_delay_and_no_retry() -> None:
     """The envelope of this execution says more than the exit code."""
-    said = encode_error(EXECUTION, "ValueError", "year < 1990", "Traceback ...", no_retry=True, delay_ms=5)
+    said = encode_error(EXECUTION, Raised("ValueError", "year < 1990", "Traceback ..."), no_retry=True, delay_ms=5)
     found = ended(evidence(job(FAILED), pod("Failed", main=terminated(1, message=said))))
     assert (found.error_type, found.no_retry, found.delay_ms) == ("ValueError", True, 5)
     assert found.message == "ValueError: year < 1990"
@@ -260,7 +260,7 @@ def test_a_typed_error_carries_type_traceback_delay_and_no_retry() -> None:
 
 def test_another_executions_envelope_is_only_log() -> None:
     """A forged or late envelope changes nothing but the log shown."""
-    said = encode_error("inc-9", "ValueError", "x", no_retry=True)
+    said = encode_error("inc-9", Raised("ValueError", "x"), no_retry=True)
     found = ended(evidence(job(FAILED), pod("Failed", main=terminated(1, message=said))))
     assert (found.cls, found.error_type, found.no_retry) == (OutcomeClass.ERROR, "", False)
 

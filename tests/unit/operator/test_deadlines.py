@@ -8,7 +8,7 @@ import pytest
 
 from heavylift.contract.outcomes import OutcomeClass
 from heavylift.contract.states import Phase
-from heavylift_operator.core.deadlines import due, expired
+from heavylift_operator.core.deadlines import Limits, due, expired
 from heavylift_operator.core.evidence import Stop, read_job
 from heavylift_operator.core.outcome import Underway
 from tests.unit.operator.objects import T0, job
@@ -16,12 +16,13 @@ from tests.unit.operator.objects import T0, job
 UNSCHEDULABLE = Underway(
     phase=Phase.PENDING, reason="unschedulable", message="0/3 nodes", stuck=OutcomeClass.UNSCHEDULABLE
 )
+LIMITS = Limits(pending_ms=60_000, run_ms=600_000)
 RUNS = Underway(phase=Phase.RUNNING, running_at=T0 + 20_000)
 
 
 def check(state: Underway, now: float, **more: Any) -> Stop | None:
     """Ask at T0 + now seconds, with limits of 60 s and 10 min."""
-    return expired(read_job(job(**more)), state, pending_ms=60_000, run_ms=600_000, now=T0 + round(now * 1000))
+    return expired(read_job(job(**more)), state, LIMITS, now=T0 + round(now * 1000))
 
 
 @pytest.mark.parametrize(("now", "passed"), [(59, False), (60, False), (61, True)])
@@ -56,7 +57,7 @@ def test_a_program_that_already_ended_does_not_time_out() -> None:
     """Only the Job's condition is still missing."""
     state = Underway(phase=Phase.RUNNING, running_at=T0, reason="ending")
     assert check(state, 10_000) is None
-    assert due(read_job(job()), state, 60_000, 600_000) is None
+    assert due(read_job(job()), state, LIMITS) is None
 
 
 def test_a_hopeless_image_is_not_waited_for() -> None:
@@ -71,4 +72,4 @@ def test_a_hopeless_image_is_not_waited_for() -> None:
 
 def test_without_a_limit_nothing_expires() -> None:
     """Limits are settings, not laws."""
-    assert expired(read_job(job()), RUNS, pending_ms=None, run_ms=None, now=T0 * 2) is None
+    assert expired(read_job(job()), RUNS, Limits(), now=T0 * 2) is None

@@ -64,6 +64,9 @@ def test_the_first_source_with_a_backoff_wins() -> None:
     mine = {"backoff": {"type": "Fixed", "delay": 5, "max": 9, "jitterPercent": 0}}
     assert backoff_from(mine, {"backoff": {"delay": 7}}) == Backoff(kind="Fixed", delay_ms=5, longest_ms=9, jitter=0)
     assert backoff_from({}, {"backoff": {"delay": 7}}).delay_ms == 7
+    shorter = {"backoff": {"type": "Exponential", "delay": 7_200_000, "jitterPercent": 0}}
+    assert backoff_from(shorter, {"backoff": {"max": 60_000}}).longest_ms == 7_200_000
+    assert backoff_from({"backoff": {"delay": 7}}, {"backoff": {"delay": 9, "max": 80}}).longest_ms == 80
     assert backoff_from(None, "x") == Backoff()
     assert backoff_from({"backoff": {"delay": "soon", "jitterPercent": 900}}) == Backoff(jitter=1.0)
 

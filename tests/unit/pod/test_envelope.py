@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from heavylift.contract import envelope
+from heavylift.contract.envelope import Raised
 from heavylift.contract.names import RESULT_LIMIT
 from heavylift.contract.plain import to_plain
 from heavylift.errors import InvalidPayloadError, PayloadTooLargeError
@@ -56,7 +57,7 @@ def test_largest_result_fills_the_limit_exactly() -> None:
 @given(ANY_TEXT, ANY_TEXT, st.integers(0, 3000))
 def test_error_always_fits_and_is_read_back(message: str, trace: str, repeat: int) -> None:
     """Any texts, however long or odd, become a valid envelope within the limit."""
-    text = envelope.encode_error(EXECUTION, "ValueError", message * repeat, trace * repeat, no_retry=True)
+    text = envelope.encode_error(EXECUTION, Raised("ValueError", message * repeat, trace * repeat), no_retry=True)
 
     assert len(text.encode()) <= RESULT_LIMIT
     decoded = envelope.decode(text, EXECUTION)
@@ -65,7 +66,7 @@ def test_error_always_fits_and_is_read_back(message: str, trace: str, repeat: in
 
 def test_traceback_is_cut_before_the_message() -> None:
     """A long traceback loses its head; the message stays whole."""
-    text = envelope.encode_error(EXECUTION, "E", "m" * 3000, "head" + "t" * 3000 + "the end")
+    text = envelope.encode_error(EXECUTION, Raised("E", "m" * 3000, "head" + "t" * 3000 + "the end"))
 
     decoded = envelope.decode(text, EXECUTION)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -201,8 +202,6 @@ def test_bad_settings_are_refused_with_path_and_remedy(changes: dict[str, Any], 
         {"rateLimit": {"limit": 100, "period": "60s"}},
         {"concurrency": {"perKey": 1}},
         {"timeouts": {"heartbeat": "5m"}},
-        {"timeouts": {"total": "48h"}},
-        {"outcomes": {"oom": {"action": "Retry", "memory": {"growthPercent": 50}}}},
         {"payload": {"format": "Pickle"}},
     ],
 )
@@ -210,6 +209,31 @@ def test_what_nothing_honours_yet_is_refused_by_name(changes: dict[str, Any]) ->
     """A setting that would have no effect is an error, never ignored."""
     with pytest.raises(InvalidInputError, match="not supported yet"):
         HeavyQueue.parse(with_spec(**changes))
+
+
+def test_memory_growth_and_total_time_reach_the_settings() -> None:
+    """Sizes in bytes, times in ms; growth is half as much again unless told otherwise."""
+    oom = {"action": "Retry", "memory": {"max": "64Gi"}}
+    kept = settings(HeavyQueue.parse(with_spec(outcomes={"oom": oom}, timeouts={"total": "48h"})))
+    assert kept["outcomes"]["oom"] == {"action": "Retry", "memory": {"growthPercent": 50, "max": 64 * 1024**3}}
+    assert kept["timeouts"]["total"] == 48 * HOUR
+    rule = rules_from_settings(json.loads(json.dumps(kept)))[OutcomeClass.OOM]
+    assert (rule.growth_percent, rule.memory_max) == (50, 64 * 1024**3)
+
+
+@pytest.mark.parametrize(
+    ("memory", "words"),
+    [
+        ({"growthPercent": 50}, "memory.max is missing"),
+        ({"max": "64Gi", "growthPercent": 0}, "growthPercent"),
+        ({"max": "1k"}, "no amount of memory"),
+        ({"max": "64 GB"}, "not a quantity"),
+    ],
+)
+def test_growth_without_a_sound_end_is_refused(memory: dict[str, Any], words: str) -> None:
+    """Nothing may grow without bound."""
+    with pytest.raises(InvalidInputError, match=words):
+        HeavyQueue.parse(with_spec(outcomes={"oom": {"action": "Retry", "memory": memory}}))
 
 
 @pytest.mark.parametrize("name", sorted(REFUSED_IN_JOB))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import random
 from typing import Any
 
 import pytest
 from typing_extensions import override
 
-from heavylift.store.model import Next, Spend
+from heavylift.store import decode
+from heavylift.store.model import JobRecord, Next, Spend
 from heavylift_worker.rejection import after_rejection
 from tests.unit.worker.rendering import make_claim, make_queue
 
@@ -17,6 +19,10 @@ class _Never(random.Random):
     @override
     def random(self) -> float:
         return 0.0
+
+
+def _record(budgets: dict[str, int], starts: int = 0) -> JobRecord:
+    return decode.record("j1", {"hl:budgets": json.dumps(budgets), "hl:starts": str(starts)})
 
 
 @pytest.mark.parametrize(
@@ -45,15 +51,33 @@ def test_rule_decides(
     """Action, attempts, the class's own budget and the backoff decide together."""
     queue = make_queue(outcomes={"rejected": rule})
 
-    assert after_rejection(make_claim(**claim), queue, spent, _Never()) == expected
+    assert after_rejection(make_claim(**claim), queue, _record(spent), _Never()) == expected
 
 
 def test_jitter_only_shortens() -> None:
     """A delay is drawn between its half (50 percent) and its whole."""
     queue = make_queue(outcomes={"rejected": {"action": "Requeue"}})
 
-    delays = {after_rejection(make_claim(), queue, {}, random.Random(seed))[2] for seed in range(200)}
+    delays = {after_rejection(make_claim(), queue, None, random.Random(seed))[2] for seed in range(200)}
 
     assert min(delays) >= 30_000
     assert max(delays) <= 60_000
     assert len(delays) > 100
+
+
+@pytest.mark.parametrize(
+    ("frozen", "starts", "expected"),
+    [
+        ({"totalDue": 60_001}, 0, Next.RETRY),
+        ({"totalDue": 60_000}, 0, Next.FAIL),
+        ({}, 99, Next.RETRY),
+        ({}, 100, Next.FAIL),
+    ],
+)
+def test_total_time_and_starts_bound_a_refused_job_too(frozen: dict[str, Any], starts: int, expected: Next) -> None:
+    """The dispatcher keeps the same bounds as the operator: one rule decides for both."""
+    queue = make_queue(outcomes={"rejected": {"action": "Requeue"}})
+
+    found = after_rejection(make_claim(frozen=frozen), queue, _record({}, starts), _Never())
+
+    assert found[0] is expected

@@ -143,6 +143,9 @@ def _finish_arguments(req: FinishRequest) -> tuple[Arg, ...]:
         "" if req.ended_at is None else req.ended_at,
         "1" if req.job_exists else "0",
         "",
+        "" if req.memory is None else req.memory,
+        req.checkpoint or "",
+        min(max(req.hold_ms, 0), limits.HOLD_MAX_MS),
     )
 
 
@@ -163,10 +166,12 @@ def finish(req: FinishRequest) -> Op[FinishReply]:
     MISSING: the hash is gone (what was left of the execution is cleaned up). REFUSED: another execution is current.
 
     Raises:
-        InvalidInputError: the result is larger than 4 KiB.
+        InvalidInputError: the result is larger than 4 KiB, or the checkpoint than limits.CHECKPOINT_MAX.
     """
     if req.result is not None and len(req.result.encode("utf-8", "replace")) > RESULT_MAX:
         raise InvalidInputError(f"a result has at most {RESULT_MAX} bytes of JSON: return a reference")
+    if req.checkpoint is not None and len(req.checkpoint.encode("utf-8", "replace")) > limits.CHECKPOINT_MAX:
+        raise InvalidInputError(f"a checkpoint has at most {limits.CHECKPOINT_MAX} bytes of JSON: keep a reference")
     answer = yield Call("finish", _finish_arguments(req))
     done = _finish_reply(answer)
     install, namespace, name, queue, incarnation, seq = (decode.text(part) for part in answer[4:10])

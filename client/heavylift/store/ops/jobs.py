@@ -9,6 +9,7 @@ from typing import Any
 from heavylift.contract import limits
 from heavylift.contract.outcomes import OutcomeClass
 from heavylift.contract.states import JobState
+from heavylift.errors import InvalidInputError
 from heavylift.store import bodies, decode
 from heavylift.store.model import ClaimReply, ClaimRequest, Enqueued, EnqueueRequest, Json, Outcome, Reply, Verdict
 from heavylift.store.ops.replies import reply
@@ -36,34 +37,58 @@ CLAIM_ENDS = {
         cls=OutcomeClass.INVALID,
         message="a key of this job in Redis has the wrong type; the queue's quarantine names it",
     ),
+    "key": Outcome(
+        cls=OutcomeClass.INVALID,
+        message=f"its concurrency key cannot be used: 1 to {limits.KEY_MAX} bytes without control characters",
+    ),
     "options": Outcome(cls=OutcomeClass.INVALID, message="the job's options are not a JSON object: enqueue it again"),
+    "total": Outcome(
+        cls=OutcomeClass.TIMEOUT,
+        message="not started again: its total time (timeouts.total, from its first claim) is over",
+        evidence={"reason": "total"},
+    ),
 }
 """What claim itself may find; the payload's content is judged by the dispatcher."""
 
 
-def _arguments(req: EnqueueRequest) -> tuple[Arg, ...]:
-    priority = req.options.get("priority", 0)
-    return (
-        req.queue,
-        req.id,
-        req.task,
-        req.data,
-        req.incarnation,
-        req.if_exists,
-        req.fingerprint,
-        req.delay_ms,
-        "" if req.expires_ms is None else req.expires_ms,
-        bodies.compact(req.options),
-        req.description or req.task,
-        req.origin_trace,
-        "1" if req.strict else "0",
-        priority if isinstance(priority, int) else 0,
-        len(req.depends_on),
-        *req.depends_on,
+_OWN_FIELDS = frozenset({"priority", "lifo", "key", "dedupe"})
+"""Options that stand in fields of their own in the job's hash: scripts act on them."""
+
+
+_HEADER_LINES = 19
+
+
+def entry_arguments(req: EnqueueRequest) -> tuple[Arg, ...]:
+    """Return one entry as scripts take it (L.entry in _accept.lua): a header of lines, and the data.
+
+    Raises:
+        InvalidInputError: a part holds a line break.
+    """
+    dedupe = decode.mapping(req.options.get("dedupe"))
+    ttl, delay = dedupe.get("ttl"), req.delay_ms
+    if dedupe.get("mode") == "debounce":
+        delay = ttl or delay
+    options = {name: value for name, value in req.options.items() if name not in _OWN_FIELDS}
+    header = (
+        *(req.queue, req.id, req.task, req.incarnation, req.if_exists, req.fingerprint, str(delay)),
+        "" if req.expires_ms is None else str(req.expires_ms),
+        bodies.compact(options) if options else "",
+        (req.description or req.task).replace("\n", " "),
+        *(req.origin_trace, "1" if req.strict else "0", str(req.options.get("priority") or 0)),
+        "1" if req.options.get("lifo") else "0",
+        *(req.options.get("key") or "", dedupe.get("id") or "", dedupe.get("mode") or "first"),
+        "" if ttl is None else str(ttl),
+        ",".join(req.depends_on),
     )
+    text = "\n".join(header)
+    if text.count("\n") != _HEADER_LINES - 1:
+        raise InvalidInputError(f"job {req.id[:60]!r}: queue, id, task, keys and options are one line each")
+    return (text, req.data)
 
 
-def _enqueued(row: Any) -> Enqueued:
+def _enqueued(row: Any, req: EnqueueRequest) -> Enqueued:
+    if not isinstance(row, list | tuple):
+        return Enqueued(id=req.id, created=True, state=decode.member(JobState, row, JobState.WAITING))
     job, created, state, error, message = (decode.text(part) for part in row)
     return Enqueued(
         id=job,
@@ -76,20 +101,26 @@ def _enqueued(row: Any) -> Enqueued:
 
 def enqueue(req: EnqueueRequest) -> Op[Enqueued]:
     """Accept one job. A refusal is in the value's ``error``, not raised."""
-    rows = yield Call("enqueue", _arguments(req))
-    return _enqueued(rows[0])
+    rows = yield Call("enqueue", entry_arguments(req))
+    return _enqueued(rows[0], req)
 
 
 def enqueue_many(reqs: Sequence[EnqueueRequest]) -> Op[list[Enqueued]]:
     """Accept many jobs, each on its own, in as few calls as their size allows."""
     accepted: list[Enqueued] = []
-    for batch in _batches(reqs):
-        rows = yield Call("enqueue", tuple(argument for req in batch for argument in _arguments(req)))
-        accepted.extend(_enqueued(row) for row in rows)
+    for batch in batches(reqs):
+        accepted += yield from enqueue_batch(batch)
     return accepted
 
 
-def _batches(reqs: Sequence[EnqueueRequest]) -> Iterator[list[EnqueueRequest]]:
+def enqueue_batch(reqs: Sequence[EnqueueRequest]) -> Op[list[Enqueued]]:
+    """Accept the jobs of one call (see ``batches``)."""
+    rows = yield Call("enqueue", tuple(argument for req in reqs for argument in entry_arguments(req)))
+    return [_enqueued(row, req) for row, req in zip(rows, reqs, strict=True)]
+
+
+def batches(reqs: Sequence[EnqueueRequest]) -> Iterator[list[EnqueueRequest]]:
+    """Yield the requests in parts of which each fits into one call."""
     batch: list[EnqueueRequest] = []
     size = 0
     for req in reqs:

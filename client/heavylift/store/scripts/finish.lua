@@ -2,7 +2,8 @@
 -- ARGV: prefix, prefix, job, execution, worker or '', UID or '', next complete|fail|cancel|retry, spend
 --   attempt|budget|none, class, delay ms, body JSON {"class":...}, small body for the history, exception text as RQ
 --   stores it, body, small body if a cancel wins, result JSON or '', result as RQ stores it or '', started ms or '',
---   ended ms or '', a Job exists '1'|'0', Job name or ''.
+--   ended ms or '', a Job exists '1'|'0', Job name or '', memory of the next attempt in bytes or '', checkpoint JSON or
+--   '' to keep the old one, ms to hold the queue back for.
 -- Returns: {verdict, state, stored outcome JSON, message, install, namespace, Job name, queue, incarnation, seq}.
 local f = L.fence_arguments()
 local next_, spend, class, delay = ARGV[7], ARGV[8], ARGV[9], tonumber(ARGV[10])
@@ -68,6 +69,12 @@ if spend == 'budget' then
   fields[#fields + 1] = 'hl:budgets'
   fields[#fields + 1] = cjson.encode(budgets)
 end
+for i, name in ipairs({ 'hl:memory', 'hl:checkpoint' }) do -- a job that is run again, by its rule or by a person, goes on
+  if ARGV[21 + i] ~= '' and next_ ~= 'complete' then
+    fields[#fields + 1] = name
+    fields[#fields + 1] = ARGV[21 + i]
+  end
+end
 if h['hl:rqmax'] then -- what RQ's tools show
   fields[#fields + 1] = 'retries_left'
   fields[#fields + 1] = L.int(max(L.num(h['hl:rqmax'], 1) - 1 - attempts, 0))
@@ -79,10 +86,17 @@ if started then started = max(started, claimed) end
 local ended = max(tonumber(ARGV[19]) or NOW, started or claimed)
 local worker = h['hl:worker'] or ''
 
+-- What the end of an attempt means beyond its job: the breaker, and a start that was none.
+local function aftermath()
+  local ran, member = h['hl:running'] or ARGV[18] ~= '', f.job .. ':' .. f.execution
+  L.breaker_ended(q, class, ran, member, class == 'image' and (L.object(body) or {}).message or '')
+  if ARGV[20] ~= '1' and not h['hl:uid'] then L.rate_return(q, member) end
+end
+
 if next_ == 'retry' then
   local due = delay > 0 and NOW + delay or nil
   local known = { seq = seq, attempt = attempt, execution = f.execution, next = 'retry', started = started,
-    ended = ended, delay = delay, spend = spend }
+    ended = ended, delay = delay, spend = spend, memory = tonumber(ARGV[22]) }
   local outcome = L.outcome(body, known)
   local set = { 'status', due and 'scheduled' or 'queued', 'hl:outcome', outcome, 'hl:history',
     (L.history(h['hl:history'], L.outcome(small, known))), 'ended_at', L.utc(ended, 999), 'worker_name', '',
@@ -103,6 +117,12 @@ if next_ == 'retry' then
     'delay', L.int(delay), 'uid', h['hl:uid'] or '', 'worker', worker)
   try('XADD', K.outbox, 'MAXLEN', '~', 10000, '*', 'event', 'retrying', 'job', f.job, 'queue', q, 'class', class,
     'final', '0', 'at', L.int(NOW))
+  local hold = tonumber(ARGV[24])
+  if hold > max(call('PTTL', K.hold(q)), 0) then
+    try('SET', K.hold(q), f.job, 'PX', L.int(hold))
+    L.emit(q, 'rate-limited', f.job, 'ms', L.int(hold), 'execution', f.execution)
+  end
+  aftermath()
   h.status = due and 'scheduled' or 'queued'
   return reply('applied', outcome)
 end
@@ -114,5 +134,7 @@ local outcome = L.finish(q, f.job, h, { state = states[next_], body = body, hist
   value = ARGV[17] ~= '' and ARGV[17] or nil, execution = f.execution, seq = seq, attempt = attempt, started = started,
   ended = ended, spend = spend, worker = worker, fields = fields })
 L.forget(q, f.job, f.execution, worker, h['hl:install'])
+if next_ == 'complete' then call('HDEL', K.job(f.job), 'hl:memory', 'hl:checkpoint', 'hl:first') end
+aftermath()
 h.status = L.STATUS[states[next_]]
 return reply('applied', outcome)
