@@ -58,7 +58,7 @@ _OWN_FIELDS = frozenset({"priority", "lifo", "key", "dedupe"})
 _HEADER_LINES = 19
 
 
-def entryentry_arguments(req: EnqueueRequest) -> tuple[Arg, ...]:
+def entry_arguments(req: EnqueueRequest) -> tuple[Arg, ...]:
     """Return one entry as scripts take it (L.entry in _accept.lua): a header of lines, and the data.
 
     Raises:
@@ -101,7 +101,7 @@ def _enqueued(row: Any, req: EnqueueRequest) -> Enqueued:
 
 def enqueue(req: EnqueueRequest) -> Op[Enqueued]:
     """Accept one job. A refusal is in the value's ``error``, not raised."""
-    rows = yield Call("enqueue", entryentry_arguments(req))
+    rows = yield Call("enqueue", entry_arguments(req))
     return _enqueued(rows[0], req)
 
 
@@ -115,7 +115,7 @@ def enqueue_many(reqs: Sequence[EnqueueRequest]) -> Op[list[Enqueued]]:
 
 def enqueue_batch(reqs: Sequence[EnqueueRequest]) -> Op[list[Enqueued]]:
     """Accept the jobs of one call (see ``batches``)."""
-    rows = yield Call("enqueue", tuple(argument for req in reqs for argument in entryentry_arguments(req)))
+    rows = yield Call("enqueue", tuple(argument for req in reqs for argument in entry_arguments(req)))
     return [_enqueued(row, req) for row, req in zip(rows, reqs, strict=True)]
 
 
