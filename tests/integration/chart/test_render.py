@@ -118,6 +118,7 @@ OPERATOR = (
     | rights("", "pods", "get list watch")
     | rights("", "events", "list")
 )
+CERTIFICATE = rights("", "secrets", "get update", "rel-metrics-api")
 UNSTICK_JOBS = rights("batch", "jobs", "list patch")
 UNSTICK_STOP = rights("apps", "deployments", "get patch", "rel-dispatcher")
 
@@ -130,6 +131,7 @@ UNSTICK_STOP = rights("apps", "deployments", "get patch", "rel-dispatcher")
             {
                 ("lift", "rel-dispatcher"): DISPATCHER,
                 ("lift", "rel-operator"): OPERATOR,
+                ("lift", "rel-metrics-api"): CERTIFICATE,
                 ("lift", "rel-unstick"): UNSTICK_JOBS | UNSTICK_STOP,
             },
         ),
@@ -143,6 +145,7 @@ UNSTICK_STOP = rights("apps", "deployments", "get patch", "rel-dispatcher")
                 ("reports", "rel-operator"): OPERATOR,
                 ("reports", "rel-unstick"): UNSTICK_JOBS,
                 ("lift", "rel-unstick"): UNSTICK_STOP,
+                ("lift", "rel-metrics-api"): CERTIFICATE,
             },
         ),
     ],
@@ -158,7 +161,6 @@ def test_rights_are_exactly_these(
     assert found == expected
     for granted in found.values():
         assert not {("batch", "jobs", "create", ""), ("batch", "jobs", "delete", "")} <= granted
-    assert not [obj for obj in objects if obj["kind"] == "ClusterRoleBinding"]
 
 
 def test_each_role_is_bound_to_the_account_its_pods_run_as(helm: Helm) -> None:
@@ -167,7 +169,12 @@ def test_each_role_is_bound_to_the_account_its_pods_run_as(helm: Helm) -> None:
     accounts = {
         name.split("/")[1]: pod["serviceAccountName"] for name, pod in pods(objects).items() if "redis" not in name
     }
-    for binding in [obj for obj in objects if obj["kind"] == "RoleBinding"]:
+    accounts["rel-metrics-api"] = "rel-operator"
+    bindings = [
+        obj for obj in objects if obj["kind"] == "RoleBinding" and obj["metadata"]["namespace"] != "kube-system"
+    ]
+    assert len(bindings) == 5
+    for binding in bindings:
         assert binding["roleRef"]["name"] == binding["metadata"]["name"]
         assert binding["subjects"] == [
             {"kind": "ServiceAccount", "name": accounts[binding["roleRef"]["name"]], "namespace": "lift"}
@@ -175,11 +182,15 @@ def test_each_role_is_bound_to_the_account_its_pods_run_as(helm: Helm) -> None:
 
 
 def test_cluster_roles_only_extend_what_users_may_do(helm: Helm) -> None:
-    """The aggregated roles cover HeavyQueues alone, and can be turned off."""
-    found = [obj for obj in helm.render() if obj["kind"] == "ClusterRole"]
+    """Without the metrics API the aggregated roles cover HeavyQueues alone, and can be turned off."""
+    alone = {"autoscaling": {"enabled": False}}
+    found = [obj for obj in helm.render(alone) if obj["kind"] == "ClusterRole"]
     assert [obj["metadata"]["name"] for obj in found] == ["lift:rel:heavyqueues-view", "lift:rel:heavyqueues-edit"]
     assert {group for obj in found for group, *_ in rules(obj)} == {"heavylift.dev"}
-    assert not [obj for obj in helm.render({"rbac": {"aggregateRoles": False}}) if obj["kind"] == "ClusterRole"]
+    assert not [obj for obj in helm.render(alone) if obj["kind"] == "ClusterRoleBinding"]
+    assert not [
+        obj for obj in helm.render({**alone, "rbac": {"aggregateRoles": False}}) if obj["kind"] == "ClusterRole"
+    ]
 
 
 def test_embedded_redis_keeps_everything_and_has_a_password(helm: Helm) -> None:
