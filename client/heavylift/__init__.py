@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from heavylift.aio import AsyncClient, AsyncJob, AsyncQueue
+    from heavylift.aio_scheduling import AsyncSchedule
     from heavylift.client import Client, Queue
     from heavylift.context import Context, RateLimited, RetryAfter, Snooze, UnrecoverableError
     from heavylift.contract.outcomes import OutcomeClass
@@ -31,24 +32,31 @@ if TYPE_CHECKING:
         JobNotFoundError,
         PayloadTooLargeError,
         RedisUnavailableError,
+        ScheduleNotFoundError,
+        ScheduleOwnedError,
         StoreCorruptError,
         UnknownQueueError,
         WaitTimeoutError,
     )
     from heavylift.jobs import Attempt, Job, JobEvent, JobInfo, QueueCounts
     from heavylift.options import Backoff, Dedupe, EnqueueOptions, JobRequest, Timeouts
+    from heavylift.schedules import ScheduleInfo, ScheduleOptions
+    from heavylift.scheduling import Schedule
     from heavylift.tasks import Failure, Task, task
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "heavylift.aio": ("AsyncClient", "AsyncJob", "AsyncQueue"),
+    "heavylift.aio_scheduling": ("AsyncSchedule",),
     "heavylift.client": ("Client", "Queue"),
     "heavylift.context": ("Context", "RateLimited", "RetryAfter", "Snooze", "UnrecoverableError"),
     "heavylift.contract.outcomes": ("OutcomeClass",),
     "heavylift.contract.states": ("JobState",),
     "heavylift.jobs": ("Attempt", "Job", "JobEvent", "JobInfo", "QueueCounts"),
     "heavylift.options": ("Backoff", "Dedupe", "EnqueueOptions", "JobRequest", "Timeouts"),
+    "heavylift.schedules": ("ScheduleInfo", "ScheduleOptions"),
+    "heavylift.scheduling": ("Schedule",),
     "heavylift.tasks": ("Failure", "Task", "task"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
@@ -57,6 +65,7 @@ __all__ = [
     "AsyncClient",
     "AsyncJob",
     "AsyncQueue",
+    "AsyncSchedule",
     "Attempt",
     "Backoff",
     "BatchError",
@@ -90,6 +99,11 @@ __all__ = [
     "RateLimited",
     "RedisUnavailableError",
     "RetryAfter",
+    "Schedule",
+    "ScheduleInfo",
+    "ScheduleNotFoundError",
+    "ScheduleOptions",
+    "ScheduleOwnedError",
     "Snooze",
     "StoreCorruptError",
     "Task",

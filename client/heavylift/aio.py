@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, Unpack
 
 from heavylift import operations
+from heavylift.aio_scheduling import AsyncClientSchedules, AsyncQueueSchedules
 from heavylift.contract import ids
 from heavylift.contract.durations import Duration
 from heavylift.contract.states import JobState
@@ -22,7 +23,7 @@ from heavylift.store.steps import Op, T
 R = TypeVar("R")
 
 
-class AsyncClient:
+class AsyncClient(AsyncClientSchedules):
     """As ``Client``, for coroutines of one event loop; ``redis`` is a ``redis.asyncio.Redis``."""
 
     def __init__(
@@ -128,7 +129,7 @@ class AsyncJob(Generic[R]):
             idle, after = page.after == after, page.after
 
 
-class AsyncQueue:
+class AsyncQueue(AsyncQueueSchedules):
     """As ``Queue``, awaited."""
 
     def __init__(self, client: AsyncClient, name: str) -> None:

@@ -15,11 +15,12 @@ from heavylift.errors import RedisUnavailableError
 from heavylift.jobs import Job, JobEvent, JobInfo, QueueCounts
 from heavylift.options import EnqueueOptions, JobRequest
 from heavylift.requests import draft
+from heavylift.scheduling import ClientSchedules, QueueSchedules
 from heavylift.store import Store, ops
 from heavylift.store.steps import Op, T
 
 
-class Client:
+class Client(ClientSchedules):
     """Enqueues jobs and asks about them; connects at the first operation. Threads may share one.
 
     Args:
@@ -121,7 +122,7 @@ class Client:
             idle, after = page.after == after, page.after
 
 
-class Queue:
+class Queue(QueueSchedules):
     """One queue; attributes cost nothing, methods ask Redis."""
 
     def __init__(self, client: Client, name: str) -> None:

@@ -13,6 +13,8 @@ HeavyliftError
 ├── DuplicateJobError             choose another id, or if_exists="return"
 ├── UnknownQueueError             apply a HeavyQueue of that name, or strict=False
 ├── JobNotFoundError              never existed, deleted, or past its retention
+├── ScheduleNotFoundError         never defined, or deleted
+├── ScheduleOwnedError            of another queue, or of a HeavySchedule: change it there
 ├── JobFailedError                the job's own end; .outcome says why
 ├── JobCancelledError
 ├── WaitTimeoutError              also a TimeoutError: the job goes on
@@ -77,6 +79,14 @@ class UnknownQueueError(HeavyliftError):
 
 class JobNotFoundError(HeavyliftError, LookupError):
     """No job of this id: never enqueued, deleted, or past its retention."""
+
+
+class ScheduleNotFoundError(HeavyliftError, LookupError):
+    """No schedule of this id: never defined, or deleted."""
+
+
+class ScheduleOwnedError(HeavyliftError):
+    """The schedule belongs to another queue, or to a HeavySchedule: change it there."""
 
 
 class JobFailedError(HeavyliftError):

@@ -49,7 +49,7 @@ class CatchUp(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Schedule:
+class ScheduleDefinition:
     """A schedule's definition: when it ticks, and the job each tick enqueues. Durations in ms."""
 
     queue: str
@@ -94,7 +94,7 @@ class Schedule:
         }
 
     @classmethod
-    def from_json(cls, stored: Mapping[str, Any]) -> Schedule:
+    def from_json(cls, stored: Mapping[str, Any]) -> ScheduleDefinition:
         """Return the schedule of a kept definition, everything checked anew.
 
         Raises:
@@ -198,7 +198,7 @@ class Decision:
     """The first tick after the mark, None = there is none."""
 
 
-def decide(schedule: Schedule, mark: int, now: int) -> Decision:
+def decide(schedule: ScheduleDefinition, mark: int, now: int) -> Decision:
     """Return what to do next: at most one tick is fired at a time, the next decision goes on from its mark.
 
     Args:
@@ -222,7 +222,7 @@ def decide(schedule: Schedule, mark: int, now: int) -> Decision:
     )
 
 
-def _on_time_or_last(schedule: Schedule, floor: int, now: int) -> int | None:
+def _on_time_or_last(schedule: ScheduleDefinition, floor: int, now: int) -> int | None:
     on_time = schedule.timing.after(max(floor, now - ON_TIME_MS - 1))
     if on_time is not None and on_time <= now:
         return on_time

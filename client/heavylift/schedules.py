@@ -1,0 +1,429 @@
+"""Schedules: what a producer passes, what it sees of one, and the operations both clients and the operator share."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Final, Literal, TypedDict
+
+from heavylift.contract import ids, payload
+from heavylift.contract.durations import Duration, format_ms
+from heavylift.errors import (
+    InvalidInputError,
+    ScheduleNotFoundError,
+    ScheduleOwnedError,
+    StoreCorruptError,
+    UnknownQueueError,
+)
+from heavylift.jobs import moment
+from heavylift.options import EnqueueOptions, duration_ms
+from heavylift.requests import Draft, draft, request
+from heavylift.spec.schedule import (
+    CatchUp,
+    ConcurrencyPolicy,
+    ScheduleDefinition,
+    check_schedule_id,
+    parse_catch_up,
+    parse_concurrency,
+)
+from heavylift.spec.timing import Timing, check_timing
+from heavylift.store import ops
+from heavylift.store.model import EnqueueRequest, Reply, Verdict
+from heavylift.store.schedules import ScheduleOwner, SchedulePut, ScheduleRecord
+from heavylift.store.steps import Op
+
+_ATTEMPTS: Final = 5
+"""Tries of an operation that others change the schedule under."""
+_REFUSED: Final = {
+    "id": "each tick has an id of its own",
+    "if_exists": "each tick has an id of its own",
+    "depends_on": "let the task enqueue what follows",
+    "dedupe": "use concurrency='Forbid' or 'Replace'",
+}
+
+
+class ScheduleOptions(EnqueueOptions, total=False):
+    """Options of ``queue.schedule``: when it ticks, and those of its jobs.
+
+    Of a job's options ``id``, ``if_exists``, ``dedupe`` and ``depends_on`` do not go with a schedule.
+    """
+
+    cron: str
+    """Minute, hour, day of month, month, day of week; or @hourly, @daily, @weekly, @monthly, @yearly."""
+    timezone: str
+    """IANA name for ``cron``; UTC when left out."""
+    every: Duration
+    """A period instead of ``cron``: whole seconds, aligned to ``start``, else to midnight UTC of 1970-01-01."""
+    start: datetime | str
+    """No tick before."""
+    end: datetime | str
+    """No tick after."""
+    limit: int
+    """Jobs it enqueues at most."""
+    concurrency: Literal["Allow", "Forbid", "Replace"]
+    """While a job of it has not ended: start another (default), skip the tick, or cancel the old job."""
+    catch_up: Literal["none", "last", "all"]
+    """Ticks that were missed by over a minute: skip them, make up for the newest (default), or for each."""
+    starting_deadline: Duration
+    """A tick that could not start within this never does."""
+
+
+class _When(TypedDict):
+    cron: str | None
+    timezone: str | None
+    every_ms: int | None
+    start_ms: int | None
+    end_ms: int | None
+
+
+_OWN: Final = {"cron", "timezone", "every", "start", "end", "limit", "concurrency", "catch_up", "starting_deadline"}
+
+
+def define(queue: str, task: str, data: Any, options: Mapping[str, Any]) -> ScheduleDefinition:
+    """Return a checked definition; see ``ScheduleOptions``.
+
+    Raises:
+        InvalidInputError: something cannot be used; the message names it.
+    """
+    for name, remedy in _REFUSED.items():
+        if options.get(name) is not None:
+            raise InvalidInputError(f"{name} does not go with a schedule: {remedy}")
+    own = {name: value for name, value in options.items() if name in _OWN and value is not None}
+    checked = draft(task, data, {name: value for name, value in options.items() if name not in _OWN})
+    limit, deadline = own.get("limit"), own.get("starting_deadline")
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int)):
+        raise InvalidInputError(f"limit is {limit!r}: use a whole number above 0, or leave it out")
+    return ScheduleDefinition(
+        queue=ids.check_queue_name(queue),
+        timing=_timing(own),
+        job=_template(checked),
+        limit=limit,
+        concurrency=parse_concurrency(own.get("concurrency", ConcurrencyPolicy.ALLOW)),
+        catch_up=parse_catch_up(own.get("catch_up", CatchUp.LAST)),
+        starting_deadline_ms=None if deadline is None else duration_ms("starting_deadline", deadline),
+    )
+
+
+def _timing(own: Mapping[str, Any]) -> Timing:
+    for name in ("cron", "timezone"):
+        if name in own and not isinstance(own[name], str):
+            raise InvalidInputError(f"{name} is {own[name]!r}: give text")
+    when: _When = {
+        "cron": own.get("cron"),
+        "timezone": own.get("timezone"),
+        "every_ms": None if "every" not in own else duration_ms("every", own["every"]),
+        "start_ms": time_ms("start", own.get("start")),
+        "end_ms": time_ms("end", own.get("end")),
+    }
+    return check_timing(**when)
+
+
+def time_ms(option: str, value: object) -> int | None:
+    """Return a moment as ms since the epoch, None for None.
+
+    Raises:
+        InvalidInputError: not a time with its zone.
+    """
+    if value is None:
+        return None
+    try:
+        found = datetime.fromisoformat(value) if isinstance(value, str) else value
+    except ValueError:
+        found = None
+    if not isinstance(found, datetime) or found.tzinfo is None:
+        raise InvalidInputError(
+            f"{option} is {str(value)[:60]!r}: give a datetime with a time zone, or text like 2026-11-22T09:00:00+01:00"
+        )
+    return round(found.timestamp() * 1000)
+
+
+def _template(checked: Draft) -> dict[str, Any]:
+    return {
+        "task": checked.task,
+        "data": json.loads(checked.data_json),
+        "delay": checked.delay_ms,
+        "expires": checked.expires_ms,
+        "options": checked.options,
+    }
+
+
+def job_request(definition: ScheduleDefinition, job: str, settings: Mapping[str, Any] | None) -> EnqueueRequest:
+    """Return the request for a job of a schedule, held against its queue's settings.
+
+    Raises:
+        InvalidInputError: the job is not usable, or its queue does not allow it (any more).
+    """
+    template = definition.job
+    data, options = template.get("data"), template.get("options")
+    delay, expires = template.get("delay"), template.get("expires")
+    if not isinstance(data, dict) or not isinstance(options, dict) or not isinstance(template.get("task"), str):
+        raise InvalidInputError("the schedule's job cannot be read: define the schedule anew")
+    checked = Draft(
+        task=payload.check_task(template["task"]),
+        data_json=payload.dumps(data),
+        id=job,
+        named=True,
+        if_exists="return",
+        delay_ms=delay if isinstance(delay, int) and delay > 0 else 0,
+        expires_ms=expires if isinstance(expires, int) and expires > 0 else None,
+        depends_on=(),
+        options=options,
+    )
+    return request(checked, definition.queue, settings, strict=True)
+
+
+# -- operations -------------------------------------------------------------------------------------------------------
+def put(
+    schedule: str,
+    definition: ScheduleDefinition,
+    *,
+    by: str,
+    suspended: bool | None = None,
+    source: Source | None = None,
+) -> Op[Reply]:
+    """Define a schedule or define it anew; what was fired stays fired.
+
+    Args:
+        schedule: its id.
+        definition: what it should be.
+        by: who, for people who ask.
+        suspended: None = as it is.
+        source: the HeavySchedule it comes from; None = a client's.
+    """
+    before = yield from ops.get_schedule(schedule)
+    now = yield from ops.now()
+    owner = None if source is None else source.owner
+    anew = before is None or (before.owner is None) != (owner is None) or (owner and before.owner
+        and before.owner.uid != owner.uid)  # fmt: skip
+    since = min(source.since, now) if anew and source is not None else now
+    return (
+        yield from ops.put_schedule(
+            SchedulePut(
+                id=schedule,
+                queue=definition.queue,
+                definition=definition.to_json(),
+                timing=definition.timing_json(),
+                prefix=schedule if source is None else source.prefix,
+                since=since,
+                next=definition.timing.after(since),
+                suspended=suspended,
+                by=by,
+                owner=owner,
+            )
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """The HeavySchedule a schedule comes from."""
+
+    owner: ScheduleOwner
+    since: int
+    """Ticks before were decided before the schedule came to this Redis, ms since the epoch."""
+
+    @property
+    def id(self) -> str:
+        """The schedule's id: no client's id has a slash."""
+        return f"{self.owner.namespace}/{self.owner.name}"
+
+    @property
+    def prefix(self) -> str:
+        """What its jobs' ids begin with: its name, and a hash that sets it apart from other namespaces'."""
+        unique = ids.short_hash(self.owner.namespace, self.owner.name, length=8)
+        return f"{ids.queue_slug(self.owner.name, 100)}-{unique}"
+
+
+def schedule(schedule: str, definition: ScheduleDefinition, *, by: str, strict: bool) -> Op[None]:
+    """Define a client's schedule.
+
+    Raises:
+        InvalidInputError: the queue does not allow such a job.
+        UnknownQueueError: no HeavyQueue serves the queue, and ``strict``.
+        ScheduleOwnedError: the id belongs to another queue.
+    """
+    check_schedule_id(schedule)
+    settings = yield from ops.get_settings(definition.queue)
+    if settings is None and strict:
+        raise UnknownQueueError(
+            f"no HeavyQueue serves queue {definition.queue!r}: apply one (kubectl apply -f queue.yaml), check the "
+            "name, or define schedules beforehand with Client(strict=False)"
+        )
+    job_request(definition, "tick", settings)
+    _judge(schedule, (yield from put(schedule, definition, by=by)))
+
+
+def record(schedule: str) -> Op[ScheduleRecord]:
+    """Return a schedule.
+
+    Raises:
+        ScheduleNotFoundError: there is none.
+    """
+    found = yield from ops.get_schedule(schedule)
+    if found is None:
+        raise _not_found(schedule)
+    return found
+
+
+def info(schedule: str) -> Op[ScheduleInfo]:
+    """Return what a schedule is and does; raises as ``record``."""
+    found = yield from record(schedule)
+    return ScheduleInfo.read(found)
+
+
+def schedules(queue: str | None) -> Op[list[ScheduleInfo]]:
+    """Return all schedules, or those of one queue, by id."""
+    found = yield from ops.all_schedules()
+    return sorted(
+        (ScheduleInfo.read(each) for each in found if queue is None or each.queue == queue), key=lambda each: each.id
+    )
+
+
+def suspend(schedule: str, by: str) -> Op[None]:
+    """Suspend a client's schedule; raises ScheduleNotFoundError, ScheduleOwnedError."""
+    _judge(schedule, (yield from ops.suspend_schedule(schedule, by=by)))
+
+
+def resume(schedule: str, by: str) -> Op[None]:
+    """Resume a client's schedule: it goes on with the next tick; raises as ``suspend``."""
+    found = yield from record(schedule)
+    now = yield from ops.now()
+    following = ScheduleDefinition.from_json(found.definition).timing.after(now)
+    _judge(schedule, (yield from ops.resume_schedule(schedule, by=by, mark=now, next_=following)))
+
+
+def delete(schedule: str, by: str) -> Op[bool]:
+    """Delete a client's schedule; False = there was none. Raises ScheduleOwnedError."""
+    reply = yield from ops.delete_schedule(schedule, by=by)
+    if reply.verdict is not Verdict.MISSING:
+        _judge(schedule, reply)
+    return reply.verdict is Verdict.APPLIED
+
+
+def trigger(schedule: str) -> Op[str]:
+    """Enqueue a schedule's job now, also while it is suspended; return the job's id.
+
+    Raises:
+        ScheduleNotFoundError: there is none.
+        InvalidInputError: its queue does not allow the job any more.
+    """
+    token = secrets.token_hex(4)
+    made: EnqueueRequest | None = None
+    for _ in range(_ATTEMPTS):
+        found = yield from record(schedule)
+        settings = yield from ops.get_settings(found.queue)
+        definition = ScheduleDefinition.from_json(found.definition)
+        once = job_request(definition, f"{found.prefix}-manual-{token}", settings)
+        made = once if made is None else replace(once, incarnation=made.incarnation)
+        reply = yield from ops.trigger_schedule(schedule, found.revision, made)
+        if reply.verdict is not Verdict.ALREADY:
+            _judge(schedule, reply)
+            return reply.message
+    raise ScheduleOwnedError(f"schedule {schedule} changes all the time: try again")
+
+
+def _not_found(schedule: str) -> ScheduleNotFoundError:
+    return ScheduleNotFoundError(f"there is no schedule {ids.printable(schedule)}: see `heavylift schedules list`")
+
+
+def _judge(schedule: str, reply: Reply) -> None:
+    if reply.verdict is Verdict.MISSING:
+        raise _not_found(schedule)
+    if reply.verdict is Verdict.CORRUPT:
+        raise StoreCorruptError(reply.message)
+    if reply.verdict is Verdict.REFUSED:
+        raise ScheduleOwnedError(f"schedule {ids.printable(schedule)}: {reply.message}")
+
+
+# -- what people see --------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleInfo:
+    """What a schedule is and does; times in UTC."""
+
+    id: str
+    queue: str
+    task: str
+    data: Any
+    cron: str
+    """Empty when it is ``every``."""
+    every: str
+    """Empty when it is ``cron``."""
+    timezone: str
+    start: datetime | None
+    end: datetime | None
+    limit: int | None
+    concurrency: str
+    catch_up: str
+    starting_deadline: str
+    state: str
+    """``active`` | ``suspended`` | ``ended``: its end or its limit is reached."""
+    last: datetime | None
+    """The tick that was fired last."""
+    next: datetime | None
+    """The next tick; None unless it is active."""
+    last_job: str
+    jobs: tuple[str, ...]
+    """Its unfinished jobs."""
+    fired: int
+    """Jobs its ticks enqueued."""
+    missed: int
+    """Ticks that never started because nobody could fire them in time."""
+    skipped: int
+    """Ticks that were skipped: a job was unfinished (``Forbid``), or the tick's id was taken."""
+    suspended_by: str
+    owner: str
+    """``namespace/name`` of its HeavySchedule; empty = a client's."""
+    problem: str
+    """Why its last tick could not be fired."""
+    options: Mapping[str, Any]
+    """Options of its jobs, as stored."""
+
+    @classmethod
+    def read(cls, found: ScheduleRecord) -> ScheduleInfo:
+        """Return the view of a record; what is missing or odd becomes empty."""
+        state = "suspended" if found.suspended is not None else "active" if found.next is not None else "ended"
+        definition = found.definition
+        job = definition.get("job")
+        job = job if isinstance(job, Mapping) else {}
+        options = job.get("options")
+        return cls(
+            id=found.id,
+            queue=found.queue,
+            task=str(job.get("task") or ""),
+            data=job.get("data"),
+            last=moment(found.last),
+            next=moment(found.next) if state == "active" else None,
+            state=state,
+            last_job=found.last_job,
+            jobs=found.jobs,
+            fired=found.fired,
+            missed=found.missed,
+            skipped=found.skipped,
+            suspended_by=found.suspended or "",
+            owner=f"{found.owner.namespace}/{found.owner.name}" if found.owner else "",
+            problem=found.problem,
+            options=options if isinstance(options, Mapping) else {},
+            **_when(definition),
+        )
+
+
+def _when(stored: Mapping[str, Any]) -> dict[str, Any]:
+    def whole(key: str) -> int | None:
+        value = stored.get(key)
+        return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+    every, deadline = whole("every"), whole("startingDeadline")
+    return {
+        "cron": str(stored.get("cron") or ""),
+        "every": format_ms(every) if every and every > 0 else "",
+        "timezone": str(stored.get("timezone") or "UTC"),
+        "start": moment(whole("start")),
+        "end": moment(whole("end")),
+        "limit": whole("limit"),
+        "concurrency": str(stored.get("concurrency") or ""),
+        "catch_up": str(stored.get("catchUp") or "").lower(),
+        "starting_deadline": format_ms(deadline) if deadline and deadline > 0 else "",
+    }

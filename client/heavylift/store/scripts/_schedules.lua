@@ -1,0 +1,61 @@
+-- Schedules: one hash each, and one index of all by the time somebody should look at them next.
+-- Fields: definition (JSON), revision, timing (JSON), queue, prefix (of its jobs' ids), mark (ticks up to here are
+-- decided), next, last (tick fired), lastAt, lastJob, fired, missed, skipped, jobs (ids, those unfinished at the last
+-- look), suspended (by whom), suspendedAt, problem, created, updated, by; install, namespace, name, uid, generation of
+-- the HeavySchedule it came from. Times are ms.
+K.schedules = US .. ':schedules'
+function K.schedule(id) return US .. ':schedule:' .. id end
+
+L.SCHEDULE_JOBS = 50 -- unfinished jobs a schedule remembers
+L.LOOK_AGAIN = 30000 -- when something outside keeps a tick from being fired
+
+-- A schedule's hash as a table, or nil and `missing` | `corrupt` and a sentence.
+function L.schedule(id)
+  local key = K.schedule(id)
+  local wrong = L.wrong(K.schedules, 'zset', key, 'hash')
+  if wrong then return nil, 'corrupt', wrong end
+  local flat, h = call('HGETALL', key), {}
+  if #flat == 0 then return nil, 'missing', 'there is no schedule ' .. string.sub(id, 1, 200) end
+  for i = 1, #flat, 2 do
+    if #flat[i + 1] <= L.FIELD_MAX then h[flat[i]] = flat[i + 1] end
+  end
+  if not (h.queue and h.definition and h.revision) or #h.queue > 512 then
+    return nil, 'corrupt', 'the key ' .. key .. ' is not a schedule of ours: look at it, then delete it'
+  end
+  return h
+end
+
+-- Those of a schedule's jobs that have not ended, newest last.
+function L.unfinished(h)
+  local found = {}
+  for job in string.gmatch(h.jobs or '', '%S+') do
+    local status = try('HGET', K.job(job), 'status')
+    local state = type(status) == 'string' and L.STATES[status]
+    if state == 'waiting' or state == 'delayed' or state == 'active' or state == 'waiting-children' then
+      found[#found + 1] = job
+    end
+  end
+  return found
+end
+function L.remember(jobs, job)
+  for _, known in ipairs(jobs) do
+    if known == job then return table.concat(jobs, ' ') end
+  end
+  jobs[#jobs + 1] = job
+  return table.concat(jobs, ' ', max(#jobs - L.SCHEDULE_JOBS + 1, 1))
+end
+
+-- Have it looked at when its next tick comes; never, while it is suspended or over.
+function L.look(id, next_, suspended)
+  call('ZADD', K.schedules, (suspended or not next_) and '+inf' or L.int(next_), id)
+end
+
+-- One schedule for a reply: {id, {field, value, ...}}, `jobs` only those unfinished.
+function L.schedule_row(id, h)
+  h.jobs = table.concat(L.unfinished(h), ' ')
+  return { id, L.flat(h) }
+end
+
+function L.foreign(h)
+  return 'it belongs to the HeavySchedule ' .. (h.namespace or '?') .. '/' .. (h.name or '?') .. ': change that'
+end

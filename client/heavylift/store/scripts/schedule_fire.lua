@@ -1,0 +1,68 @@
+-- Decide a schedule's next ticks: skip those that were missed, fire at most one. The mark is compared and moved in the
+-- same step in which the job is enqueued, so whoever comes second changes nothing.
+-- ARGV: prefix, prefix, id, revision and mark (ms) of the decision, new mark (ms), tick (ms) to fire or '', ticks missed,
+--   next ms or '', policy Allow|Forbid|Replace, limit or '', cancel request JSON, its end JSON; with a tick its entry
+--   as of `enqueue`.
+-- Returns: {verdict, message}: applied | already (decided, changed or suspended since) | refused (not now; looked at
+--   again) | missing | corrupt; the message says what became of the tick: fired | forbidden | over | taken | missed.
+-- With: _schedules.lua, _accept.lua, _cancel.lua
+local id, key = ARGV[3], K.schedule(ARGV[3])
+local mark, tick, missed, next_ = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
+local policy, limit = ARGV[10], tonumber(ARGV[11])
+local h, why, message = L.schedule(id)
+if not h then return { why, message } end
+local q = h.queue
+if h.revision ~= ARGV[4] or h.mark ~= ARGV[5] or h.suspended then return { 'already', '' } end
+if mark > NOW or mark < tonumber(ARGV[5]) then return { 'refused', 'not due' } end
+
+-- Nothing is decided: the same ticks are looked at again, late ones then as its catch-up policy says.
+local function later(problem)
+  call('HSET', key, 'problem', problem)
+  call('ZADD', K.schedules, L.int(NOW + L.LOOK_AGAIN), id)
+  return { 'refused', problem }
+end
+local function decided(what, set, upcoming)
+  if missed > 0 then
+    call('HINCRBY', key, 'missed', missed)
+    L.count(q, 'ticks-missed', missed)
+    L.emit(q, 'schedule-skipped', '', 'schedule', id, 'reason', 'missed', 'ticks', L.int(missed))
+  end
+  set[#set + 1] = 'mark'
+  set[#set + 1] = L.int(mark)
+  if upcoming then
+    set[#set + 1] = 'next'
+    set[#set + 1] = L.int(upcoming)
+  end
+  call('HSET', key, unpack(set))
+  if not upcoming then
+    call('HDEL', key, 'next')
+    if h.next then L.emit(q, 'schedule-ended', '', 'schedule', id) end
+  end
+  L.look(id, upcoming, false)
+  return { 'applied', what }
+end
+local function skipped(reason, problem)
+  call('HINCRBY', key, 'skipped', 1)
+  L.count(q, 'ticks-skipped')
+  L.emit(q, 'schedule-skipped', '', 'schedule', id, 'reason', reason, 'tick', L.int(tick / 1000))
+  return decided(reason, problem and { 'problem', problem } or {}, next_)
+end
+
+if not tick then return decided('missed', {}, next_) end
+if limit and L.num(h.fired, 0) >= limit then return decided('over', {}, nil) end
+if L.type(K.settings(q)) ~= 'hash' then return later('no HeavyQueue serves the queue ' .. q) end
+local unfinished = L.unfinished(h)
+if policy == 'Forbid' and #unfinished > 0 then return skipped('forbidden') end
+local entry = L.entry(14)
+local made = L.accept(entry)
+if made[4] == 'corrupt' or made[4] == 'unknown-queue' then return later(made[5]) end
+if made[4] ~= '' then return skipped('taken', made[5]) end -- somebody else's job has this tick's id
+if policy == 'Replace' then
+  for _, job in ipairs(unfinished) do
+    if job ~= made[1] then L.cancel(job, ARGV[12], cjson.decode(ARGV[13])) end
+  end
+end
+call('HDEL', key, 'problem')
+local fired = L.num(h.fired, 0) + 1
+return decided('fired', { 'last', L.int(tick), 'lastAt', L.int(NOW), 'lastJob', made[1], 'fired', L.int(fired),
+  'jobs', L.remember(unfinished, made[1]) }, (not limit or fired < limit) and next_ or nil)
