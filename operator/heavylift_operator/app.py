@@ -27,7 +27,10 @@ from heavylift_operator.services.finisher import Finisher
 from heavylift_operator.services.janitor import Janitor
 from heavylift_operator.services.queues import Queues
 from heavylift_operator.services.reconciler import Reconciler
+from heavylift_operator.services.schedules import Schedules
+from heavylift_operator.services.scheduling import TICKS_LIMIT_S, Scheduling
 from heavylift_operator.services.scrape import Scrape
+from heavylift_operator.services.ticks import Ticks
 from heavylift_operator.services.wake import Wake
 from heavylift_operator.services.workqueue import WorkQueue
 from heavylift_operator.settings import OperatorSettings
@@ -66,6 +69,7 @@ class Operator:
     events: EventSource | None = None
     external: MetricsApi | None = None
     """The external metrics API, where it is served."""
+    _schedules_changed: asyncio.Event = field(default_factory=asyncio.Event)
     _beats: dict[str, Beat] = field(default_factory=dict)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _took_over: asyncio.Event = field(default_factory=asyncio.Event)
@@ -153,6 +157,7 @@ class Operator:
         )
         self.service.add("heavyqueues", lambda: self._serve_queues(queues))
         self.service.add("wake", wake.run, drain=False)
+        self._scheduling(cluster).add_loops()
         if settings.metrics_api_service:
             self._serve_metrics(api, queues)
         return Scrape(
@@ -178,6 +183,27 @@ class Operator:
             )
         )
         self.external.add_loops()
+
+    def _scheduling(self, cluster: Cluster) -> Scheduling:
+        settings = self.settings
+        interval_s = settings.reconcile_interval
+        return Scheduling(
+            service=self.service,
+            ticks=Ticks(link=self.link),
+            schedules=Schedules(
+                link=self.link,
+                cluster=cluster,
+                install=settings.install_id,
+                status_interval_ms=round(settings.status_interval * 1000),
+            ),
+            leads=lambda: self.leads,
+            served=lambda: self.crds.ok,
+            pause_or=self._pause_or,
+            interval_s=interval_s,
+            lines=(StateLine(self._log, "ticks"), StateLine(self._log, "heavyschedules")),
+            beats=(self._beat("ticks", TICKS_LIMIT_S), self._beat("heavyschedules", PASS_LIMIT_S + 5 * interval_s)),
+            changed=self._schedules_changed,
+        )
 
     def _finisher(self, cluster: Cluster, interval_ms: int) -> Finisher:
         settings = self.settings
@@ -212,6 +238,7 @@ class Operator:
             sink=Sink(
                 put=self.queue.put_threadsafe,
                 queues_changed=lambda: call(self._changed.set),
+                schedules_changed=lambda: call(self._schedules_changed.set),
                 metrics=self.metrics,
             ),
             install=self.settings.install_id,

@@ -287,6 +287,11 @@ def heavyqueues_path(namespace: str, name: str | None = None) -> str:
     return _path(f"/apis/{names.API_VERSION}/namespaces/{quote(namespace, safe='')}/heavyqueues", name)
 
 
+def heavyschedules_path(namespace: str, name: str | None = None) -> str:
+    """Return the path of a namespace's HeavySchedules, or of one of them (append ``/status`` for its status)."""
+    return _path(f"/apis/{names.API_VERSION}/namespaces/{quote(namespace, safe='')}/heavyschedules", name)
+
+
 def events_path(namespace: str) -> str:
     """Return the path of a namespace's events."""
     return _path(f"/api/v1/namespaces/{quote(namespace, safe='')}/events", None)

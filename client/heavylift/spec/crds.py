@@ -5,20 +5,16 @@ The API server so refuses early what the models refuse; the models stay the trut
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from heavylift.contract import durations, names
-from heavylift.spec.fields import DURATION_PATTERN, NOT_YET
+from heavylift.contract import names
 from heavylift.spec.models import HeavyQueueSpec
 from heavylift.spec.rules import ErrorRule, NodeLostRule, OomRule, OutcomeRule
+from heavylift.spec.schedulecrd import heavyschedule
 from heavylift.spec.status import STATUS
+from heavylift.spec.structural import OPEN, Schema, structural
 from heavylift.spec.template import REFUSED_IN_JOB
 
-Schema = dict[str, Any]
 SIZE_MAX = 240_000
 """Bytes a CRD may have as YAML: plain ``kubectl apply`` keeps a copy in an annotation of at most 256 KiB."""
-OPEN: Schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
 
 _QUEUE_OF = "(has({0}.spec.queue) ? {0}.spec.queue : {0}.metadata.name)"
 _ROOT_RULES = [
@@ -86,7 +82,7 @@ def build(pod_template: Schema | None = None) -> list[Schema]:
     Args:
         pod_template: structural schema of a PodTemplateSpec; None leaves it open (the models and the cluster judge it).
     """
-    return [heavyqueue(pod_template or OPEN)]
+    return [heavyqueue(pod_template or OPEN), heavyschedule()]
 
 
 def heavyqueue(pod_template: Schema) -> Schema:
@@ -148,7 +144,7 @@ def spec_schema(pod_template: Schema) -> Schema:
         }
     for model, rules in _RULES.items():
         definitions[model]["x-kubernetes-validations"] = list(rules)
-    schema = _structural(generated, definitions)
+    schema = structural(generated, definitions)
     properties = schema["properties"]
     properties["jobTemplate"] = {
         **_job_template(pod_template),
@@ -156,59 +152,6 @@ def spec_schema(pod_template: Schema) -> Schema:
     }
     properties["queue"] |= {"minLength": 1, "maxLength": 100, "pattern": "^[A-Za-z0-9][A-Za-z0-9_.:-]*$"}
     return schema
-
-
-def _structural(node: Mapping[str, Any], definitions: Mapping[str, Any]) -> Schema:
-    """Return pydantic's JSON schema as a structural one: references inlined, no null, defaults at leaves only."""
-    merged = _resolved(node, definitions)
-    schema = {
-        key: value
-        for key, value in merged.items()
-        if key not in {"title", "$defs", "properties", "items", "additionalProperties", "default", "const", NOT_YET}
-    }
-    if "const" in merged:
-        schema["enum"] = [merged["const"]]
-    if NOT_YET in merged and merged["type"] == "object":
-        schema["x-kubernetes-preserve-unknown-fields"] = True
-    if "properties" in merged:
-        schema["properties"] = {name: _structural(sub, definitions) for name, sub in merged["properties"].items()}
-        later = [name for name, sub in merged["properties"].items() if NOT_YET in _resolved(sub, definitions)]
-        if later:
-            schema["x-kubernetes-validations"] = [*schema.get("x-kubernetes-validations", []), *map(_not_yet, later)]
-    if "items" in merged:
-        schema["items"] = _structural(merged["items"], definitions)
-    extra = merged.get("additionalProperties")
-    if isinstance(extra, Mapping):
-        schema["additionalProperties"] = _structural(extra, definitions)
-    if merged.get("default") is not None and merged.get("type") != "object":
-        schema["default"] = _default(merged)
-    return schema
-
-
-def _resolved(node: Mapping[str, Any], definitions: Mapping[str, Any]) -> Schema:
-    merged = dict(node)
-    options = [option for option in merged.pop("anyOf", []) if option != {"type": "null"}]
-    for option in options:
-        merged |= {key: value for key, value in option.items() if key not in merged}
-    reference = merged.pop("$ref", None)
-    if reference:
-        target = definitions[reference.rsplit("/", 1)[-1]]
-        merged = {**target, **merged}
-    return merged
-
-
-def _default(schema: Schema) -> Any:
-    """Return a leaf's default as a person writes it."""
-    default = schema["default"]
-    if schema.get("pattern") == DURATION_PATTERN:
-        return durations.format_ms(default)
-    if schema.get("x-kubernetes-int-or-string"):
-        return f"{default // 1024}Ki"
-    return default
-
-
-def _not_yet(name: str) -> dict[str, str]:
-    return {"rule": f"!has(self.{name})", "message": f"{name} is not supported yet: leave it out"}
 
 
 def _job_template(pod_template: Schema) -> Schema:

@@ -28,6 +28,21 @@ class ReadyReason(StrEnum):
     NO_DISPATCHER = "NoDispatcher"
 
 
+class ScheduleReason(StrEnum):
+    """Reasons of a HeavySchedule's Ready condition."""
+
+    SCHEDULING = "Scheduling"
+    SUSPENDED = "Suspended"
+    ENDED = "Ended"
+    INVALID = "Invalid"
+    NAME_TAKEN = "NameTaken"
+    QUEUE_NOT_SERVED = "QueueNotServed"
+    QUEUE_ELSEWHERE = "QueueElsewhere"
+    JOB_NOT_ALLOWED = "JobNotAllowed"
+    TICK_FAILING = "TickFailing"
+    REDIS_UNAVAILABLE = "RedisUnavailable"
+
+
 def _count(description: str) -> dict[str, Any]:
     return {"type": "integer", "format": "int64", "minimum": 0, "description": description}
 
@@ -50,6 +65,13 @@ _CONDITION_SCHEMA: dict[str, Any] = {
         "message": {"type": "string", "maxLength": 32768},
     },
 }
+CONDITIONS: dict[str, Any] = {
+    "type": "array",
+    "items": _CONDITION_SCHEMA,
+    "x-kubernetes-list-type": "map",
+    "x-kubernetes-list-map-keys": ["type"],
+}
+"""Structural schema of ``status.conditions``."""
 STATUS: dict[str, Any] = {
     "type": "object",
     "description": "What the operator knows of the queue; written at most every 30 s, if changed.",
@@ -64,12 +86,7 @@ STATUS: dict[str, Any] = {
             "format": "date-time",
             "description": "When the job waiting longest was enqueued.",
         },
-        "conditions": {
-            "type": "array",
-            "items": _CONDITION_SCHEMA,
-            "x-kubernetes-list-type": "map",
-            "x-kubernetes-list-map-keys": ["type"],
-        },
+        "conditions": CONDITIONS,
     },
 }
 """Structural schema of ``status``."""

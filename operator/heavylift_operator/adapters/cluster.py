@@ -16,6 +16,7 @@ from heavylift.runtime.kube import (
     KubeStatusError,
     events_path,
     heavyqueues_path,
+    heavyschedules_path,
     jobs_path,
     pods_path,
 )
@@ -177,6 +178,24 @@ class Cluster:
             except KubeStatusError as error:
                 refusals[namespace] = error
         return found, refusals
+
+    async def heavyschedules(self) -> tuple[list[Json], dict[str, KubeStatusError]]:
+        """Return the HeavySchedules of all namespaces, as ``heavyqueues`` does."""
+        found: list[Json] = []
+        refusals: dict[str, KubeStatusError] = {}
+        for namespace in self.namespaces:
+            try:
+                found += [item async for item in self._api.pages(heavyschedules_path(namespace))]
+            except KubeStatusError as error:
+                refusals[namespace] = error
+        return found, refusals
+
+    async def patch_schedule_status(self, namespace: str, name: str, status: Mapping[str, Any]) -> None:
+        """Merge into a HeavySchedule's status; gone is fine."""
+        path = heavyschedules_path(namespace, name) + "/status"
+        reply = await self._request("PATCH", path, body={"status": status}, content_type=MERGE_PATCH)
+        if reply.status != NOT_FOUND:
+            _expect(reply, path)
 
     async def patch_status(self, namespace: str, name: str, status: Mapping[str, Any]) -> None:
         """Merge into a HeavyQueue's status; gone is fine."""

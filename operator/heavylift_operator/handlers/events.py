@@ -23,11 +23,15 @@ def registry(sink: Sink) -> kopf.OperatorRegistry:
     async def on_heavyqueue(event: Any, **_: Any) -> None:
         sink.heavyqueue(event)
 
+    async def on_heavyschedule(event: Any, **_: Any) -> None:
+        sink.heavyschedule(event)
+
     async def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
         return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
 
     kopf.on.event("batch", "v1", "jobs", registry=ours)(on_job)
     kopf.on.event("", "v1", "pods", registry=ours)(on_pod)
     kopf.on.event(names.GROUP, names.VERSION, "heavyqueues", registry=ours)(on_heavyqueue)
+    kopf.on.event(names.GROUP, names.VERSION, "heavyschedules", registry=ours)(on_heavyschedule)
     kopf.on.login(registry=ours)(login)
     return ours

@@ -24,6 +24,7 @@ class Sink:
     put: Callable[[Item], None]
     """Hands an item to the main loop from another thread."""
     queues_changed: Callable[[], None]
+    schedules_changed: Callable[[], None]
     metrics: Metrics
 
     def job(self, event: Event) -> None:
@@ -71,6 +72,11 @@ class Sink:
         """Take a HeavyQueue's event: the next pass reads them all."""
         self._heard("HeavyQueue")
         self.queues_changed()
+
+    def heavyschedule(self, _event: Event) -> None:
+        """Take a HeavySchedule's event: the next pass reads them all."""
+        self._heard("HeavySchedule")
+        self.schedules_changed()
 
     def _heard(self, kind: str) -> None:
         self.metrics.watched.labels(kind).set(time.time())

@@ -114,6 +114,8 @@ DISPATCHER = rights("heavylift.dev", "heavyqueues", "get list watch") | rights("
 OPERATOR = (
     rights("heavylift.dev", "heavyqueues", "get list watch")
     | rights("heavylift.dev", "heavyqueues/status", "patch")
+    | rights("heavylift.dev", "heavyschedules", "get list watch")
+    | rights("heavylift.dev", "heavyschedules/status", "patch")
     | rights("batch", "jobs", "get list watch patch delete")
     | rights("", "pods", "get list watch")
     | rights("", "events", "list")

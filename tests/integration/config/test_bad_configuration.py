@@ -127,8 +127,16 @@ def _rights(bench: Bench) -> None:
     rules = [
         {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["create", "get", "list", "watch", "patch", "delete"]},
         {"apiGroups": [""], "resources": ["pods", "events"], "verbs": ["get", "list", "watch"]},
-        {"apiGroups": ["heavylift.dev"], "resources": ["heavyqueues"], "verbs": ["get", "list", "watch"]},
-        {"apiGroups": ["heavylift.dev"], "resources": ["heavyqueues/status"], "verbs": ["get", "patch"]},
+        {
+            "apiGroups": ["heavylift.dev"],
+            "resources": ["heavyqueues", "heavyschedules"],
+            "verbs": ["get", "list", "watch"],
+        },
+        {
+            "apiGroups": ["heavylift.dev"],
+            "resources": ["heavyqueues/status", "heavyschedules/status"],
+            "verbs": ["get", "patch"],
+        },
     ]
     api = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{NAMESPACE}"
     group = "rbac.authorization.k8s.io"

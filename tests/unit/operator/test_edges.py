@@ -26,7 +26,12 @@ class Heard:
     def __init__(self) -> None:
         self.items: list[Item] = []
         self.changes = 0
-        self.sink = Sink(put=self.items.append, queues_changed=self._change, metrics=Metrics())
+        self.sink = Sink(
+            put=self.items.append,
+            queues_changed=self._change,
+            schedules_changed=self._change,
+            metrics=Metrics(),
+        )
 
     def _change(self) -> None:
         self.changes += 1

@@ -6,6 +6,18 @@ runner repeats a step whose reply was lost.
 
 from __future__ import annotations
 
+from heavylift.store.ops.admin import (
+    change,
+    dedupe_holder,
+    find_ended,
+    promote,
+    purge,
+    release_dedupe,
+    remove,
+    retry,
+    retry_many,
+    sweep_dedupe,
+)
 from heavylift.store.ops.executions import (
     attend,
     check,
@@ -17,7 +29,7 @@ from heavylift.store.ops.executions import (
     release,
     unfinalized,
 )
-from heavylift.store.ops.jobs import batches, cancel, claim, enqueue, enqueue_batch, enqueue_many, retry
+from heavylift.store.ops.jobs import batches, cancel, claim, enqueue, enqueue_batch, enqueue_many
 from heavylift.store.ops.queues import (
     clear_trouble,
     delete_settings,
@@ -47,6 +59,7 @@ from heavylift.store.ops.reads import (
 )
 from heavylift.store.ops.schedules import (
     all_schedules,
+    defer_schedule,
     delete_schedule,
     due_schedules,
     fire_schedule,
@@ -76,11 +89,14 @@ __all__ = [
     "attend",
     "batches",
     "cancel",
+    "change",
     "check",
     "claim",
     "clear_trouble",
     "counters",
     "counts",
+    "dedupe_holder",
+    "defer_schedule",
     "delete_schedule",
     "delete_settings",
     "drop_lock",
@@ -91,6 +107,7 @@ __all__ = [
     "ensure_epoch",
     "events",
     "finalized",
+    "find_ended",
     "finish",
     "fire_schedule",
     "gauges",
@@ -110,6 +127,8 @@ __all__ = [
     "pause",
     "paused",
     "ping",
+    "promote",
+    "purge",
     "put_schedule",
     "put_settings",
     "quarantine",
@@ -117,15 +136,19 @@ __all__ = [
     "record",
     "register_dispatcher",
     "release",
+    "release_dedupe",
+    "remove",
     "release_rq_locks",
     "resume",
     "resume_schedule",
     "retry",
+    "retry_many",
     "server_report",
     "set_trouble",
     "settings_owner",
     "snapshot",
     "suspend_schedule",
+    "sweep_dedupe",
     "take_lock",
     "trigger_schedule",
     "trim",

@@ -120,6 +120,12 @@ def fire_schedule(fire: ScheduleFire) -> Op[Reply]:
     return reply(answer)
 
 
+def defer_schedule(schedule: str, revision: str, problem: str) -> Op[Reply]:
+    """Note why a schedule cannot be fired as it stands; it is looked at again in half a minute."""
+    answer = yield Call("schedule_defer", (schedule, revision, bodies.clip(problem, 1000)))
+    return reply(answer)
+
+
 def trigger_schedule(schedule: str, revision: str, entry: EnqueueRequest) -> Op[Reply]:
     """Enqueue a schedule's job now; repeated with the same entry it changes nothing.
 

@@ -50,6 +50,26 @@ function L.look(id, next_, suspended)
   call('ZADD', K.schedules, (suspended or not next_) and '+inf' or L.int(next_), id)
 end
 
+-- Nothing is decided: the same ticks are looked at again, late ones then as the catch-up policy says.
+function L.defer(id, h, problem)
+  if h.problem ~= problem then
+    call('HSET', K.schedule(id), 'problem', problem)
+    L.emit(h.queue, 'schedule-deferred', '', 'schedule', id, 'reason', string.sub(problem, 1, 500))
+  end
+  if not h.suspended then call('ZADD', K.schedules, L.int(NOW + L.LOOK_AGAIN), id) end
+  return { 'applied', problem }
+end
+
+-- Why a schedule's queue takes no job of it, or nil: a HeavySchedule fires into its own namespace only.
+function L.unserved(h)
+  local set, wrong = L.settings(h.queue)
+  if not set then return wrong or 'no HeavyQueue serves the queue ' .. h.queue end
+  if (h.uid or '') ~= '' and (set.namespace ~= h.namespace or set.install ~= h.install) then
+    return 'the queue ' .. h.queue .. ' is served in namespace ' .. set.namespace .. ', not in ' .. (h.namespace or '?')
+  end
+  return nil
+end
+
 -- One schedule for a reply: {id, {field, value, ...}}, `jobs` only those unfinished.
 function L.schedule_row(id, h)
   h.jobs = table.concat(L.unfinished(h), ' ')

@@ -15,10 +15,8 @@ local q = h.queue
 if h.revision ~= ARGV[4] or h.mark ~= ARGV[5] or h.suspended then return { 'already', '' } end
 if mark > NOW or mark < tonumber(ARGV[5]) then return { 'refused', 'not due' } end
 
--- Nothing is decided: the same ticks are looked at again, late ones then as its catch-up policy says.
 local function later(problem)
-  call('HSET', key, 'problem', problem)
-  call('ZADD', K.schedules, L.int(NOW + L.LOOK_AGAIN), id)
+  L.defer(id, h, problem)
   return { 'refused', problem }
 end
 local function decided(what, set, upcoming)
@@ -50,7 +48,8 @@ end
 
 if not tick then return decided('missed', {}, next_) end
 if limit and L.num(h.fired, 0) >= limit then return decided('over', {}, nil) end
-if L.type(K.settings(q)) ~= 'hash' then return later('no HeavyQueue serves the queue ' .. q) end
+local unserved = L.unserved(h)
+if unserved then return later(unserved) end
 local unfinished = L.unfinished(h)
 if policy == 'Forbid' and #unfinished > 0 then return skipped('forbidden') end
 local entry = L.entry(14)

@@ -6,6 +6,8 @@ local id = ARGV[3]
 local h, why, message = L.schedule(id)
 if not h then return { why, message } end
 if h.revision ~= ARGV[4] then return { 'already', '' } end
+local unserved = L.unserved(h)
+if unserved then return { 'refused', unserved } end
 local unfinished = L.unfinished(h)
 local made = L.accept((L.entry(5)))
 if made[4] == 'corrupt' then return { 'corrupt', made[5] } end
