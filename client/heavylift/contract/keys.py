@@ -88,12 +88,48 @@ class Keys:
         return f"{self.ours}:levels:{queue}"
 
     def rate(self, queue: str) -> str:
-        """Zset of starts inside the rate limit's window."""
+        """Zset ``job:execution`` -> ms of the starts inside the rate limit's window; expires a window after the last."""
         return f"{self.ours}:rate:{queue}"
 
-    def dedup(self, queue: str, key: str) -> str:
-        """Job id holding a deduplication key."""
-        return f"{self.ours}:dedup:{queue}:{key}"
+    def lanes(self, queue: str) -> str:
+        """Zset of one score, ``<key>\\0<level><rank><job>`` of each job that waits by its concurrency key."""
+        return f"{self.ours}:lanes:{queue}"
+
+    def heads(self, queue: str) -> str:
+        """Zset concurrency key -> ms its first waiting job came; follows from ``lanes``, as the next two do."""
+        return f"{self.ours}:heads:{queue}"
+
+    def ring(self, queue: str) -> str:
+        """Zset of one score, ``<place>\\0<key>`` of keys that have room, in the order of service; no key = the lists."""
+        return f"{self.ours}:ring:{queue}"
+
+    def slots(self, queue: str) -> str:
+        """Hash key -> its place in ``ring``."""
+        return f"{self.ours}:slots:{queue}"
+
+    def keyof(self, queue: str) -> str:
+        """Hash ``job:execution`` -> key of what runs: ``keyed`` the other way round."""
+        return f"{self.ours}:keyof:{queue}"
+
+    def full(self, queue: str) -> str:
+        """Zset key -> ms it was last found at its cap."""
+        return f"{self.ours}:full:{queue}"
+
+    def keyed(self, queue: str) -> str:
+        """Zset of one score, ``<key>\\0<job>:<execution>`` of what runs; follows from the started registry."""
+        return f"{self.ours}:keyed:{queue}"
+
+    def lane_list(self, queue: str) -> str:
+        """List of fillers by which RQ's tools count the jobs in ``lanes``, as a queue ``Q@keys``."""
+        return f"{self.rq}:queue:{queue}@keys"
+
+    def breaker(self, queue: str) -> str:
+        """Hash of image failures in a row and, while it is open, the next probe; the first start deletes it."""
+        return f"{self.ours}:breaker:{queue}"
+
+    def dedup(self, queue: str) -> str:
+        """Hash deduplication key -> job that holds it: ``job``, ``job|until ms`` or ``job||follower``."""
+        return f"{self.ours}:dedup:{queue}"
 
     def delayed(self, queue: str) -> str:
         """Zset id -> due time in ms; RQ's scheduled registry mirrors it in seconds."""
@@ -110,6 +146,10 @@ class Keys:
     def replies(self, worker: str) -> str:
         """Hash ``request`` -> reply of the last claim, so that a lost reply can be asked for again."""
         return f"{self.ours}:replies:{worker}"
+
+    def hold(self, queue: str) -> str:
+        """Text that exists for as long as nothing of this queue may be claimed: a program raised RateLimited."""
+        return f"{self.ours}:hold:{queue}"
 
     def trouble(self, queue: str) -> str:
         """Hash kind -> JSON note: what only the dispatcher knows."""
@@ -158,6 +198,14 @@ class Keys:
     def unfinalized_jobs(self, install: str) -> str:
         """Hash ``namespace/name`` -> ``job:execution`` of the entries of ``unfinalized``."""
         return f"{self.ours}:unfinalized-jobs:{install}"
+
+    def schedules(self) -> str:
+        """Zset schedule id -> ms when somebody should look at it next; +inf while suspended or over."""
+        return f"{self.ours}:schedules"
+
+    def schedule(self, schedule: str) -> str:
+        """Hash of one schedule; lives until it is deleted, by its client or with its HeavySchedule."""
+        return f"{self.ours}:schedule:{schedule}"
 
     # -- channels -------------------------------------------------------------------------------------------------
     def doorbell(self) -> str:
@@ -210,7 +258,9 @@ class Field:
     OUTCOME = "hl:outcome"  # JSON of the last outcome
     RESULT = "hl:result"  # JSON text of the result
     CANCEL = "hl:cancel"  # JSON: by, at, reason; a request while active
-    DEDUP = "hl:dedup"
+    DEDUP = "hl:dedup"  # the deduplication key this job was enqueued with
+    KEY = "hl:key"  # concurrency key
+    LIFO = "hl:lifo"  # "1": it goes to the front of its level
     ENQUEUED_AT = "hl:enqueued"  # ms
     ENDED_AT = "hl:ended"  # ms
     PROGRESS = "hl:progress"
@@ -219,3 +269,6 @@ class Field:
     OPERATION = "hl:op"  # token of the last release or retry, so that a repeat of it changes nothing
     TRACE = "hl:trace"  # traceparent
     RQ_ATTEMPTS = "hl:rqmax"  # plain RQ jobs: attempts their Retry asked for
+    FIRST_CLAIM = "hl:first"  # ms of the first claim; timeouts.total counts from here
+    MEMORY = "hl:memory"  # bytes of memory the next attempt asks for, grown after an end as oom
+    CHECKPOINT = "hl:checkpoint"  # JSON text the last attempts left for the next one

@@ -37,6 +37,14 @@ HOLD_MAX_MS = 3_600_000
 SILENT_CLAIMS_MAX = 3
 BATCH_MAX = 100
 """Entries per enqueue_many script call (larger batches are split), so that none holds Redis for long."""
+PURGE_STEP = 50
+"""Jobs one script call removes at most when it purges."""
+RETRY_STEP = 20
+"""Jobs one script call retries at most."""
+FIND_STEP = 50
+"""Ended jobs one script call looks at when it searches."""
+SWEEP_STEP = 100
+"""Deduplication keys one script call looks at, about."""
 RETENTION_STEP = 20
 """Jobs one script call removes at most when it trims."""
 WAIT_BOUNDS_MS = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ from heavylift.contract.outcomes import OutcomeClass
 from heavylift.contract.states import JobState
 from heavylift.errors import InvalidInputError
 from heavylift.store import bodies, decode
-from heavylift.store.model import ClaimReply, ClaimRequest, Enqueued, EnqueueRequest, Json, Outcome, Reply, Verdict
+from heavylift.store.model import ClaimReply, ClaimRequest, Enqueued, EnqueueRequest, Outcome, Reply
 from heavylift.store.ops.replies import reply
 from heavylift.store.steps import Arg, Call, Op
 
@@ -184,21 +183,3 @@ def cancel(job: str, *, by: str, reason: str = "") -> Op[Reply]:
         ),
     )
     return reply(answer)
-
-
-def retry(job: str, *, options: Json | None = None, by: str = "") -> Op[Reply]:
-    """Let a failed or cancelled job wait again: attempts from zero, history kept, next seq.
-
-    Args:
-        job: its id.
-        options: options that replace those of the same name, for example ``{"resources": {"memory": "8Gi"}}``.
-        by: who, for the event.
-    """
-    merged = ""
-    if options:
-        found = yield Call("get_job", (job, "0"))
-        stored = decode.obj(decode.pairs(found[2]).get("hl:options"))
-        merged = bodies.compact({**stored, **options})
-    answer = yield Call("retry", (job, secrets.token_hex(8), merged, by))
-    done = reply(answer)
-    return Reply(verdict=Verdict.APPLIED, message=done.message) if done.verdict is Verdict.ALREADY else done

@@ -3,10 +3,11 @@ local function refuse(e, code, message, state) return { e.id, '0', state or 'fai
 
 local function conflicts(e, h)
   if h.origin ~= e.queue then return 'the id ' .. e.id .. ' belongs to another queue, ' .. (h.origin or '?') end
-  if not h['hl:fp'] or h['hl:fp'] ~= e.fingerprint then
-    return 'the id ' .. e.id .. ' was enqueued with another task or other data'
+  local same = h['hl:fp'] == e.fingerprint
+  if not h['hl:fp'] then -- its id was random
+    same = h['hl:task'] == e.task and call('HGET', K.job(e.id), 'data') == e.data
   end
-  return nil
+  return not same and 'the id ' .. e.id .. ' was enqueued with another task or other data' or nil
 end
 
 -- Ids of dependencies that keep the job from waiting, as RQ counts: one that is gone is met.
@@ -18,32 +19,59 @@ local function unmet(e)
   return false
 end
 
-local function write(e)
-  local created, key = L.utc_now(), K.job(e.id)
-  local deferred = #e.depends > 0 and unmet(e)
-  local due = e.delay > 0 and NOW + e.delay or nil
-  local status = deferred and 'deferred' or due and 'scheduled' or 'queued'
-  local set = {
-    'created_at', created, 'data', e.data, 'success_callback_name', '', 'failure_callback_name', '',
-    'stopped_callback_name', '', 'started_at', '', 'ended_at', '', 'last_heartbeat', '', 'worker_name', '',
-    'group_id', '', 'origin', e.queue, 'description', e.description, 'enqueued_at', created, 'timeout', '-1',
-    'status', status, 'hl:inc', e.incarnation, 'hl:src', redis.sha1hex(e.id .. '\n' .. created), 'hl:task', e.task,
-    'hl:enqueued', L.int(NOW), 'hl:options', e.options, 'hl:fp', e.fingerprint, 'hl:seq', '0', 'hl:attempts', '0',
-  }
+-- What one call does for a whole batch: once per queue.
+local seen = {}
+local function once(what, q)
+  local name = what .. '\n' .. q
+  if seen[name] then return false end
+  seen[name] = true
+  return true
+end
+
+-- The fields of a new job. RQ reads absent ones as empty or zero, and so do we: each costs 60 to 90 bytes.
+local function fields_of(e, status, due)
+  local created = L.utc_now()
+  local set = { 'created_at', created, 'data', e.data, 'origin', e.queue, 'description', e.description, 'enqueued_at',
+    created, 'status', status, 'hl:task', e.task }
   local function add(name, value)
+    if not value or value == '' then return end
     set[#set + 1] = name
     set[#set + 1] = value
   end
-  if due then add('hl:due', L.int(due)) end
-  if e.expires then add('hl:expires', L.int(NOW + e.expires)) end
-  if e.trace ~= '' then add('hl:trace', e.trace) end
-  if e.priority ~= 0 then add('hl:priority', L.int(e.priority)) end
+  local source = L.source(e.id, { created_at = created })
+  if e.fingerprint == '' then
+    add('hl:inc', string.sub(source, 1, 16))
+  else -- a repeat is told by its incarnation
+    add('hl:inc', e.incarnation)
+    add('hl:src', source)
+  end
+  add('hl:options', e.options)
+  add('hl:fp', e.fingerprint)
+  add('hl:due', due and L.int(due))
+  add('hl:expires', e.expires and L.int(NOW + e.expires))
+  add('hl:trace', e.trace)
+  add('hl:priority', e.priority ~= 0 and L.int(e.priority))
+  add('hl:lifo', e.lifo and '1')
+  add('hl:key', e.key)
+  add('hl:dedup', e.dedup)
+  add('hl:reason', e.follows and 'follows ' .. e.follows)
   if #e.depends > 0 then
     add('dependency_id', e.depends[1])
     add('dependency_ids', cjson.encode(e.depends))
   end
-  call('HSET', key, unpack(set))
-  call('PERSIST', key)
+  return set
+end
+
+local function write(e)
+  local deferred = e.follows or (#e.depends > 0 and unmet(e))
+  local due = e.delay > 0 and NOW + e.delay or nil
+  local status = deferred and 'deferred' or due and 'scheduled' or 'queued'
+  call('HSET', K.job(e.id), unpack(fields_of(e, status, due)))
+  if e.follows then
+    L.dedup_follow(e.queue, e.dedup, e.id)
+  elseif e.dedup ~= '' then
+    L.dedup_take(e.queue, e.dedup, e.id, e.mode == 'first' and e.ttl and NOW + e.ttl or nil)
+  end
   if deferred then
     for _, id in ipairs(e.depends) do
       call('SADD', K.dependents(id), e.id)
@@ -52,25 +80,93 @@ local function write(e)
     call('ZADD', K.registry('deferred', e.queue), NOW_S, e.id)
     call('SADD', K.queues, K.queue(e.queue))
   else
-    L.place(e.queue, e.id, { ['hl:priority'] = L.int(e.priority) }, false, due)
+    local h = { status = status, enqueued_at = L.utc_now(), ['hl:priority'] = L.int(e.priority),
+      ['hl:lifo'] = e.lifo and '1' or nil }
+    if e.key ~= '' then h['hl:key'] = e.key end
+    L.place(e.queue, e.id, h, false, due)
   end
-  try('SET', K.epoch, L.int(NOW) .. '-' .. e.incarnation, 'NX')
+  if once('epoch', '') then try('SET', K.epoch, L.int(NOW) .. '-' .. e.incarnation, 'NX') end
   L.count(e.queue, 'enqueued')
   local state = L.STATES[status]
   L.emit(e.queue, 'added', e.id, 'state', state, 'task', e.task)
   return { e.id, '1', state, '', '' }
 end
 
+-- What is wrong with the keys an entry is written to, or nil; a queue's own are looked at once per call.
 local function unfit(e)
-  local wrong = L.unfit(e.queue, { ['hl:priority'] = L.int(e.priority) })
-    or L.wrong(K.registry('deferred', e.queue), 'zset', K.dependencies(e.id), 'set')
+  local wrong
+  if not seen['fit\n' .. e.queue .. '@' .. e.priority] then
+    wrong = L.unfit(e.queue, { ['hl:priority'] = L.int(e.priority) })
+      or L.wrong(K.registry('deferred', e.queue), 'zset', K.dedup(e.queue), 'hash')
+    if not wrong then once('fit', e.queue .. '@' .. e.priority) end
+  end
+  if e.key ~= '' and not wrong and not seen['keys\n' .. e.queue] then
+    wrong = L.wrong_keys(e.queue)
+    if not wrong then once('keys', e.queue) end
+  end
+  if #e.depends > 0 then wrong = wrong or L.wrong(K.dependencies(e.id), 'set') end
   for _, id in ipairs(e.depends) do wrong = wrong or L.wrong(K.dependents(id), 'set') end
   return wrong
 end
 
+-- The latest data takes the place of what waits: same job, same place; a debounced one waits anew.
+local function renew(e, job, due)
+  local set = { 'data', e.data, 'hl:task', e.task, 'description', e.description, 'hl:options', e.options == '' and '{}' or e.options,
+    'hl:fp', e.fingerprint, 'hl:op', e.incarnation }
+  if due then
+    set[#set + 1] = 'hl:due'
+    set[#set + 1] = L.int(due)
+  end
+  if e.expires then
+    set[#set + 1] = 'hl:expires'
+    set[#set + 1] = L.int(NOW + e.expires)
+  end
+  call('HSET', K.job(job), unpack(set))
+  if not e.expires then call('HDEL', K.job(job), 'hl:expires') end
+  if due then
+    call('ZADD', K.delayed(e.queue), L.int(due), job)
+    call('ZADD', K.registry('scheduled', e.queue), L.int(math.ceil(due / 1000)), job)
+  end
+end
+
+-- Which job's data the entry's replaces under its mode, if any: one that has not started yet.
+local function target(e, entry, h)
+  local state = L.STATES[h.status or '']
+  local fresh = not h['hl:exec'] and L.num(h['hl:seq'], 0) == 0
+  if e.mode == 'first' then return nil end
+  if fresh and (state == 'delayed' or (e.mode == 'keep_last' and (state == 'waiting' or state == 'waiting-children'))) then
+    return entry.job, state
+  end
+  local next_ = entry.follower and L.load(entry.follower, L.HOLDER)
+  if next_ and next_.status == 'deferred' and next_['hl:dedup'] == e.dedup then return entry.follower, 'waiting-children' end
+  return nil
+end
+
+-- The answer for an entry whose key is held, or nil when it is to be written.
+local function deduplicated(e)
+  local entry, h = L.dedup_holder(e.queue, e.dedup)
+  if not entry or entry.job == e.id then return nil end
+  local job, state = target(e, entry, h)
+  if job then
+    local renewed = L.load(job, { 'hl:op' })
+    if not renewed or renewed['hl:op'] ~= e.incarnation then
+      renew(e, job, e.mode == 'debounce' and state == 'delayed' and NOW + e.delay or nil)
+    end
+  elseif e.mode == 'debounce' then -- its last burst is over
+    return nil
+  elseif e.mode == 'keep_last' then
+    e.follows = entry.job
+    return nil
+  end
+  L.count(e.queue, 'deduplicated')
+  L.emit(e.queue, 'deduplicated', job or entry.job, 'key', e.dedup, 'task', e.task, 'replaced', job and '1' or '0')
+  return { job or entry.job, '0', state or L.STATES[h.status or ''] or 'waiting', '', '' }
+end
+
 local function again(e, h)
   local state = L.STATES[h.status or ''] or 'waiting'
-  if h['hl:inc'] == e.incarnation then return { e.id, '1', state, '', '' } end
+  local own = h['hl:inc'] == e.incarnation or (e.fingerprint == '' and not h['hl:fp'] and not conflicts(e, h))
+  if own then return { e.id, '1', state, '', '' } end
   if e.if_exists == 'raise' then
     return refuse(e, 'exists', 'a job with the id ' .. e.id .. ' exists already (' .. state .. ')', state)
   end
@@ -82,43 +178,60 @@ local function again(e, h)
   end
   if e.if_exists == 'replace' then
     if state == 'active' or h['hl:exec'] then return busy() end -- RQ's own cancel leaves it behind for a moment
+    local other = e.dedup ~= '' and deduplicated(e)
+    if other then return other end
     L.displace(e.queue, e.id, h)
-    L.remove(e.queue, e.id, ended and state or 'failed')
+    L.remove(e.queue, e.id, ended and state or 'failed', true)
+    try('PERSIST', K.dependents(e.id))
     L.emit(e.queue, 'removed', e.id, 'reason', 'replaced', 'final', ended and '0' or '1')
     return write(e)
   end
   if e.if_exists == 'retry_failed' and (state == 'failed' or state == 'cancelled') then
     if h['hl:exec'] then return busy() end
+    local rival = L.dedup_rival(e.queue, h['hl:dedup'], e.id)
+    if rival then return refuse(e, 'conflict', 'the job ' .. rival .. ' holds its deduplication key', state) end
     L.revive(e.queue, e.id, h, nil)
     return { e.id, '0', 'waiting', '', '' }
   end
   return { e.id, '0', state, '', '' }
 end
 
--- One entry, all or nothing, safe to repeat: {id, '1' created | '0', state, error | '', message}.
--- e = {queue, id, task, data, incarnation, if_exists, fingerprint, delay, expires or nil, options, description, trace,
---      strict, priority, depends}
+-- One entry, all or nothing, safe to repeat: {id, '1' created | '0', state, error | '', message}; the id is another
+-- job's when the entry was deduplicated.
+-- e = as of L.entry
 function L.accept(e)
   local wrong = unfit(e)
   if wrong then return refuse(e, 'corrupt', wrong) end
-  local h, why, message = L.load(e.id)
-  if why == 'corrupt' then return refuse(e, 'corrupt', message) end
-  if h then return again(e, h) end
-  if e.strict and L.type(K.settings(e.queue)) ~= 'hash' then
-    return refuse(e, 'unknown-queue', 'no HeavyQueue serves the queue ' .. e.queue)
+  local have = L.type(K.job(e.id))
+  if have ~= 'none' then
+    local h, _, message = L.load(e.id)
+    return h and again(e, h) or refuse(e, 'corrupt', message)
   end
-  return write(e)
+  if e.strict and not seen['served\n' .. e.queue] then
+    if L.type(K.settings(e.queue)) ~= 'hash' then
+      return refuse(e, 'unknown-queue', 'no HeavyQueue serves the queue ' .. e.queue)
+    end
+    once('served', e.queue)
+  end
+  return e.dedup ~= '' and deduplicated(e) or write(e)
 end
 
--- The entry that begins at ARGV[i], and where the next one begins.
+-- The entry at ARGV[i], and where the next one begins. A header of lines (queue, id, task, incarnation, if_exists,
+-- fingerprint or '', delay ms, expires ms or '', options JSON or '', description, traceparent or '', strict '1'|'0',
+-- priority, lifo '1'|'0', concurrency key or '', deduplication key or '', its mode, its ttl ms or '', ids of
+-- dependencies with commas between), then the data. Without a fingerprint the id is random: nobody else means this job.
 function L.entry(i)
+  local part, n = {}, 0
+  for line in string.gmatch(ARGV[i] .. '\n', '([^\n]*)\n') do
+    n = n + 1
+    part[n] = line
+  end
   local e = {
-    queue = ARGV[i], id = ARGV[i + 1], task = ARGV[i + 2], data = ARGV[i + 3], incarnation = ARGV[i + 4],
-    if_exists = ARGV[i + 5], fingerprint = ARGV[i + 6], delay = tonumber(ARGV[i + 7]), expires = tonumber(ARGV[i + 8]),
-    options = ARGV[i + 9], description = ARGV[i + 10], trace = ARGV[i + 11], strict = ARGV[i + 12] == '1',
-    priority = tonumber(ARGV[i + 13]), depends = {},
+    queue = part[1], id = part[2], task = part[3], data = ARGV[i + 1], incarnation = part[4], if_exists = part[5],
+    fingerprint = part[6], delay = tonumber(part[7]), expires = tonumber(part[8]), options = part[9],
+    description = part[10], trace = part[11], strict = part[12] == '1', priority = tonumber(part[13]),
+    lifo = part[14] == '1', key = part[15], dedup = part[16], mode = part[17], ttl = tonumber(part[18]), depends = {},
   }
-  local n = tonumber(ARGV[i + 14])
-  for d = 1, n do e.depends[d] = ARGV[i + 14 + d] end
-  return e, i + 15 + n
+  for id in string.gmatch(part[19], '[^,]+') do e.depends[#e.depends + 1] = id end
+  return e, i + 2
 end

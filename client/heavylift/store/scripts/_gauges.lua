@@ -1,4 +1,4 @@
--- What a queue's gauges show; cost: levels in use, whatever the backlog.
+-- What a queue's gauges show; cost: levels in use and up to 32 keys, whatever the backlog.
 -- Jobs of one queue by state, and what its gauges need.
 function L.counts(q)
   local function n(...)
@@ -16,6 +16,9 @@ function L.counts(q)
       end
     end
   end
+  out.waiting = out.waiting + L.in_lanes(q)
+  local head = try('ZRANGE', K.heads(q), 0, 0, 'WITHSCORES')
+  if head[2] then out.oldest = min(tonumber(head[2]), NOW) end
   local scheduled = K.registry('scheduled', q)
   local due = n('ZCOUNT', K.delayed(q), '-inf', L.int(NOW)) + n('ZCOUNT', scheduled, '-inf', NOW_S)
     - n('ZCOUNT', K.delayed(q), '-inf', L.int(NOW_S * 1000))
@@ -54,12 +57,23 @@ function L.gauges(q)
   local out = L.counts(q)
   local reason, set = held(q)
   local most = set and L.number(set.spec.concurrencyMax)
-  out.aside, out.rateLeft, out.rateNext = 0, -1, -1
+  local left, wait
+  if set then left, wait = L.rate(q, set) end
+  local hold = try('PTTL', K.hold(q))
+  if type(hold) == 'number' and hold > 0 then left, wait = 0, max(hold, wait or 0) end
+  local breaker = L.breaker(q)
+  if breaker and not reason then reason = 'breaker' end
+  out.aside, out.rateLeft, out.rateNext = L.in_lanes(q) - L.lanes_room(q), left or -1, wait or -1
   out.paused, out.held = reason == 'paused', reason or ''
   out.cap, out.install = most or -1, set and set.install or ''
   local room = min(out.waiting - out.aside, most and most - out.active or math.huge)
   if out.rateLeft >= 0 then room = min(room, out.rateLeft) end
-  out.startable = reason and 0 or max(room, 0)
+  if reason == 'breaker' then -- one probe, when it is due
+    room = min(room, (breaker.wait > 0 or breaker.probing) and 0 or 1)
+  elseif reason then
+    room = 0
+  end
+  out.startable = max(room, 0)
   out.demand = out.active + out.startable
   return out
 end

@@ -37,7 +37,18 @@ function K.results(j) return RQ .. ':results:' .. j end
 function K.settings(q) return US .. ':settings:' .. q end
 function K.pause(q) return US .. ':pause:' .. q end
 function K.levels(q) return US .. ':levels:' .. q end
+function K.rate(q) return US .. ':rate:' .. q end
+function K.lanes(q) return US .. ':lanes:' .. q end
+function K.heads(q) return US .. ':heads:' .. q end
+function K.ring(q) return US .. ':ring:' .. q end
+function K.slots(q) return US .. ':slots:' .. q end
+function K.keyof(q) return US .. ':keyof:' .. q end
+function K.full(q) return US .. ':full:' .. q end
+function K.keyed(q) return US .. ':keyed:' .. q end
+function K.breaker(q) return US .. ':breaker:' .. q end
+function K.lane_list(q) return RQ .. ':queue:' .. q .. '@keys' end
 function K.delayed(q) return US .. ':delayed:' .. q end
+function K.dedup(q) return US .. ':dedup:' .. q end
 function K.inflight(i) return US .. ':inflight:' .. i end
 function K.dispatchers(i) return US .. ':dispatchers:' .. i end
 function K.replies(w) return US .. ':replies:' .. w end
@@ -48,6 +59,7 @@ function K.counters(q) return US .. ':counters:' .. q end
 function K.ended(q, state) return US .. ':ended:' .. state .. ':' .. q end
 function K.unfinalized(i) return US .. ':unfinalized:' .. i end
 function K.unfinalized_jobs(i) return US .. ':unfinalized-jobs:' .. i end
+function K.hold(q) return US .. ':hold:' .. q end
 function K.done(j) return US .. ':done:' .. j end
 
 L.FIELD_MAX = 262144
@@ -71,7 +83,7 @@ L.FIELDS = {
   'hl:job', 'hl:uid', 'hl:claimed', 'hl:deadline', 'hl:running', 'hl:evidence', 'hl:task', 'hl:priority', 'hl:due',
   'hl:expires', 'hl:options', 'hl:frozen', 'hl:attempts', 'hl:starts', 'hl:silent', 'hl:budgets', 'hl:history',
   'hl:outcome', 'hl:result', 'hl:cancel', 'hl:dedup', 'hl:enqueued', 'hl:ended', 'hl:progress', 'hl:fp', 'hl:op',
-  'hl:trace', 'hl:rqmax', 'hl:attended',
+  'hl:trace', 'hl:rqmax', 'hl:attended', 'hl:first', 'hl:memory', 'hl:checkpoint', 'hl:key', 'hl:lifo',
 }
 L.EXECUTION_FIELDS = { 'hl:exec', 'hl:phase', 'hl:deadline', 'hl:worker' }
 
@@ -100,7 +112,11 @@ function L.utc(ms, micros)
   return string.format('%04d-%02d-%02dT%02d:%02d:%02d.%06dZ', year, month, day, floor(rest / 3600),
     floor(rest % 3600 / 60), rest % 60, (ms % 1000) * 1000 + (micros or 0))
 end
-function L.utc_now() return L.utc(NOW, clock[2] % 1000) end
+local utc_now
+function L.utc_now()
+  utc_now = utc_now or L.utc(NOW, clock[2] % 1000)
+  return utc_now
+end
 
 -- Milliseconds from RQ's time format, or nil.
 function L.parse_utc(text)
@@ -183,16 +199,21 @@ function L.settings(q)
   local have = L.type(key)
   if have == 'none' then return nil end
   if have ~= 'hash' then return nil, L.wrong(key, 'hash') end
-  local raw = call('HMGET', key, 'json', 'install', 'namespace', 'generation')
+  local raw = call('HMGET', key, 'json', 'install', 'namespace', 'generation', 'at')
   local spec = raw[1] and L.object(raw[1])
   if not (spec and spec[1] == nil and raw[2] and raw[3]) then
     return nil, 'the settings in ' .. key .. ' cannot be read: something else wrote them; look at them, then delete the key'
   end
-  local cap = spec.concurrencyMax
-  if cap ~= nil and cap ~= cjson.null and not L.number(cap) then -- unreadable must never mean "no cap"
-    return nil, 'concurrencyMax in the settings in ' .. key .. ' is not a number'
+  local rate = spec.rateLimit
+  if rate == nil or rate == cjson.null then rate = { limit = 1, period = 1 } end
+  if type(rate) ~= 'table' then rate = {} end
+  for name, bound in pairs({ concurrencyMax = spec.concurrencyMax or cjson.null, rateLimit = rate.limit or false,
+    concurrencyPerKey = spec.concurrencyPerKey or cjson.null, ['rateLimit.period'] = rate.period or false }) do
+    if bound ~= cjson.null and not L.number(bound) then -- unreadable must never mean "no bound"
+      return nil, name .. ' in the settings in ' .. key .. ' is not a number'
+    end
   end
-  return { spec = spec, install = raw[2], namespace = raw[3], generation = L.num(raw[4], 0) }
+  return { spec = spec, install = raw[2], namespace = raw[3], generation = L.num(raw[4], 0), at = L.num(raw[5], 0) }
 end
 
 function L.emit(q, name, job, ...)

@@ -1,4 +1,5 @@
 -- How jobs move between states: places, ends, retention, dependents, fences; after `_lib.lua` in front of every script.
+-- With: _keys.lua, _rate.lua, _breaker.lua, _dedupe.lua
 function L.priority(h)
   local p = L.num(h['hl:priority'], 0)
   return (p >= -1000 and p <= 1000) and p or 0
@@ -7,10 +8,13 @@ end
 -- What is wrong with the keys a job of this queue would be put into, or nil.
 function L.unfit(q, h)
   return L.wrong(K.level(q, L.priority(h)), 'list', K.levels(q), 'zset', K.delayed(q), 'zset',
-    K.registry('scheduled', q), 'zset', K.queues, 'set')
+    K.registry('scheduled', q), 'zset', K.queues, 'set') or (L.key(h) and L.wrong_keys(q))
 end
 
--- Put a job whose hash stands into its level (front or back) or, with a due time, among the delayed.
+-- Put a job whose hash stands into its level (front or back; `hl:lifo` = front), into its key's lane where the queue keeps
+-- keys apart, or, with a due time, among the delayed. Of the hash it reads L.PLACED.
+L.PLACED = { 'status', 'hl:priority', 'hl:key', 'hl:lifo', 'enqueued_at', 'enqueue_at_front' }
+local rung, listed = {}, {}
 function L.place(q, job, h, front, due)
   if due and due > NOW then
     call('ZADD', K.delayed(q), L.int(due), job)
@@ -18,14 +22,21 @@ function L.place(q, job, h, front, due)
   else
     local p = L.priority(h)
     local key = K.level(q, p)
-    call(front and 'LPUSH' or 'RPUSH', key, job)
-    if p ~= 0 then
-      call('ZADD', K.levels(q), p, L.int(p))
-      call('SADD', K.queues, key)
+    front = front or h['hl:lifo'] == '1'
+    if L.key(h) and L.rule(q).apart then
+      L.lane_put(q, job, h, front and 'front' or 'back')
+    else
+      call(front and 'LPUSH' or 'RPUSH', key, job)
+      if p ~= 0 then
+        call('ZADD', K.levels(q), p, L.int(p))
+        call('SADD', K.queues, key)
+      end
     end
-    call('PUBLISH', K.doorbell, q)
+    if not rung[q] then call('PUBLISH', K.doorbell, q) end -- subscribers act when the script is over
+    rung[q] = true
   end
-  call('SADD', K.queues, K.queue(q))
+  if not listed[q] then call('SADD', K.queues, K.queue(q)) end
+  listed[q] = true
 end
 
 -- Take a waiting, delayed or deferred job out of every place it may stand in. A deep list keeps the id: a ghost that
@@ -36,12 +47,13 @@ function L.displace(q, job, h)
     local depth = try('LLEN', list)
     if type(depth) == 'number' and depth > 0 and depth <= 10000 then try('LREM', list, 1, job) end
   end
+  L.lane_leave(q, job, h)
   try('ZREM', K.delayed(q), job)
   try('ZREM', K.registry('scheduled', q), job)
   try('ZREM', K.registry('deferred', q), job)
 end
 
--- Forget an execution: RQ's keys of it and its place in the install's width.
+-- Forget an execution: RQ's keys of it, its place in the install's width and among those of its key.
 function L.forget(q, job, execution, worker, install)
   local member = job .. ':' .. execution
   try('DEL', K.execution(job, execution))
@@ -49,6 +61,7 @@ function L.forget(q, job, execution, worker, install)
   try('ZREM', K.started(q), member)
   if worker and worker ~= '' then try('SREM', K.worker_executions(worker), member) end
   if install and install ~= '' then try('ZREM', K.inflight(install), member) end
+  L.key_ends(q, member)
 end
 
 function L.keep(q, state)
@@ -60,9 +73,12 @@ function L.keep(q, state)
   }
 end
 
--- Remove one ended job and all that belongs to it.
-function L.remove(q, job, state)
-  try('DEL', K.job(job), K.results(job), K.dependents(job), K.dependencies(job), K.executions(job))
+-- Remove one ended job and all that belongs to it; one whose id lives on (`stays`) keeps those who depend on it.
+function L.remove(q, job, state, stays)
+  local key = try('HGET', K.job(job), 'hl:dedup')
+  try('DEL', K.job(job), K.results(job), K.dependencies(job), K.executions(job))
+  if not stays then try('DEL', K.dependents(job)) end
+  if type(key) == 'string' then L.dedup_end(q, key, job, nil) end
   for _, name in pairs(L.REGISTRY) do try('ZREM', K.registry(name, q), job) end
   try('ZREM', K.ended(q, state), job)
 end
@@ -112,16 +128,16 @@ function L.met(job, h, parent)
   return true
 end
 
-L.DEPENDENT = { 'status', 'origin', 'allow_dependency_failures', 'enqueue_at_front', 'hl:due', 'hl:priority' }
+L.DEPENDENT = { 'origin', 'allow_dependency_failures', 'hl:due', unpack(L.PLACED) }
 
 -- A deferred job whose dependencies are met waits (or is delayed still).
-function L.undefer(q, job, h)
+function L.undefer(q, job, h, reason)
   local due = L.num(h['hl:due'], nil)
   local delayed = due and due > NOW
   call('HSET', K.job(job), 'status', delayed and 'scheduled' or 'queued', 'enqueued_at', L.utc_now())
   L.place(q, job, h, h.enqueue_at_front == '1', due)
   try('ZREM', K.registry('deferred', q), job)
-  L.emit(q, delayed and 'delayed' or 'waiting', job, 'reason', 'dependencies met')
+  L.emit(q, delayed and 'delayed' or 'waiting', job, 'reason', reason or 'dependencies met')
 end
 
 -- Let go of the dependents of an ended job, a bounded number now. Those of a success leave its set whether they go or
@@ -172,7 +188,7 @@ function L.outcome(body, known)
     .. cjson.encode(known.execution or '') .. ',"next":"' .. known.next .. '","at":' .. L.int(NOW)
     .. ',"startedAt":' .. (known.started and L.int(known.started) or 'null')
     .. ',"endedAt":' .. L.int(known.ended or NOW) .. ',"delayMs":' .. L.int(known.delay or 0)
-    .. ',"spend":"' .. (known.spend or 'none') .. '"'
+    .. ',"spend":"' .. (known.spend or 'none') .. '"' .. (known.memory and ',"memory":' .. L.int(known.memory) or '')
     .. ',' .. string.sub(body, 2)
 end
 
@@ -238,6 +254,7 @@ function L.finish(q, job, h, e)
     'final', '1', 'at', L.int(NOW))
   call('PUBLISH', K.done(job), e.state)
   call('PUBLISH', K.doorbell, q)
+  L.dedup_end(q, h['hl:dedup'], job, e.state)
   L.free_dependents(job, e.state, 100)
   L.trim(q, e.state, 20)
   return outcome
@@ -254,7 +271,7 @@ function L.fence(h, why, message, f)
   if not h.origin then return 'corrupt', 'the job ' .. f.job .. ' has no origin' end
   if h['hl:exec'] ~= f.execution then L.forget_stray(f.job, f.execution, f.worker) end
   if h['hl:exec'] ~= f.execution then return 'refused', 'its current execution is ' .. (h['hl:exec'] or 'none') end
-  if h['hl:src'] ~= L.source(f.job, h) then return 'refused', 'the id was enqueued anew' end
+  if not L.sound(f.job, h) then return 'refused', 'the id was enqueued anew' end
   if f.worker ~= '' and h['hl:worker'] ~= f.worker then
     return 'refused', 'it is held by ' .. (h['hl:worker'] or 'nobody')
   end
@@ -266,6 +283,11 @@ function L.refuse(q, verdict) if verdict == 'refused' and q then L.count(q, 'con
 
 -- What a job's incarnation belongs to: another value means that RQ enqueued the id anew over our fields.
 function L.source(job, h) return redis.sha1hex(job .. '\n' .. (h.created_at or '')) end
+-- Whether the fields are of this incarnation, and its source; one that was never claimed may carry its beginning alone.
+function L.sound(job, h)
+  local source = L.source(job, h)
+  return h['hl:src'] == source or (not h['hl:src'] and h['hl:inc'] == string.sub(source, 1, 16)), source
+end
 
 -- Whether somebody wants this active job to end: our cancel, or a status that RQ's own cancel and stop leave.
 function L.cancelled(h) return h['hl:cancel'] ~= nil or h.status == 'canceled' or h.status == 'stopped' end
@@ -298,9 +320,10 @@ function L.revive(q, job, h, fields)
   for _, value in ipairs(fields or {}) do set[#set + 1] = value end
   call('HSET', key, unpack(set))
   call('HDEL', key, 'hl:ended', 'hl:outcome', 'hl:result', 'hl:cancel', 'hl:expires', 'hl:due', 'hl:reason',
-    'hl:evidence', 'hl:running', 'hl:job', 'hl:uid', 'hl:claimed', unpack(L.EXECUTION_FIELDS))
+    'hl:evidence', 'hl:running', 'hl:job', 'hl:uid', 'hl:claimed', 'hl:first', unpack(L.EXECUTION_FIELDS))
   for _, name in ipairs({ key, K.results(job), K.dependents(job), K.dependencies(job) }) do try('PERSIST', name) end
   L.place(q, job, h, false, nil)
+  if h['hl:dedup'] and not L.dedup_rival(q, h['hl:dedup'], job) then L.dedup_take(q, h['hl:dedup'], job) end
   for state, name in pairs(L.REGISTRY) do
     try('ZREM', K.registry(name, q), job)
     try('ZREM', K.ended(q, state), job)
@@ -322,7 +345,8 @@ function L.epoch()
 end
 
 -- One claim for the reply: {job, queue, namespace, execution, incarnation, seq, attempt, task, data, claimed ms,
--- deadline ms, options, frozen, traceparent, {RQ field, value, ...} of a plain job, epoch}.
+-- deadline ms, options, frozen, traceparent, {RQ field, value, ...} of a plain job, epoch, silent claims, memory in
+-- bytes or '', checkpoint JSON or ''}.
 function L.claim(q, job, h, data)
   local task, plain = h['hl:task'] or '', {}
   if task == '' then
@@ -336,7 +360,7 @@ function L.claim(q, job, h, data)
   end
   return { job, q, h['hl:ns'], h['hl:exec'], h['hl:inc'], h['hl:seq'], L.int(L.num(h['hl:attempts'], 0) + 1), task, data,
     h['hl:claimed'], h['hl:deadline'], h['hl:options'] or '{}', h['hl:frozen'] or '{}', h['hl:trace'] or '', plain,
-    L.epoch(), h['hl:silent'] or '0' }
+    L.epoch(), h['hl:silent'] or '0', h['hl:memory'] or '', #(h['hl:checkpoint'] or '') <= 4096 and h['hl:checkpoint'] or '' }
 end
 
 -- An execution whose job's hash is gone: out of every place it may stand in. Rare, so all installs and queues are tried.

@@ -3,7 +3,7 @@
 -- ARGV: prefix, prefix, worker, request, install, max, slots, deadline ms, limits JSON {max, looked, bytes, promote,
 --   stored, id, starts}, ends JSON {code: {class, body, exc}}, queues...
 -- Returns: {claims, {queue, reason, ...}, next due in ms or -1}; a claim as L.claim makes it.
--- With: _tally.lua
+-- With: _tally.lua, _serve.lua
 local worker, request, install = ARGV[3], ARGV[4], ARGV[5]
 local limits, ends = cjson.decode(ARGV[9]), cjson.decode(ARGV[10])
 local wanted, slots, patience = min(tonumber(ARGV[6]), limits.max), tonumber(ARGV[7]), tonumber(ARGV[8])
@@ -12,6 +12,7 @@ local FIELDS = {
   'status', 'origin', 'created_at', 'timeout', 'retries_left', 'retry_intervals', 'result_ttl', 'failure_ttl', 'ttl',
   'hl:inc', 'hl:src', 'hl:seq', 'hl:top', 'hl:exec', 'hl:worker', 'hl:install', 'hl:ns', 'hl:task', 'hl:priority',
   'hl:expires', 'hl:options', 'hl:attempts', 'hl:starts', 'hl:silent', 'hl:history', 'hl:ended', 'hl:trace', 'hl:rqmax',
+  'hl:first', 'hl:memory', 'hl:checkpoint', 'hl:dedup', 'hl:lifo', 'hl:key',
 }
 -- All of ours but incarnation, source and history's own: what a job enqueued anew must not inherit.
 local SIDE = {}
@@ -53,8 +54,15 @@ local function requeued(q, job, h)
     try('ZREM', K.registry(L.REGISTRY[state], q), job)
   end
   call('HDEL', K.job(job), 'hl:expires')
-  h['hl:attempts'], h['hl:starts'], h['hl:ended'], h['hl:expires'] = '0', '0', nil, nil
+  if h['hl:dedup'] and not L.dedup_rival(q, h['hl:dedup'], job) then L.dedup_take(q, h['hl:dedup'], job) end
+  h['hl:attempts'], h['hl:starts'], h['hl:ended'], h['hl:expires'], h['hl:first'] = '0', '0', nil, nil, nil
   return { 'hl:attempts', '0', 'hl:starts', '0', 'hl:silent', '0', 'hl:budgets', '{}' }
+end
+
+-- When (ms) all attempts of a job must be over, counted from its first claim; nil without such a limit.
+local function total_due(h, options, set)
+  local total = L.number(L.table(options.timeouts).total) or L.number(L.table(set.spec.timeouts).total)
+  return total and L.num(h['hl:first'], NOW) + total or nil
 end
 
 local function freeze(h, options, set)
@@ -70,6 +78,7 @@ local function freeze(h, options, set)
     payload = { format = type(payload.format) == 'string' and payload.format or 'JSON',
       maxSize = L.number(payload.maxSize) or 65536 },
     generation = set.generation, container = type(spec.container) == 'string' and spec.container or cjson.null,
+    totalDue = total_due(h, options, set),
   }
   return cjson.encode(frozen)
 end
@@ -92,7 +101,7 @@ local function start(q, job, h, set, data, options)
     'worker_name', worker, 'origin', q, 'hl:inc', h['hl:inc'], 'hl:src', h['hl:src'], 'hl:seq', L.int(seq),
     'hl:top', L.int(max(seq, L.num(h['hl:top'], 0))), 'hl:exec', execution, 'hl:worker', worker, 'hl:install', install,
     'hl:ns', set.namespace, 'hl:phase', 'claimed', 'hl:claimed', L.int(NOW), 'hl:deadline', L.int(deadline),
-    'hl:attempts', L.int(attempt - 1), 'hl:frozen', frozen }
+    'hl:attempts', L.int(attempt - 1), 'hl:frozen', frozen, 'hl:first', L.int(L.num(h['hl:first'], NOW)) }
   if h['hl:rqmax'] then
     fields[#fields + 1] = 'hl:rqmax'
     fields[#fields + 1] = h['hl:rqmax']
@@ -107,6 +116,8 @@ local function start(q, job, h, set, data, options)
   call('PERSIST', K.execution(job, execution))
   call('ZADD', K.executions(job), '+inf', execution)
   call('PERSIST', K.executions(job))
+  if h['hl:key'] then L.key_starts(q, h['hl:key'], member) end
+  L.rate_spend(q, set, member)
   call('ZADD', K.started(q), '+inf', member)
   call('ZADD', K.inflight(install), L.int(NOW), member)
   try('SADD', K.worker_executions(worker), member)
@@ -120,8 +131,9 @@ local function start(q, job, h, set, data, options)
   return L.claim(q, job, h, data)
 end
 
--- What to do with the id at the head of a list: 'claimed', 'gone' (taken off), 'stop' (leave it for the next call).
-local function judge(q, job, p, set)
+-- What to do with the id at the head of level p in its list or in the lane of a key: 'claimed', 'gone' (taken off), 'stop'
+-- (leave it for the next call).
+local function judge(q, job, p, set, keyed)
   if #job > limits.id or not string.match(job, '^[%w_-]+$') then
     L.quarantine(q, job, 'not a usable job id: letters, digits, - and _, at most ' .. limits.id .. ' characters')
     return 'gone'
@@ -144,13 +156,17 @@ local function judge(q, job, p, set)
     return 'gone'
   end
   local own = L.priority(h)
-  if p ~= own and p == 0 and not L.unfit(q, h) then
+  if p ~= own and not L.unfit(q, h) then -- RQ put it into the base list, or its priority was changed deep in a level
     L.place(q, job, h, false, nil)
+    return 'gone'
+  elseif L.key(h) ~= keyed and L.rule(q).apart then -- it came before keys were kept apart
+    if L.key(h) then L.lane_put(q, job, h, 'since') else L.place(q, job, h, false, nil) end
     return 'gone'
   end
   h.waited = NOW - (L.since(h) or NOW)
-  local source = L.source(job, h)
-  local sound = h['hl:src'] == source and string.match(h['hl:inc'] or '', '^[a-z0-9]+$') and #h['hl:inc'] <= 40
+  local sound, source = L.sound(job, h)
+  sound = sound and string.match(h['hl:inc'] or '', '^[a-z0-9]+$') and #h['hl:inc'] <= 40
+  h['hl:src'] = source
   if not sound then
     adopt(q, job, h, source)
   elseif h['hl:ended'] then
@@ -161,7 +177,8 @@ local function judge(q, job, p, set)
   local expires = L.num(h['hl:expires'], nil)
   local code = (expires and expires <= NOW and 'expired') or (size == 0 and 'nodata')
     or (size > limits.stored and 'toolarge') or (L.num(h['hl:starts'], 0) >= limits.starts and 'starts')
-    or (not options and 'options')
+    or (not options and 'options') or (h['hl:key'] and not L.key(h) and 'key')
+    or ((total_due(h, options, set) or math.huge) <= NOW and 'total')
   if not code and #claims > 0 and left.bytes + size > limits.bytes then return 'stop' end
   if sound and h['hl:exec'] then -- somebody queued it while it ran: the old execution is superseded
     L.forget(q, job, h['hl:exec'], h['hl:worker'], h['hl:install'])
@@ -185,7 +202,7 @@ end
 local function soonest(due) if due and (next_due < 0 or due - NOW < next_due) then next_due = max(due - NOW, 0) end end
 
 local function promote_one(q, job, due, front_allowed)
-  local h, why = L.load(job, { 'status', 'hl:priority', 'enqueue_at_front' })
+  local h, why = L.load(job, L.PLACED)
   if h and h.status == 'scheduled' then
     local wrong = L.unfit(q, h)
     if wrong then return wrong end
@@ -226,44 +243,53 @@ local function promote(q)
   if theirs[1] and not call('ZSCORE', K.delayed(q), theirs[1]) then soonest(tonumber(theirs[2]) * 1000) end
 end
 
--- Levels in use, sooner first; the base list is level 0.
-local function levels(q)
-  local out, base = {}, false
-  for _, text in ipairs(call('ZRANGE', K.levels(q), 0, 31)) do
-    local p = L.num(text, nil)
-    if p and p ~= 0 and p >= -1000 and p <= 1000 then
-      if p > 0 and not base then
-        out[#out + 1] = 0
-        base = true
-      end
-      out[#out + 1] = p
-    end
+-- What bounds the starts of one queue now, each {why, left, wait = ms until that changes by itself, or nil}.
+local function bounds(q, set)
+  local out, held, breaker = {}, call('PTTL', K.hold(q)), L.breaker(q)
+  local function bound(why, left, wait) out[#out + 1] = { why = why, left = left, wait = wait } end
+  local most, rate, wait = L.number(set.spec.concurrencyMax), L.rate(q, set)
+  if breaker and breaker.probing then
+    bound('breaker', 0, nil)
+  elseif breaker then
+    bound('breaker', breaker.wait > 0 and 0 or 1, breaker.wait)
   end
-  if not base then out[#out + 1] = 0 end
-  return out
+  if most then bound('cap', most - call('ZCARD', K.started(q)), nil) end
+  if rate then bound('rate', rate, wait) end
+  if held > 0 then bound('rate', 0, held) end
+  return out, breaker
 end
 
--- One level; returns why it stopped: nil (empty), or a reason.
-local function drain(q, p, set, cap)
-  local key = K.level(q, p)
-  while true do
+-- Start what may start of one queue, and say why it is not more.
+local function start_some(q, set)
+  local bound, breaker = bounds(q, set)
+  local c, before = {}, #claims
+  function c.full()
     if #claims >= wanted or left.looked <= 0 then return 'enough' end
-    if cap.left <= 0 then return 'cap' end
-    if room <= 0 then return 'width' end
-    local job = call('LINDEX', key, 0)
-    if not job then
-      if p ~= 0 then call('ZREM', K.levels(q), L.int(p)) end
-      return nil
+    for _, one in ipairs(bound) do
+      if one.left <= #claims - before then return one.why end
     end
-    left.looked = left.looked - 1
-    local verdict = judge(q, job, p, set)
-    if verdict == 'stop' then return 'enough' end
-    call('LPOP', key) -- last: whatever happened to the job is written
-    if verdict == 'claimed' then
-      cap.left = cap.left - 1
-      room = room - 1
-    end
+    return room <= 0 and 'width' or nil
   end
+  function c.skip()
+    left.looked = left.looked - 1
+    return 'gone'
+  end
+  function c.judge(job, p, keyed)
+    left.looked = left.looked - 1
+    local verdict = judge(q, job, p, set, keyed)
+    if verdict == 'claimed' then room = room - 1 end
+    return verdict
+  end
+  local why = L.serve(q, c)
+  if breaker and #claims > before then L.breaker_probe(q, claims[#claims][1] .. ':' .. claims[#claims][4]) end
+  for _, one in ipairs(bound) do
+    if one.why == why and (one.wait or 0) > 0 then soonest(NOW + one.wait) end
+  end
+  if why == 'rate' then
+    local _, wait = L.rate(q, set)
+    if wait then soonest(NOW + wait) end
+  end
+  if why ~= 'enough' then block(q, why) end
 end
 
 local function corrupt(q, message)
@@ -280,21 +306,13 @@ local function serve(q)
   if call('EXISTS', K.suspended) == 1 then return block(q, 'suspended') end
   if not set or set.install ~= install then return block(q, 'no-heavyqueue') end
   local wrong = L.wrong(K.queue(q), 'list', K.levels(q), 'zset', K.started(q), 'zset', K.delayed(q), 'zset',
-    K.registry('scheduled', q), 'zset', K.queues, 'set')
+    K.registry('scheduled', q), 'zset', K.queues, 'set', K.rate(q), 'zset') or L.wrong_keys(q)
   if wrong then return corrupt(q, wrong) end
-  local order = levels(q)
-  for _, p in ipairs(order) do wrong = wrong or L.wrong(K.level(q, p), 'list') end
+  for _, p in ipairs(L.levels(q)) do wrong = wrong or L.wrong(K.level(q, p), 'list') end
   if wrong then return corrupt(q, wrong) end
   try('HDEL', K.trouble(q), 'corrupt')
   promote(q)
-  local most = L.number(set.spec.concurrencyMax)
-  local cap = { left = most and most - call('ZCARD', K.started(q)) or math.huge }
-  for _, p in ipairs(levels(q)) do
-    local reason = drain(q, p, set, cap)
-    if reason == 'enough' then return end
-    if reason then return block(q, reason) end
-  end
-  block(q, 'empty')
+  start_some(q, set)
 end
 
 local function serve_all()

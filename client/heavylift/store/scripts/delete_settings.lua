@@ -8,4 +8,5 @@ local uid = call('HGET', key, 'uid')
 if not uid then return { 'already', '' } end
 if uid ~= ARGV[4] then return { 'refused', 'the settings are of uid ' .. uid } end
 call('DEL', key)
+try('DEL', K.breaker(ARGV[3]))
 return { 'applied', '' }

@@ -1,6 +1,7 @@
 -- A page of a queue's jobs in one state; ids whose hash is gone or which have moved on are left out.
 -- ARGV: prefix, prefix, queue, state, start, count.
 -- Returns: {ids looked at, job, {field, value, ...}, ...}; fewer looked at than asked for = the last page.
+-- With: _serve.lua
 local q, state, from, count = ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
 local ids, out = {}, {}
 local function add(list)
@@ -10,25 +11,14 @@ local function zset(key, command)
   if L.type(key) == 'zset' then add(call(command, key, from, from + count - 1)) end
 end
 if state == 'waiting' then
-  local lists, skip = { K.queue(q) }, from
-  if L.type(K.levels(q)) == 'zset' then
-    lists = {}
-    local base = false
-    for _, text in ipairs(call('ZRANGE', K.levels(q), 0, 31)) do
-      local p = L.num(text, 0)
-      if p > 0 and not base then
-        lists[#lists + 1] = K.queue(q)
-        base = true
-      end
-      if p ~= 0 then lists[#lists + 1] = K.level(q, p) end
-    end
-    if not base then lists[#lists + 1] = K.queue(q) end
-  end
-  for _, key in ipairs(lists) do
+  local skip = from
+  for _, p in ipairs(L.levels(q)) do
+    local key = K.level(q, p)
     local depth = L.type(key) == 'list' and call('LLEN', key) or 0
     if #ids < count and skip < depth then add(call('LRANGE', key, skip, skip + count - #ids - 1)) end
     skip = max(skip - depth, 0)
   end
+  if #ids < count then add(L.lane_page(q, skip, count - #ids)) end
 elseif state == 'active' then
   zset(K.started(q), 'ZRANGE')
   for i, member in ipairs(ids) do ids[i] = string.match(member, '^([^:]+)') or member end

@@ -29,5 +29,6 @@ call('HSET', K.job(f.job), unpack(set))
 if first then L.emit(h.origin, 'recorded', f.job, 'execution', f.execution, 'uid', f.uid) end
 if phase == 'running' and before ~= 'running' then
   L.emit(h.origin, 'running', f.job, 'execution', f.execution, 'uid', h['hl:uid'] or '')
+  L.breaker_close(h.origin)
 end
 return { L.cancelled(h) and 'cancelled' or 'applied', '', L.flat(h) }

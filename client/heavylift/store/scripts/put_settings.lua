@@ -10,7 +10,9 @@ if old[1] and (old[1] ~= ARGV[6] or old[2] ~= ARGV[7]) then
 end
 if old[3] == ARGV[8] and L.num(old[4], 0) > tonumber(ARGV[5]) then return { 'already', 'a newer generation stands' } end
 if old[3] == ARGV[8] and old[4] == ARGV[5] and old[5] == ARGV[4] then return { 'already', '' } end
-call('HSET', key, 'json', ARGV[4], 'generation', ARGV[5], 'install', ARGV[6], 'namespace', ARGV[7], 'uid', ARGV[8])
+call('HSET', key, 'json', ARGV[4], 'generation', ARGV[5], 'install', ARGV[6], 'namespace', ARGV[7], 'uid', ARGV[8],
+  'at', L.int(NOW))
+L.breaker_close(q) -- the template may be mended
 call('SADD', K.queues, K.queue(q))
 try('SADD', K.installs, ARGV[6])
 call('PUBLISH', K.doorbell, q)

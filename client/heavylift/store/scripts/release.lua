@@ -21,6 +21,7 @@ if verdict then
   return { verdict, reason }
 end
 ends = cjson.decode(ARGV[11])
+if not h['hl:uid'] then L.rate_return(q, f.job .. ':' .. f.execution) end -- it started nothing
 local seq, attempts = L.num(h['hl:seq'], 1), L.num(h['hl:attempts'], 0)
 -- Silence is the job's fault only if the dispatcher had it in hand: it dies with others' jobs claimed, too. The first
 -- silence makes the job a suspect; a further one counts if the dispatcher had attended to this very claim.

@@ -1,0 +1,277 @@
+-- Concurrency keys (`hl:key`): how many executions of each key run, and where its jobs wait.
+--   lanes  zset of one score: `<key>\0<level><rank><job>` of every job that waits by its key; in byte order the jobs of a
+--          key stand together, by level and rank. A lane is one key's part of it
+--   heads  zset key -> ms its first job came: every key with a lane
+--   ring   zset of one score: `<place>\0<key>` of the keys that have room; the place is `f<level><rank>` of their first job
+--          or, where the order is fair, `r<turn>`; the empty key stands for the lists
+--   slots  hash key -> its place in the ring
+--   full   zset key -> ms it was last found at its cap
+--   keyed  zset of one score: `<key>\0<job>:<execution>` of what runs; keyof: hash of the same, the other way round
+-- All but `lanes` follow from it, the started registry and the settings: L.regard writes them, a sweep compares them. They
+-- vanish when they are empty. RQ's tools count the jobs by a list of fillers, `Q@keys`.
+L.KEY_MAX = 200
+L.FILLER = 'keyed'
+local MIDDLE = 4e15 -- ranks: microseconds since the epoch above it, at the front below it, the later the sooner
+local PLACE = 21 -- characters of a place in the ring
+local NOW_US = clock[1] * 1000000 + clock[2]
+local rules = {}
+
+-- The job's key, or nil; a key that cannot be used ends the job when it is claimed.
+function L.key(h)
+  local key = h['hl:key']
+  return key and #key > 0 and #key <= L.KEY_MAX and not string.find(key, '%c') and key or nil
+end
+
+-- What the settings say about keys: {per = executions of a key at once or nil, fair, apart = keyed jobs wait in lanes,
+-- at = ms they were written}.
+function L.rule(q, set)
+  if not rules[q] then
+    set = set or L.settings(q) or { spec = {}, at = 0 }
+    local per, fair = L.number(set.spec.concurrencyPerKey), set.spec.concurrencyOrder == 'RoundRobin'
+    rules[q] = { per = per, fair = fair, apart = per ~= nil or fair, at = set.at }
+  end
+  return rules[q]
+end
+
+-- A reply, or nil instead of an error: a wrong type in an index must not stop a transition.
+local function ask(...)
+  local got = try(...)
+  if type(got) == 'table' and got.err then return nil end
+  return got
+end
+local function count_of(zset, key) return ask('ZLEXCOUNT', zset, '[' .. key .. '\0', '(' .. key .. '\1') or 0 end
+function L.running(q, key) return count_of(K.keyed(q), key) end
+function L.lane_length(q, key) return count_of(K.lanes(q), key) end
+function L.in_lanes(q) return ask('ZCARD', K.lanes(q)) or 0 end
+
+function L.wrong_keys(q)
+  return L.wrong(K.lanes(q), 'zset', K.heads(q), 'zset', K.ring(q), 'zset', K.full(q), 'zset', K.keyed(q), 'zset',
+    K.slots(q), 'hash', K.keyof(q), 'hash')
+end
+
+local function parse(member)
+  local level, rank, job = string.match(member, '%z(%d%d%d%d)(%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d)(.+)$')
+  if not level then return nil end
+  return { member = member, level = tonumber(level) - 1000, rank = tonumber(rank), job = job }
+end
+local function digits(rank) return string.format('%016.0f', rank) end
+
+-- The first job of a lane: {member, level, rank, job}, or nil. What is no such entry goes to the quarantine.
+function L.lane_head(q, key)
+  for _ = 1, 20 do
+    local member = (ask('ZRANGEBYLEX', K.lanes(q), '[' .. key .. '\0', '(' .. key .. '\1', 'LIMIT', 0, 1) or {})[1]
+    if not member then return nil end
+    local head = parse(member)
+    if head then return head end
+    L.quarantine(q, member, 'not an entry of ' .. K.lanes(q) .. ': something else wrote it')
+    ask('ZREM', K.lanes(q), member)
+  end
+  return nil
+end
+
+local function in_level(level) return string.format('%04d', level + 1000) end
+
+-- The first of the ring: key and place, or nil.
+function L.ring_first(q)
+  for _ = 1, 20 do
+    local member = (ask('ZRANGE', K.ring(q), 0, 0) or {})[1]
+    if not member then return nil end
+    local place, key = string.sub(member, 1, PLACE), string.sub(member, PLACE + 2)
+    if ask('HGET', K.slots(q), key) == place then return key, place end
+    ask('ZREM', K.ring(q), member) -- not of ours
+  end
+  return nil
+end
+local function ring_leave(q, key)
+  local old = ask('HGET', K.slots(q), key)
+  if old then
+    ask('ZREM', K.ring(q), old .. '\0' .. key)
+    ask('HDEL', K.slots(q), key)
+  end
+end
+local function ring_join(q, key, place)
+  local old = ask('HGET', K.slots(q), key)
+  if old == place then return end
+  if old then ask('ZREM', K.ring(q), old .. '\0' .. key) end
+  ask('ZADD', K.ring(q), 0, place .. '\0' .. key)
+  ask('HSET', K.slots(q), key, place)
+end
+-- Give a key its turn after all others, if it has none or had it just now.
+local function take_turn(q, key, served)
+  local old = ask('HGET', K.slots(q), key)
+  if old and string.sub(old, 1, 1) == 'r' and not served then return end
+  local last = string.match((ask('ZREVRANGE', K.ring(q), 0, 0) or {})[1] or '', '^r(%d+)%z')
+  ring_join(q, key, 'r' .. string.format('%020.0f', tonumber(last or '0') + 1))
+end
+L.take_turn, L.ring_leave = take_turn, ring_leave
+
+-- Bring a key's place in the indexes up to date, after anything of it changed; `served` = it had its turn.
+function L.regard(q, key, served)
+  local head, rule = L.lane_head(q, key), L.rule(q)
+  if not head then
+    for _, zset in ipairs({ K.heads(q), K.full(q) }) do ask('ZREM', zset, key) end
+    return ring_leave(q, key)
+  end
+  local ms = floor(math.abs(head.rank - MIDDLE) / 1000)
+  ask('ZADD', K.heads(q), L.int(ms), key)
+  if rule.per and L.running(q, key) >= rule.per then
+    ring_leave(q, key)
+    return ask('ZADD', K.full(q), L.int(NOW), key)
+  end
+  if ask('ZREM', K.full(q), key) == 1 then try('PUBLISH', K.doorbell, q) end
+  if rule.fair then return take_turn(q, key, served) end
+  ring_join(q, key, 'f' .. in_level(head.level) .. digits(head.rank))
+end
+
+-- The level and rank a place in the ring stands for; nil for a turn.
+function L.place_of(place)
+  local level, rank = string.match(place, '^f(%d%d%d%d)(%d+)$')
+  return level and tonumber(level) - 1000, rank and tonumber(rank)
+end
+
+-- Places of the other order, left when the settings changed: some of them now, from the end where they stand.
+function L.reorder(q)
+  local kind = L.rule(q).fair and 'f' or 'r'
+  for _, member in ipairs(ask(kind == 'f' and 'ZRANGE' or 'ZREVRANGE', K.ring(q), 0, 19) or {}) do
+    if string.sub(member, 1, 1) ~= kind then return end
+    local key = string.sub(member, PLACE + 2)
+    ring_leave(q, key)
+    if key ~= '' then L.regard(q, key) end
+  end
+end
+
+-- Since when (microseconds) a job waits, as its rank in a lane; one that goes to the front ranks before all others.
+function L.rank(h)
+  local since = NOW_US
+  if h.enqueued_at then
+    local micros = string.match(h.enqueued_at, '%.%d%d%d(%d%d%d)Z$')
+    local ms = L.parse_utc(h.enqueued_at)
+    if ms then since = ms * 1000 + tonumber(micros or '0') end
+  end
+  since = min(since, NOW_US)
+  return h['hl:lifo'] == '1' and MIDDLE - since or MIDDLE + since
+end
+
+local puts = -1
+
+-- Put a waiting job into its key's lane: at the `front` or `back` of its level, or where it stood in time (`since`).
+function L.lane_put(q, job, h, where)
+  local key, lanes = L.key(h), K.lanes(q)
+  local stem = key .. '\0' .. in_level(L.priority(h))
+  local low, high = '[' .. stem, '(' .. stem .. ':'
+  local function rank_of(found) return found[1] and parse(found[1]) and parse(found[1]).rank end
+  local rank
+  puts = puts + 1 -- those of one batch stand in its order, over all keys
+  if where == 'front' then
+    local first = rank_of(call('ZRANGEBYLEX', lanes, low, high, 'LIMIT', 0, 1))
+    rank = min(MIDDLE - NOW_US - puts, first and first - 1 or math.huge)
+  elseif where == 'back' then
+    local last = rank_of(call('ZREVRANGEBYLEX', lanes, high, low, 'LIMIT', 0, 1))
+    rank = max(MIDDLE + NOW_US + puts, last and last + 1 or 0)
+  else -- those of one batch have one time: they follow each other
+    rank = L.rank(h)
+    high = '(' .. stem .. digits(rank + 1000)
+    local last = rank_of(call('ZREVRANGEBYLEX', lanes, high, '[' .. stem .. digits(rank), 'LIMIT', 0, 1))
+    rank = last and last + 1 or rank
+  end
+  call('ZADD', lanes, 0, stem .. digits(max(rank, 0)) .. job)
+  try('RPUSH', K.lane_list(q), L.FILLER)
+  try('SADD', K.queues, K.lane_list(q))
+  L.regard(q, key)
+end
+
+-- Take a job out of its lane, if it stands among the first of its level or close to its time; else claim drops it.
+function L.lane_leave(q, job, h)
+  local key = L.key(h)
+  if not key or L.in_lanes(q) == 0 then return end
+  local stem = key .. '\0' .. in_level(L.priority(h))
+  local function seek(low, most)
+    for _, member in ipairs(ask('ZRANGEBYLEX', K.lanes(q), low, '(' .. stem .. ':', 'LIMIT', 0, most) or {}) do
+      if #member == #stem + 16 + #job and string.sub(member, -#job) == job then
+        ask('ZREM', K.lanes(q), member)
+        return true
+      end
+    end
+    return false
+  end
+  if seek('[' .. stem, 100) or seek('[' .. stem .. digits(L.rank(h)), 1000) then
+    L.regard(q, key)
+    L.mirror(q)
+  end
+end
+
+-- Make RQ's list of fillers as long as the lanes are, in bounded steps.
+function L.mirror(q)
+  local list, fillers = K.lane_list(q), {}
+  local wanted, have = L.in_lanes(q), ask('LLEN', K.lane_list(q))
+  if not have or wanted == have then return end
+  for i = 1, min(wanted - have, 1000) do fillers[i] = L.FILLER end
+  if wanted < have then
+    ask('LTRIM', list, min(have - wanted, 10000), -1)
+  else
+    ask('RPUSH', list, unpack(fillers))
+    try('SADD', K.queues, list)
+  end
+end
+
+-- What runs under a key counts while it is in the started registry: a bounded look; returns how many entries went.
+function L.verify_key(q, key, most)
+  local gone = 0
+  for _, entry in ipairs(ask('ZRANGEBYLEX', K.keyed(q), '[' .. key .. '\0', '(' .. key .. '\1', 'LIMIT', 0, most) or {}) do
+    local member = string.sub(entry, #key + 2)
+    if not ask('ZSCORE', K.started(q), member) then
+      gone = gone + ask('ZREM', K.keyed(q), entry)
+      ask('HDEL', K.keyof(q), member)
+    end
+  end
+  if gone > 0 then L.count(q, 'repaired:keys', gone) end
+  return gone
+end
+
+-- Keys at their cap are looked at again: after a change of settings, and now and then.
+function L.recheck(q)
+  local full, rule = K.full(q), L.rule(q)
+  local function each(before, most)
+    for _, key in ipairs(ask('ZRANGEBYSCORE', full, '-inf', L.int(before), 'LIMIT', 0, most) or {}) do
+      L.verify_key(q, key, 20)
+      L.regard(q, key)
+    end
+  end
+  each(rule.at, 20)
+  each(NOW - 5000, 2)
+end
+
+-- An execution of a key begins or ends.
+function L.key_starts(q, key, member)
+  call('ZADD', K.keyed(q), 0, key .. '\0' .. member)
+  call('HSET', K.keyof(q), member, key)
+end
+function L.key_ends(q, member)
+  local key = ask('HGET', K.keyof(q), member)
+  if not key then return end
+  ask('ZREM', K.keyed(q), key .. '\0' .. member)
+  ask('HDEL', K.keyof(q), member)
+  L.regard(q, key)
+end
+
+-- Jobs in lanes that may start now: exact over the first 32 keys with room, their caps for the others.
+function L.lanes_room(q)
+  local rule, total, room = L.rule(q), L.in_lanes(q), 0
+  if total == 0 or not rule.per then return total end
+  local keys = ask('ZRANGE', K.ring(q), 0, 31) or {}
+  for _, entry in ipairs(keys) do
+    local key = string.sub(entry, PLACE + 2)
+    if key ~= '' then room = room + max(min(L.lane_length(q, key), rule.per - L.running(q, key)), 0) end
+  end
+  local others = (ask('ZCARD', K.ring(q)) or 0) - #keys
+  return min(room + others * rule.per, total)
+end
+
+-- Ids of jobs in lanes, key by key.
+function L.lane_page(q, from, count)
+  local ids = {}
+  for _, member in ipairs(ask('ZRANGE', K.lanes(q), from, from + count - 1) or {}) do
+    ids[#ids + 1] = (parse(member) or { job = member }).job
+  end
+  return ids
+end

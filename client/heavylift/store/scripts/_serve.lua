@@ -1,0 +1,117 @@
+-- In which order a claim takes the waiting jobs of one queue.
+-- With: _keys.lua
+-- A claim c has: full() -> why nothing more may start, or nil; judge(job, level, key of the lane or nil) -> 'claimed' |
+-- 'gone' | 'stop'; skip() -> 'gone', for a look at what is not to be taken.
+
+-- Levels in use, sooner first; the base list is level 0.
+function L.levels(q)
+  local out, base = {}, false
+  local known = L.type(K.levels(q)) == 'zset' and call('ZRANGE', K.levels(q), 0, 31) or {}
+  for _, text in ipairs(known) do
+    local p = L.num(text, nil)
+    if p and p ~= 0 and p >= -1000 and p <= 1000 then
+      if p > 0 and not base then
+        out[#out + 1] = 0
+        base = true
+      end
+      out[#out + 1] = p
+    end
+  end
+  if not base then out[#out + 1] = 0 end
+  return out
+end
+
+-- The first id of the lists: level and id, or nil; levels found empty are forgotten.
+local function first(q, order)
+  while order[1] do
+    local job = call('LINDEX', K.level(q, order[1]), 0)
+    if job then return order[1], job end
+    if order[1] ~= 0 then call('ZREM', K.levels(q), L.int(order[1])) end
+    table.remove(order, 1)
+  end
+  return nil
+end
+
+local function take_listed(q, p, job, c)
+  local verdict = c.judge(job, p)
+  if verdict ~= 'stop' then call('LPOP', K.level(q, p)) end -- last: whatever happened to the job is written
+  return verdict
+end
+
+-- The first job of a lane, if its key has room and (where order counts) it is of the level its place in the ring says.
+local function take_keyed(q, key, level, c)
+  local head, rule = L.lane_head(q, key), L.rule(q)
+  local fit = head and (not level or head.level == level) and not (rule.per and L.running(q, key) >= rule.per)
+  local verdict = fit and c.judge(head.job, head.level, key) or c.skip()
+  if verdict == 'stop' then return verdict end
+  if fit then call('ZREM', K.lanes(q), head.member) end
+  L.regard(q, key, verdict == 'claimed')
+  return verdict
+end
+
+-- First in, first out over lists and lanes: by level, then by time. The key of the lane to serve now, and its level.
+local function due_lane(q, p, job)
+  local key, place = L.ring_first(q)
+  if not key then return nil end
+  local level, rank = L.place_of(place)
+  if not level or not p or level < p then return key, level end
+  if level > p then return nil end
+  local listed = L.load(job, { 'enqueued_at', 'hl:lifo' })
+  if listed and L.rank(listed) < rank then return nil end
+  return key, level
+end
+
+local function in_order(q, c)
+  local order = L.levels(q)
+  while true do
+    local why = c.full()
+    if why then return why end
+    local p, job = first(q, order)
+    local key, level
+    if L.in_lanes(q) > 0 then key, level = due_lane(q, p, job) end
+    local verdict
+    if key then
+      verdict = take_keyed(q, key, level, c)
+    elseif p then
+      verdict = take_listed(q, p, job, c)
+    else
+      return nil
+    end
+    if verdict == 'stop' then return 'enough' end
+  end
+end
+
+-- Round robin: each key with room has a turn, and all jobs without a key together one.
+local function in_turn(q, c)
+  local order = L.levels(q)
+  if first(q, order) then L.take_turn(q, '') end
+  while true do
+    local why = c.full()
+    if why then return why end
+    local key = L.ring_first(q)
+    if not key then return nil end
+    local verdict
+    if key ~= '' then
+      verdict = take_keyed(q, key, nil, c)
+    else
+      local p, job = first(q, order)
+      verdict = p and take_listed(q, p, job, c)
+      if not p then
+        L.ring_leave(q, '')
+      elseif verdict == 'claimed' then
+        L.take_turn(q, '', true)
+      end
+    end
+    if verdict == 'stop' then return 'enough' end
+  end
+end
+
+-- Take what may start now; returns why it ended: 'enough', what c.full said, 'keys' (only keys at their cap have jobs
+-- left) or 'empty'.
+function L.serve(q, c)
+  L.recheck(q)
+  L.reorder(q)
+  local why = (L.rule(q).fair and in_turn or in_order)(q, c)
+  L.mirror(q)
+  return why or (L.in_lanes(q) > 0 and 'keys') or 'empty'
+end
