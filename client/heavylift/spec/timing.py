@@ -185,7 +185,7 @@ def check_timing(
         start_ms=None if start_ms is None else -(-start_ms // 1000) * 1000,
         end_ms=end_ms,
     )
-    if made.after((made.start_ms or 1) - 1) is None:
+    if made.after((made.start_ms or 0) - 1) is None:
         raise InvalidInputError("the schedule would never tick: there is no tick from its start to its end")
     return made
 
