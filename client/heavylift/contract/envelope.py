@@ -244,7 +244,7 @@ def _envelope(value: dict[str, Any], execution: str) -> Envelope:
     if inner.get("execution") != execution:
         raise _MalformedError("an envelope of another execution")
     ok = inner.get("ok")
-    if "ok" not in inner and "checkpoint" in inner:
+    if "ok" not in inner and inner.get("checkpoint") is not None:
         return Envelope(kind="checkpoint", checkpoint_json=_checkpoint(inner))
     if not isinstance(ok, bool):
         raise _MalformedError("not an envelope: ok is not true or false")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from heavylift.contract.envelope import Raised, encode_error, encode_result, encode_snooze
+from heavylift.contract.envelope import Raised, encode_checkpoint, encode_error, encode_result, encode_snooze
 from heavylift.contract.outcomes import OutcomeClass
 from heavylift_operator.core.evidence import Stop, merge_pods, read_pod
 from tests.unit.operator.objects import (
@@ -272,6 +272,57 @@ def test_exit_75_is_a_snooze(message: str, delay: int | None) -> None:
     """75 asks to be run again; the envelope may name the time."""
     found = ended(evidence(job(FAILED), pod("Failed", main=terminated(75, message=message))))
     assert (found.snooze, found.delay_ms) == (True, delay)
+
+
+KEPT = encode_error(EXECUTION, Raised("Stopped", "stopped by SIGTERM"), checkpoint='{"page":7}')
+HALF_WAY = encode_checkpoint(EXECUTION, '{"page":7}')
+FOREIGN = encode_checkpoint("inc-9", '{"page":9}')
+EVICTED: dict[str, Any] = {"deleted": 20, "conditions": [disruption("EvictionByEvictionAPI")]}
+
+
+@pytest.mark.parametrize(
+    ("dying", "more", "cls", "kept"),
+    [
+        (terminated(143, message=KEPT), EVICTED, OutcomeClass.DISRUPTED, '{"page":7}'),
+        (terminated(137, message=HALF_WAY), EVICTED, OutcomeClass.DISRUPTED, '{"page":7}'),
+        (terminated(137, "OOMKilled", HALF_WAY), {}, OutcomeClass.OOM, '{"page":7}'),
+        (terminated(1, message=KEPT), {}, OutcomeClass.ERROR, '{"page":7}'),
+        (terminated(143, message=KEPT), {"deleted": 20}, OutcomeClass.POD_DELETED, '{"page":7}'),
+        (terminated(1, message=FOREIGN), {}, OutcomeClass.ERROR, None),
+        (terminated(1, message="page 7 of 9"), {}, OutcomeClass.ERROR, None),
+    ],
+)
+def test_a_checkpoint_is_read_however_the_attempt_ended(
+    dying: dict[str, Any], more: dict[str, Any], cls: OutcomeClass, kept: str | None
+) -> None:
+    """Evicted, out of memory, failed: what this execution left counts, and only that."""
+    found = ended(evidence(job(FAILED), read_pod(pod("Failed", main=dying, **more), gone=bool(more))))
+    assert (found.cls, found.checkpoint) == (cls, kept)
+
+
+def test_a_checkpoint_alone_is_no_result() -> None:
+    """Exit 0 with nothing but a checkpoint: completed without a result, or no-result where one is required."""
+    seen = evidence(job(COMPLETE), pod("Succeeded", main=terminated(0, message=HALF_WAY)))
+    assert (ended(seen).cls, ended(seen).result, "warning" in ended(seen).evidence) == (
+        OutcomeClass.SUCCEEDED,
+        None,
+        False,
+    )
+    assert ended(seen, policy="Required").cls is OutcomeClass.NO_RESULT
+
+
+def test_a_checkpoint_is_not_shown_as_log() -> None:
+    """The result file held it, so there is no log to show; the words name the exit code alone."""
+    found = ended(evidence(job(FAILED), pod("Failed", main=terminated(9, message=HALF_WAY))))
+    assert (found.message, "log" in found.evidence) == ("exit code 9", False)
+
+
+@pytest.mark.parametrize(("hold", "ms"), [(True, 90_000), (False, 0)])
+def test_a_snooze_may_hold_its_queue_back(hold: bool, ms: int) -> None:
+    """RateLimited says for how long."""
+    said = encode_snooze(EXECUTION, 90_000, hold=hold)
+    found = ended(evidence(job(FAILED), pod("Failed", main=terminated(75, message=said))))
+    assert (found.snooze, found.hold_ms) == (True, ms)
 
 
 # -- deletions, stops, cancels ----------------------------------------------------------------------------------------

@@ -53,6 +53,32 @@ def test_the_run_limit_counts_from_the_containers_start(now: float, passed: bool
     assert stop is None or (stop.cls, stop.message) == ("timeout", "ran longer than its limit of 10m")
 
 
+@pytest.mark.parametrize(
+    ("state", "now", "passed"),
+    [
+        (RUNS, 30, False),
+        (RUNS, 31, True),
+        (UNSCHEDULABLE, 31, True),
+        (Underway(phase=Phase.PENDING, reason="suspended"), 31, True),
+        (Underway(phase=Phase.RUNNING, running_at=T0, reason="ending"), 31, False),
+    ],
+)
+def test_the_total_limit_counts_whatever_the_attempt_does(state: Underway, now: float, passed: bool) -> None:
+    """Running, pending or suspended: at the end of the time for all attempts it is stopped as timeout."""
+    limits = Limits(pending_ms=60_000, run_ms=600_000, total_ms=7_200_000, total_due=T0 + 30_000)
+    stop = expired(read_job(job()), state, limits, now=T0 + round(now * 1000))
+    assert (stop is not None) is passed
+    words = "stopped at the end of its total time of 2h, counted from its first claim"
+    assert stop is None or (stop.cls, stop.message) == ("timeout", words)
+
+
+@pytest.mark.parametrize(("total", "first"), [(10, 10), (900, 620), (None, 620)])
+def test_the_first_deadline_is_the_one_to_look_again_at(total: int | None, first: int) -> None:
+    """What is left of the total time cuts the attempt's own."""
+    limits = Limits(run_ms=600_000, total_due=None if total is None else T0 + total * 1000)
+    assert due(read_job(job()), RUNS, limits) == T0 + first * 1000
+
+
 def test_a_program_that_already_ended_does_not_time_out() -> None:
     """Only the Job's condition is still missing."""
     state = Underway(phase=Phase.RUNNING, running_at=T0, reason="ending")

@@ -22,6 +22,8 @@ from heavylift_operator.core.rules import (
 )
 from tests.unit.operator.objects import NO_JITTER, T0, Middle
 
+MI = 1024**2
+
 
 def end(cls: OutcomeClass = OutcomeClass.ERROR, **more: Any) -> Ended:
     """Return an end."""
@@ -147,6 +149,34 @@ def test_no_job_starts_more_than_100_times(ended: Ended) -> None:
     found = verdict(ended, Spent(max_attempts=500, starts=100))
     assert found.step is Step.FAIL
     assert "100" in found.why
+
+
+# -- memory, total time -----------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("ended", "attempts", "step", "memory"),
+    [
+        (end(OutcomeClass.OOM, memory_limit="64Mi"), 3, Step.RETRY, 96 * MI),
+        (end(OutcomeClass.OOM, memory_limit="64Mi"), 1, Step.FAIL, 96 * MI),
+        (end(OutcomeClass.OOM, memory_limit="200Mi"), 3, Step.RETRY, None),
+        (end(OutcomeClass.OOM), 3, Step.RETRY, None),
+        (end(OutcomeClass.OOM, memory_limit="lots"), 3, Step.RETRY, None),
+    ],
+)
+def test_the_attempt_after_an_oom_gets_more_memory(ended: Ended, attempts: int, step: Step, memory: int | None) -> None:
+    """Half as much again, up to 100Mi, also for a retry by a person; nothing where its own limit is not known."""
+    rule = Rule(action=Action.RETRY, growth_percent=50, memory_max=100 * MI)
+    found = verdict(ended, Spent(max_attempts=attempts), rule=rule)
+    assert (found.step, found.memory) == (step, memory)
+
+
+@pytest.mark.parametrize(
+    "ended", [end(), end(OutcomeClass.TIMEOUT), end(OutcomeClass.DISRUPTED), end(snooze=True)], ids=str
+)
+def test_nothing_follows_the_total_time(ended: Ended) -> None:
+    """Whatever its class and its rule."""
+    rule = None if ended.snooze else Rule(action=Action.RETRY, max_retries=50)
+    assert verdict(ended, Spent(max_attempts=9, total_due=T0 + 60_001), rule=rule).step is Step.RETRY
+    assert verdict(ended, Spent(max_attempts=9, total_due=T0), rule=rule).step is Step.FAIL
 
 
 # -- fixed meanings and other actions ---------------------------------------------------------------------------------

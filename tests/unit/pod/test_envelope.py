@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from heavylift.contract import envelope
+from heavylift.contract import envelope, limits
 from heavylift.contract.envelope import Raised
 from heavylift.contract.names import RESULT_LIMIT
-from heavylift.contract.plain import to_plain
+from heavylift.contract.plain import dumps, to_plain
 from heavylift.errors import InvalidPayloadError, PayloadTooLargeError
 
 EXECUTION = "abcdefghijklmnop-7"
@@ -25,6 +25,12 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=12,
 )
+
+
+def _inner(**fields: Any) -> str:
+    return json.dumps({"$heavylift": {"v": 1, "execution": EXECUTION, **fields}})
+
+
 ANY_TEXT = st.text(alphabet=st.characters())  # lone surrogates too
 
 
@@ -88,6 +94,11 @@ def test_snooze_is_read_back(delay_ms: int | None, message: str) -> None:
     [
         ("", "empty", ""),
         (" \n", "empty", ""),
+        (_inner(checkpoint={"page": 3}), "checkpoint", ""),
+        (_inner(checkpoint=[3]), "invalid", "checkpoint is not an object"),
+        (_inner(checkpoint={"page": "x" * 2040}), "invalid", "a checkpoint of 2,051 bytes"),
+        (_inner(checkpoint=None), "invalid", ""),
+        (_inner(ok=False, snooze=True, hold="yes"), "invalid", "wrong type"),
         ('{"rows": 3}', "plain", '{"rows":3}'),
         ("null", "plain", "null"),
         ("0", "plain", "0"),
@@ -124,6 +135,29 @@ def test_termination_message_of_any_program(message: str, want_kind: str, want: 
 
     assert decoded.kind == want_kind
     assert want in (decoded.reason if want_kind == "invalid" else decoded.value_json or "")
+
+
+@given(ANY_TEXT, ANY_TEXT, st.integers(0, 3000), st.sampled_from(["x" * 2038, "\N{SNOWMAN}" * 679, '"' * 1019]))
+def test_a_checkpoint_is_never_cut(message: str, trace: str, repeat: int, kept: str) -> None:
+    """The largest checkpoint and any error share the limit; the error gives way."""
+    checkpoint = dumps({"k": kept}, "checkpoint")
+    assert 2030 < len(checkpoint.encode()) <= limits.CHECKPOINT_MAX
+    raised = Raised("E" * 300, message * repeat, trace * repeat)
+
+    text = envelope.encode_error(EXECUTION, raised, checkpoint=checkpoint)
+
+    assert len(text.encode()) <= RESULT_LIMIT
+    assert envelope.decode(text, EXECUTION).checkpoint_json == checkpoint
+
+
+@pytest.mark.parametrize(("hold", "delay"), [(True, 5000), (False, 5000), (True, None)])
+def test_hold_and_checkpoint_of_a_snooze_are_read_back(hold: bool, delay: int | None) -> None:
+    """A snooze may speak for its queue, and keep state."""
+    text = envelope.encode_snooze(EXECUTION, delay, "busy", hold=hold, checkpoint='{"a":1}')
+
+    decoded = envelope.decode(text, EXECUTION)
+
+    assert (decoded.kind, decoded.hold, decoded.checkpoint_json) == ("snooze", hold, '{"a":1}')
 
 
 @given(ANY_TEXT)
