@@ -42,6 +42,10 @@ _RULES: dict[str, list[dict[str, str]]] = {
         {"rule": f"duration(self.{name}) >= duration('1s')", "message": f"{name} is too short: use at least 1s"}
         for name in ("pending", "run")
     ],
+    "RateLimit": [
+        {"rule": "duration(self.period) >= duration('1s')", "message": "period is too short: use at least 1s"},
+        {"rule": "duration(self.period) <= duration('24h')", "message": "period is too long: use at most 24h"},
+    ],
     "OutcomeRule": [_BUDGET],
     "ErrorRule": [_BUDGET],
     "OomRule": [_BUDGET],

@@ -12,6 +12,7 @@ from heavylift.contract import durations, limits, payload
 from heavylift.spec import quantities
 
 DURATION_PATTERN = r"^(0|([0-9]+(ms|s|m|h))+)$"
+_DAY_MS = 24 * 3_600_000
 _DURATION_MAX_MS = 10 * 365 * 24 * 3_600_000
 _LABEL = re.compile(r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 _ENV = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,252}")
@@ -46,6 +47,12 @@ def _duration(value: object) -> int:
 def _at_least_a_second(ms: int) -> int:
     if ms < 1000:  # noqa: PLR2004 - a second
         raise ValueError(f"{durations.format_ms(ms)} is too short: use at least 1s")
+    return ms
+
+
+def _at_most_a_day(ms: int) -> int:
+    if ms > _DAY_MS:
+        raise ValueError(f"{durations.format_ms(ms)} is too long: use at most 24h")
     return ms
 
 
@@ -112,6 +119,14 @@ LimitMs = Annotated[
     int, AfterValidator(_at_least_a_second), BeforeValidator(_duration), WithJsonSchema(_DURATION_SCHEMA)
 ]
 """A duration of at least one second."""
+RatePeriodMs = Annotated[
+    int,
+    AfterValidator(_at_least_a_second),
+    AfterValidator(_at_most_a_day),
+    BeforeValidator(_duration),
+    WithJsonSchema(_DURATION_SCHEMA),
+]
+"""A duration of one second to a day."""
 PayloadBytes = Annotated[
     int, AfterValidator(_payload_size), BeforeValidator(_size), WithJsonSchema({**_QUANTITY_SCHEMA, "maxLength": 16})
 ]
@@ -136,6 +151,4 @@ ExitCodeNumber = Annotated[
 
 NOT_YET = "x-heavylift-not-yet"
 """Marks in a JSON schema a field that is refused by name (never pruned, never ignored) until something honours it."""
-LaterObject = Annotated[None, BeforeValidator(_not_yet), WithJsonSchema({"type": "object", NOT_YET: True})]
-LaterInteger = Annotated[None, BeforeValidator(_not_yet), WithJsonSchema({"type": "integer", NOT_YET: True})]
 LaterString = Annotated[None, BeforeValidator(_not_yet), WithJsonSchema({"type": "string", NOT_YET: True})]

@@ -14,13 +14,12 @@ from heavylift.spec.fields import (
     DurationMs,
     EnvName,
     LabelKey,
-    LaterInteger,
-    LaterObject,
     LaterString,
     LimitMs,
     Model,
     PayloadBytes,
     Quantity,
+    RatePeriodMs,
     TaskName,
 )
 from heavylift.spec.problems import describe
@@ -38,8 +37,19 @@ class Concurrency(Model):
 
     max: Annotated[int, Field(ge=1, le=100_000)] | None = None
     """Executions at once over the whole installation; absent = no cap. Lowering it kills nothing."""
-    per_key: LaterInteger = None
-    """Not supported yet: executions at once per key."""
+    per_key: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    """Executions at once of each key (what a producer gives as key); absent = no cap. Lowering it kills nothing."""
+    order: Literal["Fifo", "RoundRobin"] = "Fifo"
+    """Fifo: by priority, then in the order they came. RoundRobin: the keys take turns, priority counts inside a key."""
+
+
+class RateLimit(Model):
+    """How many executions may start in any window of time."""
+
+    limit: Annotated[int, Field(ge=1, le=100_000)]
+    """Starts in any window at most; retries are starts, claims given back before they had a Job are none."""
+    period: RatePeriodMs
+    """How long the window is: 1s to 24h."""
 
 
 class Backoff(Model):
@@ -201,8 +211,8 @@ class HeavyQueueSpec(Model):
     """While true nothing is claimed; what runs goes on."""
     concurrency: Concurrency = Concurrency()
     """How many executions may run at once."""
-    rate_limit: LaterObject = None
-    """Not supported yet: starts in any window of time."""
+    rate_limit: RateLimit | None = None
+    """Starts in any window of time, over the whole installation; absent = no limit."""
     defaults: Defaults = Defaults()
     """What a job gets when its producer says nothing."""
     timeouts: Timeouts = Timeouts()

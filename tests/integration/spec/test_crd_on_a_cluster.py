@@ -83,8 +83,12 @@ def test_the_queue_cannot_change(kube: Kube, namespace: str) -> None:
 @pytest.mark.parametrize(
     ("path", "value", "words"),
     [
-        ("rateLimit", {"limit": 100, "period": "60s"}, "rateLimit is not supported yet: leave it out"),
-        ("concurrency", {"perKey": 1}, "perKey is not supported yet"),
+        ("rateLimit", {"limit": 100, "period": "500ms"}, "period is too short: use at least 1s"),
+        ("rateLimit", {"limit": 100, "period": "25h"}, "period is too long: use at most 24h"),
+        ("rateLimit", {"limit": 0, "period": "60s"}, "spec.rateLimit.limit"),
+        ("rateLimit", {"limit": 5}, "spec.rateLimit.period: Required value"),
+        ("concurrency", {"perKey": 0}, "spec.concurrency.perKey"),
+        ("concurrency", {"order": "Lifo"}, 'supported values: "Fifo", "RoundRobin"'),
         ("outcomes.oom", {"action": "Retry", "memory": {"growthPercent": 50}}, "memory is not supported yet"),
         ("defaults.backoff.delay", "3d", "spec.defaults.backoff.delay"),
         ("defaults.backoff.delay", "3h", "delay is longer than max: lower delay or raise max"),

@@ -76,6 +76,9 @@ def test_a_minimal_queue_has_the_documented_defaults() -> None:
         "queue": "reports",
         "generation": 3,
         "paused": False,
+        "concurrencyPerKey": None,
+        "concurrencyOrder": "Fifo",
+        "rateLimit": None,
         "concurrencyMax": None,
         "defaults": {
             "priority": 0,
@@ -199,8 +202,6 @@ def test_bad_settings_are_refused_with_path_and_remedy(changes: dict[str, Any], 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"rateLimit": {"limit": 100, "period": "60s"}},
-        {"concurrency": {"perKey": 1}},
         {"timeouts": {"heartbeat": "5m"}},
         {"payload": {"format": "Pickle"}},
     ],
@@ -208,6 +209,35 @@ def test_bad_settings_are_refused_with_path_and_remedy(changes: dict[str, Any], 
 def test_what_nothing_honours_yet_is_refused_by_name(changes: dict[str, Any]) -> None:
     """A setting that would have no effect is an error, never ignored."""
     with pytest.raises(InvalidInputError, match="not supported yet"):
+        HeavyQueue.parse(with_spec(**changes))
+
+
+def test_rate_and_keys_reach_the_settings() -> None:
+    """Limits as numbers, times in ms; a queue that says nothing has neither, and serves in the order jobs came."""
+    kept = settings(HeavyQueue.parse(QUEUE))
+    assert (kept["rateLimit"], kept["concurrencyPerKey"], kept["concurrencyOrder"]) == (None, None, "Fifo")
+    spec = with_spec(
+        rateLimit={"limit": 100, "period": "1m"}, concurrency={"max": 9, "perKey": 2, "order": "RoundRobin"}
+    )
+    kept = settings(HeavyQueue.parse(spec))
+    assert kept["rateLimit"] == {"limit": 100, "period": 60_000}
+    assert (kept["concurrencyMax"], kept["concurrencyPerKey"], kept["concurrencyOrder"]) == (9, 2, "RoundRobin")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"rateLimit": {"limit": 100}}, "spec.rateLimit.period is missing"),
+        ({"rateLimit": {"limit": 0, "period": "1s"}}, "spec.rateLimit.limit"),
+        ({"rateLimit": {"limit": 1, "period": "10ms"}}, "too short: use at least 1s"),
+        ({"rateLimit": {"limit": 1, "period": "25h"}}, "too long: use at most 24h"),
+        ({"concurrency": {"perKey": 0}}, "spec.concurrency.perKey"),
+        ({"concurrency": {"order": "Lifo"}}, "spec.concurrency.order"),
+    ],
+)
+def test_bounds_without_sense_are_refused(changes: dict[str, Any], words: str) -> None:
+    """A limit that lets nothing through, and an order nobody knows, are errors."""
+    with pytest.raises(InvalidInputError, match=words):
         HeavyQueue.parse(with_spec(**changes))
 
 
