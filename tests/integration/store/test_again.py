@@ -12,7 +12,8 @@ from heavylift.contract.states import JobState
 from heavylift.errors import InvalidInputError
 from heavylift.spec.following import Backoff, Case, Spent, Step, follow
 from heavylift.spec.rules import default_rules
-from heavylift.store import Next, Spend, ops
+from heavylift.store import Next, Spend, Verdict, ops
+from heavylift.store.model import Change
 from tests.integration.store.kit import QUEUE, World
 
 HOUR = 3_600_000
@@ -81,6 +82,26 @@ def test_checkpoint_and_memory_reach_the_next_claims(w: World) -> None:
     assert w.job(claim.job).checkpoint == claim.checkpoint
     w.finish(claim, Next.COMPLETE, checkpoint='{"page":9}')
     assert (w.job(claim.job).checkpoint, w.job(claim.job).memory) == ("", None)
+
+
+@pytest.mark.parametrize(
+    ("change", "memory", "checkpoint"),
+    [
+        (Change(), 7, '{"page":1}'),
+        (Change(options={"maxAttempts": 3}), 7, '{"page":1}'),
+        (Change(options={"resources": {"memory": "8Gi"}}), None, '{"page":1}'),
+        (Change(data_json='{"year":1}'), 7, ""),
+    ],
+)
+def test_a_retry_with_changes_drops_what_they_replace(
+    w: World, change: Change, memory: int | None, checkpoint: str
+) -> None:
+    """Memory asked for anew is not what it grew to; a checkpoint of other data is none."""
+    claim = w.active(options={"resources": {"memory": "4Gi"}})
+    w.finish(claim, Next.FAIL, checkpoint='{"page":1}', memory=7)
+    assert w.run(ops.retry(claim.job, change)).verdict is Verdict.APPLIED
+    again = w.claim()
+    assert (again.memory, again.checkpoint) == (memory, checkpoint)
 
 
 def test_a_repeated_finish_changes_nothing_of_it(w: World) -> None:
