@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from tests.benchmarks import queue_costs, queue_rates
+from tests.benchmarks import cluster_costs, cluster_rates, queue_costs, queue_rates
 from tests.benchmarks.rounds import Effort
 from tests.benchmarks.rows import Row
 
@@ -17,8 +17,6 @@ class Bench:
 
     name: str
     run: Callable[[Effort], Iterator[Row]]
-    cluster: bool = False
-    """It needs a control plane (started by itself)."""
 
     @property
     def words(self) -> str:
@@ -33,4 +31,10 @@ BENCHES: Final = (
     Bench("memory", queue_costs.memory),
     Bench("depth", queue_costs.depth),
     Bench("bounds", queue_costs.bounds),
+    Bench("latency", cluster_rates.latency),
+    Bench("create", cluster_rates.create),
+    Bench("through", cluster_rates.through),
+    Bench("finished", cluster_rates.finished),
+    Bench("writes", cluster_costs.writes),
+    Bench("inflight", cluster_costs.inflight),
 )
