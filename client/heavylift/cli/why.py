@@ -10,6 +10,7 @@ from typing import Any
 from heavylift.cli.output import iso, until
 from heavylift.contract.states import JobState, Phase
 from heavylift.jobs import Attempt, JobInfo, failure_message, moment
+from heavylift.spec import quantities
 from heavylift.store.model import QueueCounts
 
 
@@ -99,6 +100,17 @@ def _last_failure(info: JobInfo) -> Iterator[str]:
     if last is None or last.outcome is None:
         return
     yield f"{_name(last)} ended as {last.outcome.cls}: {last.outcome.message or 'no details'}."
+    yield from _inherited(info)
+
+
+def _inherited(info: JobInfo) -> Iterator[str]:
+    """Say what the attempts so far mean for the one that runs or comes."""
+    if info.memory is not None:
+        yield f"Its memory has grown to {quantities.memory(info.memory)}, since it ran out of less."
+    if info.checkpoint is not None:
+        yield "It goes on from a checkpoint of an earlier attempt."
+    if info.total_due is not None:
+        yield f"All its attempts together may take until {iso(info.total_due)} (timeouts.total)."
 
 
 def _name(attempt: Attempt) -> str:
@@ -162,6 +174,8 @@ def _failed(info: JobInfo, _around: Surroundings) -> Iterator[str]:
     yield f"{message[0].upper()}{message[1:].rstrip('.')}."
     if info.max_attempts and info.max_attempts > 1:
         yield f"It was attempt {max(info.attempt, 1)} of {info.max_attempts}."
+    if info.starts > max(info.attempts_made, 1):
+        yield f"It was started {info.starts} times: not every end spends an attempt."
     yield f"To run it again: heavylift jobs retry {info.id}"
 
 

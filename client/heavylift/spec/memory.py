@@ -8,8 +8,6 @@ from typing import Any
 from heavylift.errors import InvalidInputError
 from heavylift.spec import quantities
 
-_MEBIBYTE = 1024**2
-
 
 def grown_resources(written: Mapping[str, Any], wanted: int) -> dict[str, Any]:
     """Return a container's resources with a memory limit of ``wanted`` bytes and the request in the ratio as before.
@@ -20,16 +18,11 @@ def grown_resources(written: Mapping[str, Any], wanted: int) -> dict[str, Any]:
     before = _bytes(limits.get("memory"))
     if before is None or before == 0 or before >= wanted:
         return dict(written)
-    limits["memory"] = text(wanted)
+    limits["memory"] = quantities.memory(wanted)
     asked = _bytes(requests.get("memory"))
     if asked is not None:
-        requests["memory"] = text(wanted if asked >= before else -(-asked * wanted // before))
+        requests["memory"] = quantities.memory(wanted if asked >= before else -(-asked * wanted // before))
     return {**written, "limits": limits, **({"requests": requests} if requests else {})}
-
-
-def text(size: int) -> str:
-    """Return bytes as a quantity: whole MiB where possible."""
-    return f"{size // _MEBIBYTE}Mi" if size % _MEBIBYTE == 0 else str(size)
 
 
 def _bytes(quantity: object) -> int | None:

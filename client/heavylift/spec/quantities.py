@@ -40,6 +40,11 @@ def to_milli(text: str) -> int:
     return math.ceil(_decimal(text) * 1000)
 
 
+def memory(size: int) -> str:
+    """Return bytes as a quantity: in whole Mi where they are (``150994944`` -> ``144Mi``)."""
+    return f"{size // 1024**2}Mi" if size % 1024**2 == 0 else str(size)
+
+
 def to_bytes(text: str) -> int:
     """Return whole bytes, rounded up (``64Ki`` -> 65536).
 

@@ -71,6 +71,18 @@ OOM = Attempt(
             ["put back last because of: quota.", "Attempt 1 (start 1) ended as oom: needed more than 64Mi."],
             id="put back",
         ),
+        pytest.param(
+            replace(JOB, history=(OOM,), memory=144 * 1024**2, checkpoint={"page": 3}, total_due=NOW),
+            AROUND,
+            ["grown to 144Mi", "from a checkpoint", "together may take until 2026-11-22T10:00:00Z (timeouts.total)"],
+            id="what it inherits",
+        ),
+        pytest.param(
+            replace(JOB, state=JobState.FAILED, starts=7, attempts_made=3, attempt=3, outcome=OOM.outcome),
+            AROUND,
+            ["It was attempt 3 of 3.", "It was started 7 times"],
+            id="failed after more starts than attempts",
+        ),
         pytest.param(replace(JOB, expires_at=NOW), AROUND, ["expires at 2026-11-22T10:00:00Z"], id="expires"),
         pytest.param(
             replace(JOB, state=JobState.DELAYED, not_before=NOW + timedelta(minutes=5), history=(OOM,)),
