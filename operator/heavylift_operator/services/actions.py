@@ -26,8 +26,6 @@ _TTL_DEFAULT_MS: Final = {"succeeded": 600_000, "failed": 86_400_000}
 _SAID_MAX: Final = 10_000
 _PATCHED_MAX: Final = 20_000
 _ECHOES_S: Final = 60.0
-_IMAGES_IN_A_ROW: Final = 3
-IMAGE_TROUBLE: Final = "ImagePullFailing"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -57,8 +55,6 @@ class Actor:
     _patched: OrderedDict[Key, float] = field(default_factory=OrderedDict)
     """Jobs whose finishing PATCH we sent, and when."""
     _said: set[tuple[str, str]] = field(default_factory=set)
-    _image_failures: dict[str, int] = field(default_factory=dict)
-    """Queue -> image failures in a row; a start ends the row."""
     _log: Any = field(default_factory=lambda: logs.get("finisher"))
 
     async def do(self, action: plans.Action, context: Context, row: Row) -> bool:
@@ -116,10 +112,10 @@ class Actor:
             return False
         context.stored, context.finish = reply.stored, action
         if reply.verdict is Verdict.APPLIED:
-            await self._account(action, reply, context)
+            self._account(action, reply, context)
         return True
 
-    async def _account(self, action: plans.Finish, reply: FinishReply, context: Context) -> None:
+    def _account(self, action: plans.Finish, reply: FinishReply, context: Context) -> None:
         record, ended = context.record, action.ended
         queue = record.queue if record is not None else ""
         cls = str(reply.stored.get("class") or ended.cls.value)
@@ -136,19 +132,6 @@ class Actor:
         task = _watched(context)
         _time(self.metrics.pending.labels(queue, task), created, ended.started_at)
         _time(self.metrics.run.labels(queue, task), ended.started_at, ended.ended_at)
-        await self._note_images(context, queue, action)
-
-    async def _note_images(self, context: Context, queue: str, finish: plans.Finish) -> None:
-        """Keep the queue's note about failing images true: set after some in a row, cleared by a start."""
-        ended = finish.ended
-        if ended.cls is OutcomeClass.IMAGE:
-            failures = self._image_failures[queue] = self._image_failures.get(queue, 0) + 1
-            if failures >= (integer(child(context.settings, "breaker"), "consecutiveFailures") or _IMAGES_IN_A_ROW):
-                note: Json = {"reason": IMAGE_TROUBLE, "message": ended.message[:1000]}
-                await self.link.run(ops.set_trouble(queue, IMAGE_TROUBLE, note))
-        elif ended.started_at is not None:  # the note may be another replica's or an earlier process's
-            self._image_failures.pop(queue, None)
-            await self.link.run(ops.clear_trouble(queue, IMAGE_TROUBLE))
 
     async def _release(self, context: Context) -> None:
         fence = Fence(job=context.item.job_id, execution=context.item.execution)
