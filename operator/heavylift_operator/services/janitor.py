@@ -15,6 +15,7 @@ from heavylift_operator.core.evidence import JobEvidence
 
 _DELETES_PER_PASS: Final = 200
 _TRIMS_PER_QUEUE: Final = 20
+_SWEEPS_PER_QUEUE: Final = 10
 _KEPT_DEFAULT: Final = 200
 
 
@@ -24,6 +25,8 @@ class Janitor:
 
     link: RedisLink
     cluster: Cluster
+    _keys: dict[str, ops.KeyCursor] = field(default_factory=dict)
+    """Queue -> where the sweep over its concurrency keys goes on."""
     _log: Any = field(default_factory=lambda: logs.get("janitor"))
 
     async def once(self, kept: Mapping[str, int]) -> int:
@@ -50,9 +53,22 @@ class Janitor:
             self._log.info("finished Jobs beyond retention.pods.count deleted", count=deleted)
         for queue in kept:
             await self._trim(queue)
+            await self._sweep_keys(queue)
         return deleted
 
     async def _trim(self, queue: str) -> None:
         for _ in range(_TRIMS_PER_QUEUE):
             if not await self.link.run(ops.trim(queue)):
                 return
+
+    async def _sweep_keys(self, queue: str) -> None:
+        """Go on with the sweep over a queue's concurrency keys, a bounded number of steps per pass."""
+        cursor, mended = self._keys.get(queue, ops.KeyCursor()), 0
+        for _ in range(_SWEEPS_PER_QUEUE):
+            cursor, found = await self.link.run(ops.sweep_keys(queue, cursor))
+            mended += found
+            if cursor == ops.KeyCursor():
+                break
+        self._keys[queue] = cursor
+        if mended:
+            self._log.warning("concurrency keys mended", queue=queue, count=mended)

@@ -401,3 +401,80 @@ def test_nothing_leaks_over_random_lives(w: World, order: str) -> None:
     assert left(w) == {}
     assert w.idle()
     assert w.run(ops.counts(QUEUE)).completed == len(jobs)
+
+
+# -- the sweep --------------------------------------------------------------------------------------------------------
+def swept(w: World) -> int:
+    """Sweep the whole queue; returns how many entries were mended."""
+    cursor, mended = w.run(ops.sweep_keys(QUEUE))
+    for _ in range(100):
+        if cursor == ops.KeyCursor():
+            return mended
+        cursor, found = w.run(ops.sweep_keys(QUEUE, cursor))
+        mended += found
+    raise AssertionError("the sweep does not end")
+
+
+def lose(name: str, *members: str) -> Any:
+    """Return a harm: these members (all without any) vanish from an index."""
+
+    def harm(w: World) -> None:
+        key = f"heavylift:{name}:{QUEUE}"
+        if not members:
+            w.redis.delete(key)
+        elif name in INDEXES[5:]:
+            w.redis.hdel(key, *members)
+        else:
+            w.redis.zrem(key, *members)
+
+    return harm
+
+
+HARMS: dict[str, tuple[Any, int]] = {
+    "nothing": (lambda _: None, 0),
+    "running entries lost": (lose("keyed"), 2),
+    "places lost": (lose("slots"), 1),
+    "the ring lost": (lose("ring"), 1),
+    "full keys forgotten": (lose("full"), 1),
+    "heads lost": (lose("heads"), 2),
+    "a head too many": (lambda w: w.redis.zadd(f"heavylift:heads:{QUEUE}", {"zz": 1}), 1),
+    "a running entry too many": (lambda w: w.redis.zadd(f"heavylift:keyed:{QUEUE}", {"b\0gone:1-1": 0}), 1),
+    "a job gone": (lambda w: w.redis.delete("rq:job:a3"), 1),
+    "a job cancelled by RQ": (lambda w: w.redis.hset("rq:job:b2", "status", "canceled"), 1),
+}
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_the_sweep_mends_and_counts(w: World, harm: str) -> None:
+    """Whatever was lost or left behind is mended from what runs and waits, and counted; nothing is done twice."""
+    w.serve(concurrencyPerKey=1)
+    keyed(w, "a1", "b1", "a2", "a3")
+    claims = w.ask().claims
+    assert ids(claims) == ["a1", "b1"]
+    w.serve(concurrencyPerKey=2)
+    keyed(w, "b2")
+    done, mended = HARMS[harm]
+    done(w)
+    assert swept(w) == mended
+    assert swept(w) == 0
+    assert w.run(ops.counters(QUEUE)).get("repaired:keys", 0) == mended
+    w.serve(concurrencyPerKey=1)
+    assert w.ask().claims == ()
+    for claim in claims:
+        w.finish(claim)
+    gone = {"a job gone": {"a3"}, "a job cancelled by RQ": {"b2"}}.get(harm, set())
+    order = ids(w.ask().claims)
+    for job in order:
+        w.run(ops.cancel(job, by="ann"))
+    assert set(order) == {"a2", "b2"} - gone
+
+
+def test_the_sweep_of_a_large_queue_goes_in_steps(w: World) -> None:
+    """Each step is bounded, and the steps meet everything."""
+    w.serve(concurrencyPerKey=1)
+    w.run(ops.enqueue_many([request(id=f"k{n}", options={"key": f"key-{n % 300}"}) for n in range(900)]))
+    w.redis.delete(f"heavylift:ring:{QUEUE}", f"heavylift:slots:{QUEUE}")
+    assert swept(w) == 300
+    assert len(w.ask().claims) == 20
+    standing = w.run(ops.key_standing(QUEUE, "key-1"))
+    assert (standing.running, standing.waiting, standing.cap, standing.fair) == (1, 2, 1, False)

@@ -30,6 +30,7 @@ from heavylift.store.ops.executions import (
     unfinalized,
 )
 from heavylift.store.ops.jobs import batches, cancel, claim, enqueue, enqueue_batch, enqueue_many
+from heavylift.store.ops.keys import KeyCursor, KeyStanding, key_standing, sweep_keys
 from heavylift.store.ops.queues import (
     clear_trouble,
     delete_settings,
@@ -85,6 +86,8 @@ from heavylift.store.ops.service import (
 )
 
 __all__ = [
+    "KeyCursor",
+    "KeyStanding",
     "all_schedules",
     "attend",
     "batches",
@@ -118,6 +121,7 @@ __all__ = [
     "hold_rq_locks",
     "inflight",
     "inflight_count",
+    "key_standing",
     "list_jobs",
     "now",
     "observe",
@@ -137,8 +141,8 @@ __all__ = [
     "register_dispatcher",
     "release",
     "release_dedupe",
-    "remove",
     "release_rq_locks",
+    "remove",
     "resume",
     "resume_schedule",
     "retry",
@@ -149,6 +153,7 @@ __all__ = [
     "snapshot",
     "suspend_schedule",
     "sweep_dedupe",
+    "sweep_keys",
     "take_lock",
     "trigger_schedule",
     "trim",

@@ -50,9 +50,13 @@ function L.wrong_keys(q)
 end
 
 local function parse(member)
-  local level, rank, job = string.match(member, '%z(%d%d%d%d)(%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d)(.+)$')
+  local key, level, rank, job = string.match(member, '^([^%z]+)%z(%d%d%d%d)(%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d)(.+)$')
   if not level then return nil end
-  return { member = member, level = tonumber(level) - 1000, rank = tonumber(rank), job = job }
+  return { member = member, key = key, level = tonumber(level) - 1000, rank = tonumber(rank), job = job }
+end
+function L.lane_entry(member)
+  local entry = parse(member) or {}
+  return entry.key, entry.job
 end
 local function digits(rank) return string.format('%016.0f', rank) end
 
@@ -91,15 +95,14 @@ local function ring_leave(q, key)
 end
 local function ring_join(q, key, place)
   local old = ask('HGET', K.slots(q), key)
-  if old == place then return end
-  if old then ask('ZREM', K.ring(q), old .. '\0' .. key) end
+  if old and old ~= place then ask('ZREM', K.ring(q), old .. '\0' .. key) end
   ask('ZADD', K.ring(q), 0, place .. '\0' .. key)
   ask('HSET', K.slots(q), key, place)
 end
 -- Give a key its turn after all others, if it has none or had it just now.
 local function take_turn(q, key, served)
   local old = ask('HGET', K.slots(q), key)
-  if old and string.sub(old, 1, 1) == 'r' and not served then return end
+  if old and string.sub(old, 1, 1) == 'r' and not served then return ring_join(q, key, old) end
   local last = string.match((ask('ZREVRANGE', K.ring(q), 0, 0) or {})[1] or '', '^r(%d+)%z')
   ring_join(q, key, 'r' .. string.format('%020.0f', tonumber(last or '0') + 1))
 end
@@ -121,6 +124,15 @@ function L.regard(q, key, served)
   if ask('ZREM', K.full(q), key) == 1 then try('PUBLISH', K.doorbell, q) end
   if rule.fair then return take_turn(q, key, served) end
   ring_join(q, key, 'f' .. in_level(head.level) .. digits(head.rank))
+end
+
+-- Whether a key stands where it should: with a lane among the heads and in one of ring and full, else nowhere.
+function L.well_placed(q, key)
+  local slot, full = ask('HGET', K.slots(q), key), ask('ZSCORE', K.full(q), key)
+  local ring = slot and ask('ZSCORE', K.ring(q), slot .. '\0' .. key)
+  local headed = ask('ZSCORE', K.heads(q), key)
+  if not L.lane_head(q, key) then return not (slot or full or headed) end
+  return headed and (not ring) == (not slot) and (not slot) ~= (not full)
 end
 
 -- The level and rank a place in the ring stands for; nil for a turn.

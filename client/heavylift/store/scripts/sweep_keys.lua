@@ -1,0 +1,61 @@
+-- One bounded step of a sweep over a queue's concurrency keys: what counts is compared with the started registry, what
+-- waits with the jobs themselves, the indexes with what waits.
+-- ARGV: prefix, prefix, queue, step, then where to go on in each: running entries, executions, waiting entries, keys
+--   ('' and 0 begin).
+-- Returns: {the four places to go on from ('' or 0 = that one is done), how many were mended}.
+local q, step, mended = ARGV[3], tonumber(ARGV[4]), 0
+local wrong = L.wrong_keys(q) or L.wrong(K.started(q), 'zset')
+if wrong then return { '', 0, '', 0, 0 } end -- claim says so, and stops the queue
+local function page(zset, after)
+  local found = call('ZRANGEBYLEX', zset, after == '' and '-' or '(' .. after, '+', 'LIMIT', 0, step)
+  return found, #found == step and found[#found] or ''
+end
+local function ranks(zset, from)
+  local found = call('ZRANGE', zset, from, from + step - 1)
+  return found, #found == step and from + step or 0
+end
+local seen, changed = {}, {} -- keys: changed ones follow their jobs, which is no other fault
+
+local entries, running = page(K.keyed(q), ARGV[5])
+for _, entry in ipairs(entries) do
+  local key, member = string.match(entry, '^([^%z]*)%z(.*)$')
+  if not key or not call('ZSCORE', K.started(q), member) then
+    call('ZREM', K.keyed(q), entry)
+    if key then call('HDEL', K.keyof(q), member) end
+    mended, changed[key or ''] = mended + 1, true
+  end
+end
+local members, executions = ranks(K.started(q), tonumber(ARGV[6]))
+for _, member in ipairs(members) do
+  local job, execution = string.match(member, '^([^:]+):(.+)$')
+  local h = job and L.load(job, { 'hl:key', 'hl:exec' })
+  local key = h and h['hl:exec'] == execution and L.key(h)
+  if key and not call('ZSCORE', K.keyed(q), key .. '\0' .. member) then
+    L.key_starts(q, key, member)
+    mended, changed[key] = mended + 1, true
+  end
+end
+local waits, waiting = page(K.lanes(q), ARGV[7])
+for _, entry in ipairs(waits) do
+  local key, job = L.lane_entry(entry)
+  local h = job and L.load(job, { 'status', 'origin', 'hl:key' })
+  if not (h and h.status == 'queued' and (h.origin or q) == q and L.key(h) == key) then
+    call('ZREM', K.lanes(q), entry)
+    L.drop(q, job or entry, 'it waited by its key, and ' .. (h and 'has moved on' or 'its job is gone'))
+    mended, changed[key or ''] = mended + 1, true
+  end
+  seen[key or ''] = true
+end
+local keys, known = ranks(K.heads(q), tonumber(ARGV[8]))
+for _, key in ipairs(keys) do seen[key] = true end
+for key in pairs(changed) do L.regard(q, key) end
+for key in pairs(seen) do
+  if key ~= '' and not L.well_placed(q, key) then mended = mended + 1 end
+  if key ~= '' then L.regard(q, key) end
+end
+L.mirror(q)
+if mended > 0 then
+  L.count(q, 'repaired:keys', mended)
+  L.emit(q, 'repaired', '', 'case', 'keys', 'count', L.int(mended))
+end
+return { running, executions, waiting, known, mended }
