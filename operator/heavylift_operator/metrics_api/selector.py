@@ -179,11 +179,9 @@ class _Parser:
         return "" if self._peek() in {_END, ","} else self._word("a value")
 
     def _list(self) -> list[str]:
-        """Return the values in brackets; a comma without a value beside it stands for the empty value."""
+        """Return the values in brackets; nothing before a comma or bracket stands for the empty value."""
         if (first := self._take()) != "(":
             raise _unexpected(first, "'('")
-        if self._peek() == ")":
-            raise InvalidSelectorError("'()' holds no value: list at least one")
         values = [self._listed()]
         while (mark := self._take()) == ",":
             values.append(self._listed())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -24,8 +25,9 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _PROBES: Final = frozenset({"/healthz", "/livez", "/readyz"})
 _VERBS: Final = {"GET": "list", "HEAD": "list"}
-_HEADER_MAX: Final = 64 * 1024
-"""A user of many groups has long headers."""
+_HEADERS_MAX: Final = 1_024
+"""A user's groups are a header each."""
+_LINE_MAX: Final = 16 * 1024
 _SHUTDOWN_S: Final = 2.0
 
 
@@ -57,6 +59,8 @@ class MetricsServer:
     port: int = 0
     """The port really bound; 0 = none yet."""
     _runner: web.AppRunner | None = None
+    _ending: set[asyncio.Future[None]] = field(default_factory=set)
+    """Connections that answer what they were asked and end."""
     _log: Any = field(default_factory=lambda: logs.get("metrics api"))
 
     # -- the port -----------------------------------------------------------------------------------------------------
@@ -70,7 +74,10 @@ class MetricsServer:
         changed, self.proxy = proxy != self.proxy, proxy
         if changed and self._runner is not None and self._runner.server is not None:
             for connection in self._runner.server.connections:
-                connection.close()
+                connection.close()  # an idle one waits for its next request no more
+                ending = asyncio.ensure_future(connection.shutdown(_SHUTDOWN_S))
+                self._ending.add(ending)
+                ending.add_done_callback(self._ending.discard)
 
     async def start(self) -> None:
         """Bind and serve; the door must be open.
@@ -95,8 +102,8 @@ class MetricsServer:
             app,
             access_log=None,
             shutdown_timeout=_SHUTDOWN_S,
-            max_field_size=_HEADER_MAX,
-            max_line_size=_HEADER_MAX,
+            max_headers=_HEADERS_MAX,
+            max_line_size=_LINE_MAX,
         )
         await runner.setup()
         try:
@@ -113,6 +120,7 @@ class MetricsServer:
     async def aclose(self) -> None:
         """Answer what is being answered, then stop; harmless when never started."""
         if self._runner is not None:
+            await asyncio.gather(*self._ending, return_exceptions=True)
             await self._runner.cleanup()
             self._runner, self.port = None, 0
 

@@ -157,7 +157,7 @@ def test_an_api_service_of_somebody_elses_is_told_before_anything_is_installed(
 def test_an_upgrade_keeps_what_the_operator_wrote_and_an_uninstall_leaves_no_api_service(
     helm: Helm, kube: Kube
 ) -> None:
-    """caBundle and the Secret's data survive `helm upgrade`; `helm uninstall` takes the APIService away."""
+    """The CA bundle and the Secret's data survive `helm upgrade`; `helm uninstall` takes the APIService away."""
     namespace = f"lift-{secrets.token_hex(3)}"
     ensure_namespace(kube, namespace)
     values = {**ON, "crds": {"install": False}, "unstick": {"enabled": False}, "dispatcher": {"replicaCount": 0}}
