@@ -8,6 +8,7 @@ import redis
 from rq.job import Job as RqJob
 from rq.serializers import JSONSerializer
 
+from heavylift.contract.envelope import encode_checkpoint
 from heavylift.contract.states import JobState
 from heavylift.spec import HeavyQueue
 from heavylift.store import ops
@@ -57,6 +58,31 @@ def test_an_oom_is_told_from_an_error(bench: Bench, reports: HeavyQueue) -> None
     record = bench.ended(bench.start(reports, {"reason": "OOMKilled", "message": "loading 1990"}))
     assert (record.outcome["class"], record.outcome["exitCode"]) == ("oom", 137)
     assert record.outcome["evidence"]["log"] == "loading 1990"
+
+
+def test_an_oom_hands_its_checkpoint_and_more_memory_to_the_next_attempt(bench: Bench) -> None:
+    """What the killed program had kept, and half as much memory again, are in the next Job."""
+    oom = {"action": "Retry", "memory": {"growthPercent": 50, "max": "1Gi"}}
+    main = {"name": "main", "image": "x.invalid/y:1", "resources": {"limits": {"memory": "96Mi"}}}
+    annotations = {"heavylift-test/from-env": "HEAVYLIFT_JOB_PAYLOAD"}
+    pod = {"metadata": {"annotations": annotations}, "spec": {"containers": [main]}}
+    queue = bench.queue("growing", outcomes={"oom": oom}, jobTemplate={"spec": {"template": pod}})
+    started = bench.prepare(queue, bench.claim("growing", bench.enqueue("growing")))
+    kept = encode_checkpoint(started.claim.execution, '{"page":7}')
+    variables = started.manifest["spec"]["template"]["spec"]["containers"][0]["env"]
+    staged = json.dumps({"reason": "OOMKilled", "message": kept}).replace("$", "$$")
+    next(entry for entry in variables if entry["name"] == "HEAVYLIFT_JOB_PAYLOAD")["value"] = staged
+    record = bench.ended(bench.create(started))
+    assert (record.outcome["class"], record.outcome["memory"], record.checkpoint) == (
+        "oom",
+        144 * 1024**2,
+        '{"page":7}',
+    )
+    again = bench.prepare(queue, bench.claim("growing", started.claim.job))
+    container = again.manifest["spec"]["template"]["spec"]["containers"][0]
+    assert container["resources"]["limits"]["memory"] == "144Mi"
+    assert {"name": "HEAVYLIFT_JOB_CHECKPOINT", "value": '{"page":7}'} in container["env"]
+    assert bench.ended(bench.create(again)).state is JobState.COMPLETED
 
 
 def test_an_evicted_pod_spends_no_attempt(bench: Bench, reports: HeavyQueue) -> None:
@@ -145,6 +171,17 @@ def test_a_run_limit_ends_the_pod_as_timeout(bench: Bench) -> None:
     record = bench.ended(started)
     assert (record.state, record.outcome["class"]) == (JobState.FAILED, "timeout")
     assert record.outcome["message"] == "ran longer than its limit of 1s"
+    bench.gone(started)
+
+
+def test_the_time_of_all_attempts_ends_the_job(bench: Bench) -> None:
+    """The attempt is stopped, and the rule that would retry a timeout has no say."""
+    retry = {"timeout": {"action": "Retry", "maxRetries": 9}}
+    queue = bench.queue("whole", timeouts={"pending": "1m", "run": "1h", "total": "2s"}, outcomes=retry)
+    started = bench.start(queue, {"hold": "true"})
+    record = bench.ended(started)
+    assert (record.state, record.outcome["class"]) == (JobState.FAILED, "timeout")
+    assert "stopped at the end of its total time of 2s" in record.outcome["message"]
     bench.gone(started)
 
 
