@@ -18,6 +18,7 @@ from heavylift.contract.ids import short_hash
 from heavylift.contract.keys import Field, Keys
 from heavylift.contract.names import FINALIZER, Annotation, Label
 from tests.proofs.kube import Kube, batch
+from tests.proofs.width import Width
 
 Json = dict[str, Any]
 TERMINAL = frozenset({"finished", "failed", "canceled", "stopped"})
@@ -77,6 +78,8 @@ class History:
     standing: Sequence[Standing] = ()
     lost: frozenset[str] = frozenset()
     """Accepted ids whose loss by Redis itself is declared."""
+    width: Width | None = None
+    """What bounded the installation over time, where that was watched; the events are then of all its queues."""
 
     @property
     def kept(self) -> frozenset[str]:
@@ -192,6 +195,24 @@ def _nothing_left(history: History) -> Iterable[str]:
             yield f"Job {job.name} of job {job.job} is not finalized (label {job.finalized}, finalizer {job.held})"
 
 
+def _within_width(history: History) -> Iterable[str]:
+    if history.width is None:
+        return
+    yield from history.width.breaches()
+    inside: set[str] = set()
+    for line in sorted(history.events, key=lambda line: line.at):
+        if line.name == "active":
+            live = history.width.live(line.at)
+            if len(inside) >= history.width.slots * live:
+                yield (
+                    f"job {line.job} was claimed as {line.execution} with {len(inside)} in flight, {live} dispatchers "
+                    f"and {history.width.slots} slots each"
+                )
+            inside.add(line.job)
+        elif line.final or line.name in LEAVES_ACTIVE:
+            inside.discard(line.job)
+
+
 RULES: tuple[Callable[[History], Iterable[str]], ...] = (
     _nothing_lost,
     _one_end,
@@ -203,8 +224,9 @@ RULES: tuple[Callable[[History], Iterable[str]], ...] = (
     _end_of_the_current,
     _counted_once,
     _nothing_left,
+    _within_width,
 )
-"""Promises 1 to 4 as rules over a history."""
+"""Promises 1 to 4, and the width, as rules over a history."""
 
 
 def _decoded(text: str) -> Json:

@@ -17,6 +17,7 @@ from tests.proofs.kube import Kube
 from tests.proofs.processes import Daemon
 from tests.proofs.recorder import JobRecorder
 from tests.proofs.waiting import until
+from tests.proofs.width import Width
 from tests.servers import StoreServer
 
 Json = dict[str, Any]
@@ -149,7 +150,12 @@ class Run:
             return
 
     def history(
-        self, recorder: JobRecorder, *, queues: Iterable[str] = (), lost: Iterable[str] = ()
+        self,
+        recorder: JobRecorder,
+        *,
+        queues: Iterable[str] = (),
+        lost: Iterable[str] = (),
+        width: Width | None = None,
     ) -> history.History:
         """Collect what this run left behind."""
         recorder.catch_up()
@@ -164,6 +170,7 @@ class Run:
                 left=history.left_in_redis(client, names, self.install),
                 standing=history.standing(self.kube, self.name, self.install),
                 lost=frozenset(lost),
+                width=width,
             )
 
     def client(self) -> redis.Redis:

@@ -30,6 +30,7 @@ CLAIM_LIMIT_S: Final = 60.0
 """The claim loop comes round each second, or fails within Redis' patience; the heartbeat in its own pause more."""
 LIVE_FOR: Final = 3
 """Heartbeats a silent dispatcher still counts as live."""
+_COUNTED_S: Final = 0.02
 
 
 @dataclass(slots=True)
@@ -43,6 +44,8 @@ class Dispatcher:
     registration: Registration = field(init=False)
     watches: list[QueueWatch] = field(default_factory=list)
     _beats: list[Beat] = field(default_factory=list)
+    _counted: bool = False
+    """Whether the installation's width has our slots."""
     _log: Any = field(default_factory=lambda: logs.get("dispatcher"))
 
     def __post_init__(self) -> None:
@@ -81,7 +84,7 @@ class Dispatcher:
                 slots=self.settings.slots,
                 port=health.port,
             )
-            self.service.add("claim", loop.run)
+            self.service.add("claim", lambda: self._claim(loop))
             self.service.add("heartbeat", lambda: self._heartbeat(heartbeat), drain=False)
             self.service.add("doorbell", lambda: self._listen(loop), drain=False)
             self.registration.start()
@@ -142,6 +145,12 @@ class Dispatcher:
             checks[f"heavyqueues in {watch.namespace}"] = watch.check
         return checks
 
+    async def _claim(self, loop: ClaimLoop) -> None:
+        """Claim from the first registration on: what one claims before it counts would be beyond the width."""
+        while not self._counted and await self.service.pause(_COUNTED_S):
+            loop.beat.tick()
+        await loop.run()
+
     async def _heartbeat(self, beat: Beat) -> None:
         """Say that we live, and show what we know."""
         settings, metrics = self.settings, self.metrics
@@ -153,6 +162,7 @@ class Dispatcher:
             try:
                 judge_policy(keeps, await self.link.run(ops.server_report()))
                 live = await self.link.run(ops.register_dispatcher(settings.install_id, settings.worker_name, ttl_ms))
+                self._counted = True
                 used = await self.link.run(ops.inflight_count(settings.install_id))
                 metrics.slots.labels("in-use").set(used / max(1, live))
             except RedisUnavailableError:
