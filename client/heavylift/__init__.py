@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from heavylift.context import Context, RateLimited, RetryAfter, Snooze, UnrecoverableError
     from heavylift.contract.outcomes import OutcomeClass
     from heavylift.contract.states import JobState
+    from heavylift.dedupe import Dedupe
     from heavylift.errors import (
         BatchError,
         ClusterUnavailableError,
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
         WaitTimeoutError,
     )
     from heavylift.jobs import Attempt, Job, JobEvent, JobInfo, QueueCounts
-    from heavylift.options import Backoff, Dedupe, EnqueueOptions, JobRequest, Timeouts
+    from heavylift.options import Backoff, EnqueueOptions, JobRequest, Timeouts
     from heavylift.schedules import ScheduleInfo, ScheduleOptions
     from heavylift.scheduling import Schedule
     from heavylift.tasks import Failure, Task, task
@@ -53,8 +54,9 @@ _HOMES = {
     "heavylift.context": ("Context", "RateLimited", "RetryAfter", "Snooze", "UnrecoverableError"),
     "heavylift.contract.outcomes": ("OutcomeClass",),
     "heavylift.contract.states": ("JobState",),
+    "heavylift.dedupe": ("Dedupe",),
     "heavylift.jobs": ("Attempt", "Job", "JobEvent", "JobInfo", "QueueCounts"),
-    "heavylift.options": ("Backoff", "Dedupe", "EnqueueOptions", "JobRequest", "Timeouts"),
+    "heavylift.options": ("Backoff", "EnqueueOptions", "JobRequest", "Timeouts"),
     "heavylift.schedules": ("ScheduleInfo", "ScheduleOptions"),
     "heavylift.scheduling": ("Schedule",),
     "heavylift.tasks": ("Failure", "Task", "task"),

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, Unpack
 
-from heavylift import operations
+from heavylift import administration, operations
 from heavylift.aio_scheduling import AsyncClientSchedules, AsyncQueueSchedules
 from heavylift.contract import ids
 from heavylift.contract.durations import Duration
 from heavylift.contract.states import JobState
 from heavylift.errors import RedisUnavailableError
 from heavylift.jobs import JobEvent, JobInfo, QueueCounts
-from heavylift.options import EnqueueOptions, JobRequest, RetryOptions
+from heavylift.options import ChangeOptions, EnqueueOptions, JobRequest, RetryOptions
 from heavylift.requests import draft
 from heavylift.store import AsyncStore, ops
 from heavylift.store.steps import Op, T
@@ -85,6 +86,12 @@ class AsyncClient(AsyncClientSchedules):
                 except RedisUnavailableError as error:
                     await asyncio.sleep(patience.after_outage(error, time.monotonic()))
 
+    async def _idle(self, queue: str, timeout: object) -> None:  # noqa: ASYNC109 - as above
+        patience = operations.Patience.until_idle(queue, timeout, time.monotonic())
+        async with self._store.subscribe(self._store.keys.doorbell()) as messages:
+            while (await self.run(ops.counts(queue))).active:
+                await messages.get(timeout=patience.pause(time.monotonic()))
+
 
 class AsyncJob(Generic[R]):
     """As ``Job``: attributes cost nothing, methods are awaited."""
@@ -115,7 +122,19 @@ class AsyncJob(Generic[R]):
 
     async def retry(self, **options: Unpack[RetryOptions]) -> None:
         """As ``Job.retry``."""
-        await self._client.run(operations.retry(self.id, self._client.actor, options))
+        await self._client.run(administration.retry(self.id, self._client.actor, options))
+
+    async def promote(self) -> bool:
+        """As ``Job.promote``."""
+        return await self._client.run(administration.promote(self.id))
+
+    async def change(self, **changes: Unpack[ChangeOptions]) -> None:
+        """As ``Job.change``."""
+        await self._client.run(administration.change(self.id, changes))
+
+    async def remove(self) -> None:
+        """As ``Job.remove``."""
+        await self._client.run(administration.remove(self.id))
 
     async def events(self, *, follow: bool = True) -> AsyncIterator[JobEvent]:
         """As ``Job.events``."""
@@ -157,22 +176,70 @@ class AsyncQueue(AsyncQueueSchedules):
         return handles
 
     async def jobs(
-        self, state: str | JobState = JobState.WAITING, *, labels: Mapping[str, str] | None = None, limit: int = 100
+        self,
+        state: str | JobState = JobState.WAITING,
+        *,
+        cls: str | None = None,
+        since: datetime | Duration | None = None,
+        labels: Mapping[str, str] | None = None,
+        limit: int = 100,
     ) -> list[JobInfo]:
         """As ``Queue.jobs``."""
-        return await self._client.run(operations.jobs(self.name, state, labels, limit))
+        wanted = administration.Filter.of(state, cls, since, labels)
+        return await self._client.run(administration.jobs(self.name, wanted, limit))
 
     async def counts(self) -> QueueCounts:
         """As ``Queue.counts``."""
         return await self._client.run(ops.counts(self.name))
 
-    async def pause(self, reason: str = "") -> None:
+    async def pause(self, reason: str = "", *, wait: Duration | None = None) -> None:
         """As ``Queue.pause``."""
         await self._client.run(ops.pause(self.name, by=self._client.actor, reason=reason))
+        if wait is not None:
+            await self._client._idle(self.name, wait)  # noqa: SLF001 - the handle is the client's other half
 
     async def resume(self) -> None:
         """As ``Queue.resume``."""
         await self._client.run(ops.resume(self.name))
+
+    async def purge(
+        self,
+        state: str | JobState = JobState.WAITING,
+        *,
+        dry_run: bool = False,
+        progress: administration.Progress | None = None,
+    ) -> int:
+        """As ``Queue.purge``."""
+        return await self._client.run(administration.purge(self.name, state, dry_run=dry_run, progress=progress))
+
+    async def retry_failed(
+        self,
+        *,
+        cls: str | None = None,
+        since: datetime | Duration | None = None,
+        having: Mapping[str, str] | None = None,
+        limit: int | None = None,
+        progress: administration.Progress | None = None,
+        **changes: Unpack[RetryOptions],
+    ) -> list[AsyncJob[Any]]:
+        """As ``Queue.retry_failed``."""
+        wanted = administration.Filter.of(JobState.FAILED, cls, since, having)
+        bulk = administration.BulkRetry(queue=self.name, wanted=wanted, changes=changes, limit=limit, progress=progress)
+        done = await self._client.run(bulk.run(self._client.actor))
+        handles = [AsyncJob[Any](self._client, job, queue_name=self.name) for job in done.jobs]
+        refused = done.refused(tuple(handles))
+        if refused is not None:
+            raise refused
+        return handles
+
+    async def deduplicated(self, key: str) -> AsyncJob[Any] | None:
+        """As ``Queue.deduplicated``."""
+        job = await self._client.run(ops.dedupe_holder(self.name, key))
+        return None if job is None else AsyncJob(self._client, job, queue_name=self.name)
+
+    async def release_key(self, key: str) -> bool:
+        """As ``Queue.release_key``."""
+        return await self._client.run(ops.release_dedupe(self.name, key))
 
     async def events(self, *, after: str = "0", follow: bool = True) -> AsyncIterator[JobEvent]:
         """As ``Queue.events``."""

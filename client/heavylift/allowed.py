@@ -17,25 +17,42 @@ def payload_limit(settings: Mapping[str, Any] | None) -> int:
     return min(size, limits.PAYLOAD_MAX) if _is_whole(size) else limits.PAYLOAD_DEFAULT
 
 
+def default_priority(settings: Mapping[str, Any] | None) -> int:
+    """Return the priority of jobs whose producer names none."""
+    return _whole(_part(settings, "defaults"), "priority")
+
+
 def check_allowed(options: Mapping[str, Any], delay_ms: int, settings: Mapping[str, Any] | None) -> None:
     """Check a job's stored options and delay; without settings there is nothing to hold them against.
 
     Raises:
         InvalidInputError: names what ``spec.allow`` does not admit, or its maximum.
     """
-    if not settings:
+    if not settings or not (options or delay_ms):
         return
-    allow = _part(settings, "allow")
-    attempts = max(_whole(allow, "maxAttempts"), _whole(_part(settings, "defaults"), "maxAttempts"))
-    _at_most("max_attempts", options.get("maxAttempts"), attempts, "allow.maxAttempts")
-    queue_timeouts, timeouts = _part(settings, "timeouts"), _part(options, "timeouts")
-    run = max(_whole(allow, "runTimeout"), _whole(queue_timeouts, "run"))
-    _at_most_ms("timeouts.run", timeouts.get("run"), run, "allow.runTimeout")
-    _at_most_ms("timeouts.pending", timeouts.get("pending"), _whole(queue_timeouts, "pending"), "timeouts.pending")
+    allow, timeouts = _part(settings, "allow"), _part(options, "timeouts")
+    if "maxAttempts" in options:
+        attempts = max(_whole(allow, "maxAttempts"), _whole(_part(settings, "defaults"), "maxAttempts"))
+        _at_most("max_attempts", options["maxAttempts"], attempts, "allow.maxAttempts")
+    if timeouts:
+        queue_timeouts = _part(settings, "timeouts")
+        run = max(_whole(allow, "runTimeout"), _whole(queue_timeouts, "run"))
+        _at_most_ms("timeouts.run", timeouts.get("run"), run, "allow.runTimeout")
+        _at_most_ms("timeouts.pending", timeouts.get("pending"), _whole(queue_timeouts, "pending"), "timeouts.pending")
+        _at_most_ms("timeouts.total", timeouts.get("total"), _whole(queue_timeouts, "total"), "timeouts.total")
     _at_most_ms("delay", delay_ms, _whole(allow, "delay"), "allow.delay")
+    if "priority" in options:
+        _priority(options["priority"], min(_whole(allow, "minPriority"), default_priority(settings)))
     for option in ("env", "labels"):
         _names(option, _part(options, option), allow.get(option))
     _resources(_part(options, "resources"), _part(allow, "resources"))
+
+
+def _priority(asked: object, most: int) -> None:
+    if _is_whole(asked) and asked < most:
+        raise InvalidInputError(
+            f"priority is {asked}, more urgent than the {most} that spec.allow.minPriority of its HeavyQueue admits"
+        )
 
 
 def _names(option: str, given: Mapping[str, Any], allowed: object) -> None:

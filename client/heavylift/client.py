@@ -5,15 +5,17 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, Unpack
 
-from heavylift import operations
+from heavylift import administration, operations
 from heavylift.contract import ids
+from heavylift.contract.durations import Duration
 from heavylift.contract.states import JobState
 from heavylift.errors import RedisUnavailableError
 from heavylift.jobs import Job, JobEvent, JobInfo, QueueCounts
-from heavylift.options import EnqueueOptions, JobRequest
+from heavylift.options import EnqueueOptions, JobRequest, RetryOptions
 from heavylift.requests import draft
 from heavylift.scheduling import ClientSchedules, QueueSchedules
 from heavylift.store import Store, ops
@@ -110,7 +112,22 @@ class Client(ClientSchedules):
         return self.run(operations.cancel(job, self.actor, reason))
 
     def _retry(self, job: str, options: Mapping[str, Any]) -> None:
-        self.run(operations.retry(job, self.actor, options))
+        self.run(administration.retry(job, self.actor, options))
+
+    def _promote(self, job: str) -> bool:
+        return self.run(administration.promote(job))
+
+    def _change(self, job: str, changes: Mapping[str, Any]) -> None:
+        self.run(administration.change(job, changes))
+
+    def _remove(self, job: str) -> None:
+        self.run(administration.remove(job))
+
+    def _idle(self, queue: str, timeout: object) -> None:
+        patience = operations.Patience.until_idle(queue, timeout, time.monotonic())
+        with self._store.subscribe(self._store.keys.doorbell()) as messages:
+            while self.run(ops.counts(queue)).active:
+                messages.get(timeout=patience.pause(time.monotonic()))
 
     def _job_events(self, job: str, *, follow: bool) -> Iterator[JobEvent]:
         after, idle = "0", False
@@ -170,31 +187,114 @@ class Queue(QueueSchedules):
         return handles
 
     def jobs(
-        self, state: str | JobState = JobState.WAITING, *, labels: Mapping[str, str] | None = None, limit: int = 100
+        self,
+        state: str | JobState = JobState.WAITING,
+        *,
+        cls: str | None = None,
+        since: datetime | Duration | None = None,
+        labels: Mapping[str, str] | None = None,
+        limit: int = 100,
     ) -> list[JobInfo]:
         """Return jobs of one state: waiting ones in their order, ended ones newest first.
 
         Args:
             state: ``waiting``, ``delayed``, ``active``, ``waiting-children``, ``completed``, ``failed``, ``cancelled``.
+            cls: of ended jobs, only those of this outcome class, for example ``oom``.
+            since: of ended jobs, only those that ended at this time (with a time zone) or so long ago at most.
             labels: only jobs with these labels.
             limit: at most this many.
 
         Raises:
-            InvalidInputError: no such state.
+            InvalidInputError: no such state or class, or a filter that this state does not have.
         """
-        return self._client.run(operations.jobs(self.name, state, labels, limit))
+        wanted = administration.Filter.of(state, cls, since, labels)
+        return self._client.run(administration.jobs(self.name, wanted, limit))
 
     def counts(self) -> QueueCounts:
         """Return how many jobs are in each state."""
         return self._client.run(ops.counts(self.name))
 
-    def pause(self, reason: str = "") -> None:
-        """Start no more jobs of this queue until ``resume``; what runs goes on."""
+    def pause(self, reason: str = "", *, wait: Duration | None = None) -> None:
+        """Start no more jobs of this queue until ``resume``; what runs goes on.
+
+        Args:
+            reason: why, for people.
+            wait: return once nothing of the queue runs any more, at the latest after so long.
+
+        Raises:
+            WaitTimeoutError: something still runs; the queue stays paused.
+        """
         self._client.run(ops.pause(self.name, by=self._client.actor, reason=reason))
+        if wait is not None:
+            self._client._idle(self.name, wait)  # noqa: SLF001 - the handle is the client's other half
 
     def resume(self) -> None:
         """Undo ``pause``; a HeavyQueue's own ``spec.paused`` stays as it is."""
         self._client.run(ops.resume(self.name))
+
+    def purge(
+        self,
+        state: str | JobState = JobState.WAITING,
+        *,
+        dry_run: bool = False,
+        progress: administration.Progress | None = None,
+    ) -> int:
+        """Remove the jobs of one state that are there now, in small steps; return how many went.
+
+        That is no cancel: nothing is kept of them, whoever waits for one gets JobNotFoundError, and what depends on one
+        stays where it is. Ended jobs whose Kubernetes Job is not let go yet stay.
+
+        Args:
+            state: any but ``active``.
+            dry_run: remove nothing, return how many there are.
+            progress: called with (done, of how many) now and then.
+
+        Raises:
+            InvalidInputError: no such state, or ``active``.
+        """
+        return self._client.run(administration.purge(self.name, state, dry_run=dry_run, progress=progress))
+
+    def retry_failed(
+        self,
+        *,
+        cls: str | None = None,
+        since: datetime | Duration | None = None,
+        having: Mapping[str, str] | None = None,
+        limit: int | None = None,
+        progress: administration.Progress | None = None,
+        **changes: Unpack[RetryOptions],
+    ) -> list[Job[Any]]:
+        """Run failed jobs again, oldest first and in small steps; return their handles.
+
+        Args:
+            cls: only those of this outcome class, for example ``oom``.
+            since: only those that failed at this time (with a time zone) or so long ago at most.
+            having: only those with these labels.
+            limit: at most this many.
+            progress: called with (done, of how many) after each step.
+            changes: set anew for their coming attempts, as of ``Job.retry``.
+
+        Raises:
+            InvalidInputError: a filter or a change is not usable or not allowed.
+            BatchError: some were refused (``exceptions``); ``jobs`` holds those that run again.
+        """
+        wanted = administration.Filter.of(JobState.FAILED, cls, since, having)
+        bulk = administration.BulkRetry(queue=self.name, wanted=wanted, changes=changes, limit=limit, progress=progress)
+        done = self._client.run(bulk.run(self._client.actor))
+        handles = [Job[Any](self._client, job, queue_name=self.name) for job in done.jobs]
+        refused = done.refused(tuple(handles))
+        if refused is not None:
+            raise refused
+        return handles
+
+    def deduplicated(self, key: str) -> Job[Any] | None:
+        """Return the job that holds a deduplication key, None when it is free."""
+        job = self._client.run(ops.dedupe_holder(self.name, key))
+        return None if job is None else Job(self._client, job, queue_name=self.name)
+
+    def release_key(self, key: str) -> bool:
+        """Free a deduplication key; its job goes on. Return False when nothing held it."""
+        return self._client.run(ops.release_dedupe(self.name, key))
 
     def events(self, *, after: str = "0", follow: bool = True) -> Iterator[JobEvent]:
         """Yield the queue's events after the one of this id, and with ``follow`` what comes, without end.

@@ -10,7 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar, Unpack
 
 from heavylift.contract.durations import Duration
 from heavylift.contract.states import JobState, Phase
-from heavylift.options import RetryOptions
+from heavylift.options import ChangeOptions, RetryOptions
 from heavylift.store.model import Event, JobRecord, QueueCounts
 
 __all__ = ["Attempt", "Job", "JobEvent", "JobInfo", "Outcome", "QueueCounts"]
@@ -241,6 +241,9 @@ class Asks(Protocol):
     def _wait(self, job: str, timeout: object) -> Any: ...
     def _cancel(self, job: str, reason: str) -> bool: ...
     def _retry(self, job: str, options: Mapping[str, Any]) -> None: ...
+    def _promote(self, job: str) -> bool: ...
+    def _change(self, job: str, changes: Mapping[str, Any]) -> None: ...
+    def _remove(self, job: str) -> None: ...
     def _job_events(self, job: str, *, follow: bool) -> Iterator[JobEvent]: ...
 
 
@@ -297,13 +300,46 @@ class Job(Generic[R]):
         """Run a failed or cancelled job again from its first attempt; its history stays.
 
         Args:
-            options: set anew for the coming attempts: max_attempts, backoff, timeouts, resources, env, labels.
+            options: set anew for the coming attempts: data, priority, max_attempts, backoff, timeouts, resources, env,
+                labels.
 
         Raises:
             JobNotFoundError: no such job.
-            InvalidInputError: an option is not usable, or the job is neither failed nor cancelled.
+            InvalidInputError: an option is not usable, the job is neither failed nor cancelled, or another one holds
+                its deduplication key.
         """
         self._client._retry(self.id, options)  # noqa: SLF001 - as above
+
+    def promote(self) -> bool:
+        """Let the delayed job wait now, behind those that wait already. Return False when it waits already.
+
+        Raises:
+            JobNotFoundError: no such job.
+            InvalidInputError: it is neither delayed nor waiting.
+        """
+        return self._client._promote(self.id)  # noqa: SLF001 - as above
+
+    def change(self, **changes: Unpack[ChangeOptions]) -> None:
+        """Change a job that has not ended: its priority at any time, its delay and data while it is not active.
+
+        Args:
+            changes: ``priority``: it goes behind those that have it already; of an active job it counts from the next
+                attempt on. ``delay``: from now, 0 = wait now; a waiting job becomes delayed. ``data``: all of it.
+
+        Raises:
+            JobNotFoundError: no such job.
+            InvalidInputError: a change is not usable or not allowed, or the job's state does not admit it.
+        """
+        self._client._change(self.id, changes)  # noqa: SLF001 - as above
+
+    def remove(self) -> None:
+        """Remove the job with all that is kept of it; whoever waits for it gets JobNotFoundError.
+
+        Raises:
+            JobNotFoundError: no such job.
+            InvalidInputError: it is active (cancel it), or its Kubernetes Job is not let go yet.
+        """
+        self._client._remove(self.id)  # noqa: SLF001 - as above
 
     def events(self, *, follow: bool = True) -> Iterator[JobEvent]:
         """Yield what happened to the job, oldest first, and with ``follow`` what happens until its end.

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from heavylift.allowed import check_allowed
 from heavylift.contract import ids, limits
 from heavylift.contract.states import JobState
 from heavylift.errors import (
@@ -26,7 +25,7 @@ from heavylift.errors import (
     WaitTimeoutError,
 )
 from heavylift.jobs import JobEvent, JobInfo, Outcome, failure_message, read_result
-from heavylift.options import JobRequest, duration_ms, stored_options
+from heavylift.options import JobRequest, duration_ms
 from heavylift.requests import Draft, draft, request
 from heavylift.store import ops
 from heavylift.store.model import Enqueued, EnqueueRequest, JobRecord, Verdict
@@ -37,7 +36,6 @@ POLL_S = 1.0
 OUTAGE_S = 60.0
 """Seconds a wait goes on without Redis before it gives up."""
 EVENTS_AT_ONCE = 500
-_PAGE = 100
 
 
 def redis_settings(url: str | None) -> dict[str, Any]:
@@ -129,20 +127,21 @@ def enqueue_many(queue: str, entries: Sequence[JobRequest], *, strict: bool) -> 
             ready.append((index, request(checked, queue, settings, strict=strict)))
         except HeavyliftError as error:
             batch.errors.append(_at(index, error))
-    for start in range(0, len(ready), limits.BATCH_MAX):
-        part = ready[start : start + limits.BATCH_MAX]
+    done = 0
+    for part in ops.batches([made for _, made in ready]):
         try:
-            replies = yield from ops.enqueue_many([made for _, made in part])
+            replies = yield from ops.enqueue_batch(part)
         except RedisUnavailableError as error:
-            first, last = part[0][0], ready[-1][0]
+            first, last = ready[done][0], ready[-1][0]
             batch.errors.append(RedisUnavailableError(f"entries {first} to {last} are not confirmed: {error}"))
             break
-        for (index, _), made in zip(part, replies, strict=True):
+        for (index, _), made in zip(ready[done:], replies, strict=False):
             refused = refusal(made, queue)
             if refused is None:
                 batch.accepted.append(made)
             else:
                 batch.errors.append(_at(index, refused))
+        done += len(part)
     return batch
 
 
@@ -210,7 +209,8 @@ def _cancelled(job: str, found: JobRecord) -> str:
 class Patience:
     """When a wait is over; pure, told the time (seconds of a monotonic clock)."""
 
-    job: str
+    over: str
+    """What to say when the time is over."""
     deadline: float | None
     lost_since: float | None = None
 
@@ -222,7 +222,18 @@ class Patience:
             InvalidDurationError: the timeout is no duration.
         """
         ids.check_job_id(job)
-        return cls(job, None if timeout is None else now + duration_ms("timeout", timeout) / 1000)
+        over = f"job {job} has not ended yet; it goes on, wait again or look at it later"
+        return cls(over, None if timeout is None else now + duration_ms("timeout", timeout) / 1000)
+
+    @classmethod
+    def until_idle(cls, queue: str, wait: object, now: float) -> Patience:
+        """Return the patience of a wait for the last active job of a paused queue.
+
+        Raises:
+            InvalidDurationError: the time is no duration.
+        """
+        over = f"jobs of queue {queue} still run; it stays paused"
+        return cls(over, now + duration_ms("wait", wait) / 1000)
 
     def pause(self, now: float) -> float:
         """Return how long to listen before the next look.
@@ -249,7 +260,7 @@ class Patience:
         if self.deadline is None:
             return POLL_S
         if now >= self.deadline:
-            raise WaitTimeoutError(f"job {self.job} has not ended yet; it goes on, wait again or look at it later")
+            raise WaitTimeoutError(self.over)
         return min(POLL_S, self.deadline - now)
 
 
@@ -269,30 +280,6 @@ def cancel(job: str, by: str, reason: str) -> Op[bool]:
         found = yield from ops.get_job(job)
         return found is not None and (not found.state.terminal or found.state is JobState.CANCELLED)
     return reply.verdict in {Verdict.APPLIED, Verdict.CANCELLED}
-
-
-def retry(job: str, by: str, options: Mapping[str, Any]) -> Op[None]:
-    """Run a failed or cancelled job again.
-
-    Raises:
-        JobNotFoundError: no such job.
-        InvalidInputError: an option is not usable or not allowed, or the job's state does not admit it.
-    """
-    ids.check_job_id(job)
-    changed = stored_options(options)
-    found = yield from record(job)
-    settings = yield from ops.get_settings(found.queue)
-    check_allowed(changed, 0, settings)
-    reply = yield from ops.retry(job, options=changed or None, by=by)
-    if reply.verdict is Verdict.MISSING:
-        raise not_found(job)
-    if reply.verdict is Verdict.CORRUPT:
-        raise StoreCorruptError(reply.message)
-    if reply.verdict is not Verdict.APPLIED:
-        raise InvalidInputError(
-            f"job {job} is {found.state.value}: only failed and cancelled jobs can be retried"
-            + (f" ({reply.message})" if reply.message else "")
-        )
 
 
 # -- events -----------------------------------------------------------------------------------------------------------
@@ -347,27 +334,6 @@ def _usable(name: str) -> bool:
     except InvalidQueueNameError:
         return False
     return True
-
-
-def jobs(queue: str, state: str | JobState, labels: Mapping[str, str] | None, limit: int) -> Op[list[JobInfo]]:
-    """Return up to ``limit`` jobs of one state and these labels.
-
-    Raises:
-        InvalidInputError: no such state.
-    """
-    wanted = parse_state(state)
-    found: list[JobInfo] = []
-    start = 0
-    while len(found) < limit:
-        page, more = yield from ops.page_jobs(queue, wanted, start=start, count=_PAGE)
-        for entry in page:
-            seen = JobInfo.read(entry)
-            if all(seen.labels.get(key) == value for key, value in (labels or {}).items()):
-                found.append(seen)
-        if not more:
-            break
-        start += _PAGE
-    return found[:limit]
 
 
 def parse_state(state: str | JobState) -> JobState:

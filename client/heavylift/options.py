@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal, TypedDict, Unpack
 
+from heavylift.contract import limits
 from heavylift.contract.durations import Duration, to_ms
+from heavylift.dedupe import Dedupe, check_key
 from heavylift.errors import InvalidDurationError, InvalidInputError
 
 IfExists = Literal["return", "raise", "retry_failed", "replace"]
@@ -106,7 +108,7 @@ class Timeouts:
     heartbeat: Duration | None = None
     """Between two reports of progress."""
     total: Duration | None = None
-    """From the first claim, over all attempts."""
+    """From the first claim to the end of the last attempt; over = the job fails as ``timeout``, with no retry."""
 
     def __post_init__(self) -> None:
         for name, ms in self.to_json().items():
@@ -117,15 +119,6 @@ class Timeouts:
         """Return the shape stored with the job: ms by name, None left out."""
         given = {"pending": self.pending, "run": self.run, "heartbeat": self.heartbeat, "total": self.total}
         return {name: duration_ms(f"timeouts {name}", value) for name, value in given.items() if value is not None}
-
-
-@dataclass(frozen=True, slots=True)
-class Dedupe:
-    """At most one unfinished job per key: the shape is fixed, the feature is not available yet."""
-
-    key: str
-    mode: Literal["first", "keep_last"] = "first"
-    ttl: Duration | None = None
 
 
 class EnqueueOptions(TypedDict, total=False):
@@ -149,9 +142,13 @@ class EnqueueOptions(TypedDict, total=False):
     depends_on: Sequence[Any]
     """Jobs or ids that must complete first."""
     priority: int
-    """Only 0 so far."""
+    """-1000 to 1000, lower is sooner; first in, first out within one. 0 when neither job nor queue say otherwise."""
+    lifo: bool
+    """To the front of those of its priority, before what waits there already."""
+    key: str
+    """Jobs of one key share ``spec.concurrency.perKey`` of their queue, and their turn."""
     dedupe: str | Dedupe
-    """Not available yet."""
+    """At most one unfinished job per key; a text is ``Dedupe(text)``."""
 
 
 class JobRequest:
@@ -245,9 +242,20 @@ def _entries(option: str, value: object, example: str, most: int = 16) -> list[t
 
 
 # -- all options of one enqueue ---------------------------------------------------------------------------------------
+class ChangeOptions(TypedDict, total=False):
+    """What ``Job.change`` may set anew."""
+
+    priority: int
+    delay: Duration
+    """From now; 0 = wait now."""
+    data: Any
+
+
 class RetryOptions(TypedDict, total=False):
     """What ``Job.retry`` may set anew."""
 
+    data: Any
+    priority: int
     max_attempts: int
     backoff: Backoff
     timeouts: Timeouts
@@ -285,9 +293,8 @@ def _set_backoff(stored: dict[str, Any], value: object) -> None:
 def _set_timeouts(stored: dict[str, Any], value: object) -> None:
     if not isinstance(value, Timeouts):
         raise InvalidInputError(f"timeouts is {value!r}: write it like Timeouts(run='30m')")
-    for name in ("heartbeat", "total"):
-        if getattr(value, name) is not None:
-            raise InvalidInputError(f"Timeouts({name}=...) is not available yet: leave it out")
+    if value.heartbeat is not None:
+        raise InvalidInputError("Timeouts(heartbeat=...) is not available yet: leave it out")
     if given := value.to_json():
         stored["timeouts"] = given
 
@@ -307,9 +314,42 @@ def _set_labels(stored: dict[str, Any], value: object) -> None:
         stored["labels"] = given
 
 
-def _set_priority(_stored: dict[str, Any], value: object) -> None:
-    if isinstance(value, bool) or value != 0:
-        raise InvalidInputError(f"priority {value!r} is not available yet: leave it out or use 0")
+def check_priority(value: object) -> int:
+    """Return a priority if it is a whole number from -1000 to 1000.
+
+    Raises:
+        InvalidInputError: it is not.
+    """
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int)
+        or not -limits.PRIORITY_MAX <= value <= limits.PRIORITY_MAX
+    ):
+        most = limits.PRIORITY_MAX
+        raise InvalidInputError(f"priority is {value!r}: give a whole number from -{most} to {most}; lower is sooner")
+    return value
+
+
+def _set_priority(stored: dict[str, Any], value: object) -> None:
+    stored["priority"] = check_priority(value)
+
+
+def _set_lifo(stored: dict[str, Any], value: object) -> None:
+    if not isinstance(value, bool):
+        raise InvalidInputError(f"lifo is {value!r}: use True or False")
+    if value:
+        stored["lifo"] = True
+
+
+def _set_key(stored: dict[str, Any], value: object) -> None:
+    stored["key"] = check_key("key", value)
+
+
+def _set_dedupe(stored: dict[str, Any], value: object) -> None:
+    given = Dedupe(value) if isinstance(value, str) else value
+    if not isinstance(given, Dedupe):
+        raise InvalidInputError(f"dedupe is {value!r:.80}: give the key as text, or Dedupe(key, mode=..., ttl=...)")
+    stored["dedupe"] = given.to_json()
 
 
 _CHECKS = {
@@ -320,4 +360,7 @@ _CHECKS = {
     "env": _set_env,
     "labels": _set_labels,
     "priority": _set_priority,
+    "lifo": _set_lifo,
+    "key": _set_key,
+    "dedupe": _set_dedupe,
 }

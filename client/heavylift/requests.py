@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from heavylift.allowed import check_allowed, payload_limit
+from heavylift.allowed import check_allowed, default_priority, payload_limit
 from heavylift.contract import ids, limits, payload
 from heavylift.contract.plain import to_plain
 from heavylift.errors import InvalidInputError, InvalidPayloadError, PayloadTooLargeError
@@ -21,9 +21,10 @@ class Draft:
     """A checked job, not yet held against its queue's settings."""
 
     task: str
-    data: Any
     data_json: str
     id: str
+    named: bool
+    """Whether another enqueue may mean the same job: by its id or its deduplication key."""
     if_exists: str
     delay_ms: int
     expires_ms: int | None
@@ -42,8 +43,6 @@ def draft(task: str, data: Any, options: Mapping[str, Any]) -> Draft:
     Raises:
         InvalidInputError: something is not usable; the message names it (InvalidPayloadError with the path).
     """
-    if options.get("dedupe") is not None:
-        raise InvalidInputError("dedupe is not available yet: use id= with if_exists='return'")
     own = {key: value for key, value in options.items() if key not in _OF_THE_REQUEST}
     given_id, if_exists = options.get("id"), options.get("if_exists") or "raise"
     if given_id is not None and not isinstance(given_id, str):
@@ -53,23 +52,38 @@ def draft(task: str, data: Any, options: Mapping[str, Any]) -> Draft:
     expires = options.get("expires")
     if not isinstance(task, str):
         raise InvalidInputError(f"task is {task!r}: give the registered name as text, or call .enqueue of the task")
-    plain = _data(data)
-    text = payload.dumps(plain)
+    stored = stored_options(own)
+    depends_on = _dependencies(options.get("depends_on"))
+    if depends_on and stored.get("dedupe", {}).get("mode") == "keep_last":
+        raise InvalidInputError("dedupe with keep_last cannot be combined with depends_on: it orders its jobs itself")
+    text = payload.compact(_data(data))
     _check_size(text, limits.PAYLOAD_MAX)
     return Draft(
         task=payload.check_task(task),
-        data=plain,
         data_json=text,
         id=ids.check_job_id(given_id) if given_id is not None else ids.new_job_id(),
         if_exists=if_exists,
-        delay_ms=duration_ms("delay", options.get("delay") or 0),
+        named=given_id is not None or "dedupe" in stored,
+        delay_ms=_delay(options.get("delay"), stored.get("dedupe", {})),
         expires_ms=None if expires is None else _positive("expires", duration_ms("expires", expires)),
-        depends_on=_dependencies(options.get("depends_on")),
-        options=stored_options(own),
+        depends_on=depends_on,
+        options=stored,
     )
 
 
-_OF_THE_REQUEST = {"id", "if_exists", "delay", "expires", "depends_on", "dedupe"}
+_OF_THE_REQUEST = {"id", "if_exists", "delay", "expires", "depends_on"}
+
+
+def data_json(data: Any, settings: Mapping[str, Any] | None) -> str:
+    """Return the compact JSON of a job's data for a queue.
+
+    Raises:
+        InvalidPayloadError: it is not plain JSON; the message has the path.
+        PayloadTooLargeError: it is larger than the queue admits.
+    """
+    text = payload.compact(_data(data))
+    _check_size(text, payload_limit(settings))
+    return text
 
 
 def request(checked: Draft, queue: str, settings: Mapping[str, Any] | None, *, strict: bool) -> EnqueueRequest:
@@ -81,18 +95,20 @@ def request(checked: Draft, queue: str, settings: Mapping[str, Any] | None, *, s
     """
     _check_size(checked.data_json, payload_limit(settings))
     check_allowed(checked.options, checked.delay_ms, settings)
+    priority = default_priority(settings)
+    options = {"priority": priority, **checked.options} if priority else checked.options
     return EnqueueRequest(
         queue=queue,
         task=checked.task,
-        data=payload.encode(checked.task, checked.data, max_size=limits.PAYLOAD_MAX),
+        data=payload.wrap(checked.task, checked.data_json),
         id=checked.id,
         incarnation=ids.new_incarnation(),
         if_exists=checked.if_exists,
-        fingerprint=payload.fingerprint(checked.task, checked.data_json),
+        fingerprint=payload.fingerprint(checked.task, checked.data_json) if checked.named else "",
         delay_ms=checked.delay_ms,
         expires_ms=checked.expires_ms,
         depends_on=checked.depends_on,
-        options=checked.options,
+        options=options,
         description=f"{checked.task}({checked.data_json[:80]})",
         strict=strict,
     )
@@ -108,12 +124,20 @@ def _data(data: Any) -> dict[str, Any]:
 
 
 def _check_size(text: str, most: int) -> None:
-    size = len(text.encode())
+    size = len(text) if text.isascii() else len(text.encode())
     if size > most:
         raise PayloadTooLargeError(
             f"data is {size:,} bytes of JSON, more than the {most:,} a job of this queue may have: store it elsewhere "
             "and pass a reference (URL, object key, path)"
         )
+
+
+def _delay(value: Any, dedupe: Mapping[str, Any]) -> int:
+    if dedupe.get("mode") != "debounce":
+        return duration_ms("delay", value or 0)
+    if value is not None:
+        raise InvalidInputError("a debounced job is delayed by the ttl of its Dedupe: leave delay out")
+    return int(dedupe["ttl"])
 
 
 def _positive(option: str, ms: int) -> int:

@@ -44,7 +44,7 @@ RETRY_STEP = 20
 FIND_STEP = 50
 """Ended jobs one script call looks at when it searches."""
 SWEEP_STEP = 100
-"""Deduplication keys one script call looks at, about."""
+"""Deduplication keys one script call looks at."""
 RETENTION_STEP = 20
 """Jobs one script call removes at most when it trims."""
 WAIT_BOUNDS_MS = (

@@ -19,6 +19,7 @@ from heavylift.errors import InvalidPayloadError, PayloadTooLargeError
 
 _TASK = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/-]*")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 _PARTS = 4  # func, instance, args, kwargs
 PICKLE_REMEDY = (
     "the payload is pickled, which is never read outside the job's pod: enqueue with "
@@ -120,7 +121,17 @@ def encode(task: str, data: Any, *, max_size: int = limits.PAYLOAD_DEFAULT) -> b
     check_task(task)
     text = dumps(data)
     _check_size(len(text.encode()), max_size)
-    whole = f'["{OUTSIDE_POD_FUNC}",null,[{json.dumps(task)},{text}],{{}}]'
+    return wrap(task, text)
+
+
+def compact(plain: Any) -> str:
+    """Return compact JSON of what ``contract.plain.to_plain`` gave, keys in the order given, non-ASCII kept."""
+    return _ENCODER.encode(plain)
+
+
+def wrap(task: str, data_json: str) -> bytes:
+    """Return RQ's ``data`` field for a checked task and the compact JSON of its data."""
+    whole = f'["{OUTSIDE_POD_FUNC}",null,["{task}",{data_json}],{{}}]'
     return zlib.compress(whole.encode())
 
 

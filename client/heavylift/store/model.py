@@ -54,6 +54,18 @@ class Enqueued:
     message: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What is to be another than before; None and empty = as it is."""
+
+    priority: int | None = None
+    delay_ms: int | None = None
+    data_json: str | None = None
+    """Compact JSON of the task's data."""
+    options: Json = field(default_factory=dict)
+    """Stored options (without those in fields of their own) that replace those of the same name."""
+
+
 # -- claim ------------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimRequest:

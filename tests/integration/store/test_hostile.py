@@ -13,7 +13,8 @@ from heavylift.contract.keys import Field
 from heavylift.contract.outcomes import OutcomeClass
 from heavylift.contract.states import JobState, Phase
 from heavylift.errors import InvalidPayloadError, StoreCorruptError
-from heavylift.store import Fence, FinishRequest, Next, Observation, Verdict, ops
+from heavylift.store import Fence, FinishRequest, Next, Observation, Op, Verdict, ops
+from heavylift.store.model import Change
 from tests.integration.store.kit import INSTALL, NAMESPACE, QUEUE, WORKER, World, outcome, request
 
 LIST = f"rq:queue:{QUEUE}"
@@ -209,6 +210,17 @@ FIELDS = [
 ]
 
 
+def changes(job: str) -> Iterator[Any]:
+    """Yield what a person may change of a job, as far as it can be read."""
+
+    def change(wanted: Change) -> Op[Any]:
+        found = yield from ops.get_job(job)
+        return (yield from ops.change(found, wanted)) if found is not None else None
+
+    yield change(Change(data_json='{"year":2027}'))
+    yield change(Change(delay_ms=1, priority=-3))
+
+
 def _everything(job: str, execution: str) -> Iterator[Any]:
     fence = Fence(job=job, execution=execution, uid="u")
     yield ops.get_job(job, position=True)
@@ -219,7 +231,13 @@ def _everything(job: str, execution: str) -> Iterator[Any]:
     yield ops.own_claims(INSTALL, WORKER)
     yield ops.release(fence, reason="r", silent=True)
     yield ops.finish(FinishRequest(fence=fence, outcome=outcome(OutcomeClass.ERROR), next=Next.RETRY, delay_ms=1))
-    yield ops.retry(job, options={"a": 1})
+    yield ops.promote(job)
+    yield from changes(job)
+    for dedupe in ({"id": job, "mode": "keep_last"}, {"id": job, "mode": "debounce", "ttl": 5}):
+        yield ops.enqueue(request(id="other", if_exists="replace", options={"dedupe": dedupe}))
+        yield ops.remove("other")
+    yield ops.sweep_dedupe(QUEUE)
+    yield ops.retry(job, Change(options={"a": 1}, priority=3))
     yield ops.enqueue(request(id=job, if_exists="replace"))
     yield ops.finish(FinishRequest(fence=fence, outcome=outcome(), next=Next.COMPLETE, result="1"))
     yield ops.trim(QUEUE)
@@ -230,7 +248,7 @@ def _everything(job: str, execution: str) -> Iterator[Any]:
 def test_no_field_value_breaks_an_operation(w: World, field: str) -> None:
     """Whatever stands in a field of an active or waiting job, each operation answers, and the next is claimed."""
     for turn, value in enumerate(NASTY):
-        job = w.enqueue(id=f"bad-{turn}").id
+        job = w.enqueue(id=f"bad-{turn}", options={"dedupe": {"id": f"bad-{turn}", "mode": "first"}}).id
         claim = w.claim()
         w.redis.hset(f"rq:job:{job}", field, value)
         for op in _everything(job, claim.execution):

@@ -14,6 +14,7 @@ from heavylift.contract.outcomes import OutcomeClass
 from heavylift.contract.states import JobState, Phase
 from heavylift.errors import InvalidInputError
 from heavylift.store import Fence, Next, Observation, Outcome, Spend, Verdict, ops
+from heavylift.store.model import Change
 from tests.integration.store.kit import INSTALL, NAMESPACE, QUEUE, WORKER, World, name_of, request
 
 
@@ -336,7 +337,7 @@ def test_retry_by_a_person(w: World) -> None:
     """A failed job waits again with attempts from zero, the next seq, new options and its history."""
     claim = w.active(options={"maxAttempts": 1, "labels": {"team": "bi"}})
     w.finish(claim, Next.FAIL)
-    done = w.run(ops.retry(claim.job, options={"resources": {"memory": "8Gi"}}, by="ann"))
+    done = w.run(ops.retry(claim.job, Change(options={"resources": {"memory": "8Gi"}}), by="ann"))
     assert done.verdict is Verdict.APPLIED
     record = w.job(claim.job)
     assert (record.state, record.attempts_made, record.outcome, record.ended_at) == (JobState.WAITING, 0, {}, None)

@@ -8,7 +8,7 @@ from rq.job import Job
 from rq.registry import FailedJobRegistry
 from rq.serializers import JSONSerializer
 
-from heavylift import operations
+from heavylift import administration
 from heavylift.contract.keys import Field
 from heavylift.contract.states import JobState
 from heavylift.store import Claim, Fence, Next, Spend, Verdict, ops
@@ -93,7 +93,8 @@ def test_ghosts_in_a_list_hide_no_jobs_behind_them(w: World) -> None:
     w.redis.rpush(f"rq:queue:{QUEUE}", *(f"ghost-{number}" for number in range(250)))
     job = w.enqueue().id
     assert w.run(ops.page_jobs(QUEUE, JobState.WAITING, count=100)) == ([], True)
-    assert [info.id for info in w.run(operations.jobs(QUEUE, JobState.WAITING, None, 10))] == [job]
+    wanted = administration.Filter(state=JobState.WAITING)
+    assert [info.id for info in w.run(administration.jobs(QUEUE, wanted, 10))] == [job]
 
 
 def test_a_job_requeued_by_rq_outlives_its_retention_while_it_waits(w: World, q: Queue) -> None:

@@ -12,6 +12,7 @@ from heavylift.contract.outcomes import OutcomeClass
 from heavylift.contract.states import JobState, Phase
 from heavylift.errors import StoreCorruptError
 from heavylift.store import ClaimRequest, Fence, FinishRequest, Next, Observation, ops, scripts
+from heavylift.store.model import Change
 from tests.integration.store.kit import INSTALL, NAMESPACE, QUEUE, WORKER, World, outcome, request
 
 LIST = f"rq:queue:{QUEUE}"
@@ -50,6 +51,25 @@ def _with_dependents(w: World) -> None:
     w.run(ops.enqueue(request(id="child", incarnation="b" * 16, depends_on=(ID,))))
 
 
+def _dedupe(mode: str) -> dict[str, Any]:
+    return {"dedupe": {"id": "annual", "mode": mode}}
+
+
+def _holds(w: World) -> None:
+    w.enqueue(id=ID, incarnation=INC, options=_dedupe("keep_last"))
+
+
+def _follows(w: World) -> None:
+    _holds(w)
+    w.run(ops.claim(_ask()))
+    w.enqueue(id="child", incarnation="b" * 16, options=_dedupe("keep_last"))
+
+
+def _change(change: Change) -> Any:
+    found = yield from ops.get_job(ID)
+    return (yield from ops.change(found, change)) if found is not None else None
+
+
 def _ask() -> ClaimRequest:
     return ClaimRequest(
         worker=WORKER, request="r", install=INSTALL, queues=(QUEUE,), max=5, slots=10, deadline_ms=60_000
@@ -81,6 +101,20 @@ CASES: dict[str, tuple[Callable[[World], None], Callable[[], Any]]] = {
     "cancel": (_enqueued, lambda: ops.cancel(ID, by="ann")),
     "cancel active": (_claimed, lambda: ops.cancel(ID, by="ann")),
     "retry": (_ended, lambda: ops.retry(ID)),
+    "retry changed": (_ended, lambda: ops.retry(ID, Change(priority=3, data_json="{}"))),
+    "enqueue dedupe": (_holds, lambda: ops.enqueue(request(incarnation="c" * 16, options=_dedupe("first")))),
+    "enqueue renew": (_holds, lambda: ops.enqueue(request(incarnation="c" * 16, options=_dedupe("keep_last")))),
+    "finish follower": (_follows, lambda: _finish(Next.COMPLETE)),
+    "promote": (_due, lambda: ops.promote(ID)),
+    "change": (_enqueued, lambda: _change(Change(delay_ms=60_000))),
+    "change priority": (_enqueued, lambda: _change(Change(priority=3))),
+    "change data": (_enqueued, lambda: _change(Change(data_json="{}"))),
+    "remove": (_holds, lambda: ops.remove(ID)),
+    "purge": (_holds, lambda: ops.purge(QUEUE, JobState.WAITING, 10)),
+    "purge ended": (_ended, lambda: ops.purge(QUEUE, JobState.FAILED, 10)),
+    "find_ended": (_ended, lambda: ops.find_ended(QUEUE, JobState.FAILED, cls="error")),
+    "sweep_dedupe": (_holds, lambda: ops.sweep_dedupe(QUEUE)),
+    "dedupe_holder": (_holds, lambda: ops.release_dedupe(QUEUE, "annual")),
     "own_claims": (_claimed, lambda: ops.own_claims(INSTALL, WORKER)),
     "get_job": (_enqueued, lambda: ops.get_job(ID, position=True)),
     "list_jobs": (_enqueued, lambda: ops.list_jobs(QUEUE, JobState.WAITING)),

@@ -34,28 +34,29 @@ def drive(op: Op[Any], *answers: Any) -> Any:
     raise AssertionError(f"it asks for more: {step}")
 
 
-def accepted(count: int) -> list[list[bytes]]:
+def accepted(count: int) -> list[bytes]:
     """Return the script's rows for jobs that were accepted."""
-    return [[f"j{index}".encode(), b"1", b"waiting", b"", b""] for index in range(count)]
+    return [b"waiting"] * count
 
 
 def test_batch_that_redis_leaves_half_way_names_what_is_not_confirmed() -> None:
     """What was accepted is kept; the rest is named as unconfirmed, not as refused."""
-    requests = [JobRequest("annual", {"year": year}) for year in range(1500)]
+    requests = [JobRequest("annual", {"year": year}) for year in range(250)]
     settings = json.dumps({}).encode()
 
     batch = drive(
         operations.enqueue_many("reports", requests, strict=True),
         settings,
-        accepted(1000),
+        accepted(100),
+        accepted(100),
         RedisUnavailableError("gone"),
     )
 
     assert isinstance(batch, Batch)
-    assert len(batch.accepted) == 1000
+    assert len(batch.accepted) == 200
     refused = batch.refused(batch.accepted)
     assert refused is not None
-    assert [str(error) for error in refused.exceptions] == ["entries 1000 to 1499 are not confirmed: gone"]
+    assert [str(error) for error in refused.exceptions] == ["entries 200 to 249 are not confirmed: gone"]
 
 
 def test_bad_entries_are_refused_before_redis_is_asked_to_store_them() -> None:
@@ -65,7 +66,8 @@ def test_bad_entries_are_refused_before_redis_is_asked_to_store_them() -> None:
     step = op.send(b"{}")
 
     assert isinstance(step, Call)
-    assert (step.script, step.args.count("fine"), "annual" in step.args) == ("enqueue", 1, False)
+    header, _ = step.args
+    assert (step.script, str(header).splitlines()[2]) == ("enqueue", "fine")
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def test_good_mappings_are_kept() -> None:
         "memory": "1.5Gi",
         "nvidia.com/gpu": "1",
     }
-    assert stored_options({"env": {}, "labels": {}, "resources": {}, "priority": 0, "timeouts": Timeouts()}) == {}
+    assert stored_options({"env": {}, "labels": {}, "resources": {}, "lifo": False, "timeouts": Timeouts()}) == {}
 
 
 def test_settings_that_are_missing_or_odd_decide_nothing() -> None:
