@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -25,6 +26,7 @@ class Kept:
         self._state: dict[str, Any] = whole
         self._begun: set[str] = set()
         self._write = write
+        self._lock = threading.Lock()
         self.text: str | None = None
         """The checkpoint's JSON; None while this attempt has kept nothing."""
 
@@ -39,8 +41,9 @@ class Kept:
             raise InvalidPayloadError(f"checkpoint is a {type(state).__name__}: pass a mapping")
         if POSITIONS in plain:
             raise InvalidPayloadError(f"checkpoint.{POSITIONS} is what ctx.resume keeps: choose another key")
-        self._save(plain, self._positions)
-        self._state = plain
+        with self._lock:
+            self._save(plain, self._positions)
+            self._state = plain
 
     def position(self, name: str) -> int:
         """Return how many items of a loop are done."""
@@ -66,12 +69,13 @@ class Kept:
         Raises:
             PayloadTooLargeError: with the task's own state there is no room for it.
         """
-        inside = self._begun - before
-        positions = {loop: at for loop, at in self._positions.items() if loop not in inside}
-        positions[name] = done
-        self._save(self._state, positions)
-        self._positions = positions
-        self._begun = set(before)
+        with self._lock:
+            inside = self._begun - before
+            positions = {loop: at for loop, at in self._positions.items() if loop not in inside}
+            positions[name] = done
+            self._save(self._state, positions)
+            self._positions = positions
+            self._begun = set(before)
 
     def _save(self, state: Mapping[str, Any], positions: Mapping[str, int]) -> None:
         text = dumps({**state, **({POSITIONS: positions} if positions else {})}, "checkpoint")

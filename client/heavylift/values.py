@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 import sys
 import types
 import typing
@@ -125,7 +126,7 @@ def convert(value: Any, kind: Any, where: str) -> Any:
 
 
 def _refuse(value: Any, where: str, wanted: str) -> NoReturn:
-    shown = dumps(value) if not isinstance(value, float) or value == value else "NaN"  # noqa: PLR0124 - NaN alone differs
+    shown = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
     text = shown if len(shown) <= _SHOWN else shown[:_SHOWN] + "…"
     raise InvalidPayloadError(f"{where[:200]} is {text}: give {wanted}")
 

@@ -17,6 +17,7 @@ from rich.table import Table
 from heavylift.cli.exits import safe, safe_json
 from heavylift.contract.durations import format_ms
 from heavylift.jobs import JobInfo, Outcome
+from heavylift.spec import quantities
 
 
 class Format(StrEnum):
@@ -147,6 +148,8 @@ def job_detail(info: JobInfo) -> dict[str, Any]:
         "reason": info.reason,
         "attempt": info.attempt,
         "maxAttempts": info.max_attempts,
+        "attemptsMade": info.attempts_made,
+        "starts": info.starts,
         "position": info.position,
         "outcome": _outcome(info.outcome),
         "result": info.result,
@@ -157,6 +160,9 @@ def job_detail(info: JobInfo) -> dict[str, Any]:
         "enqueuedAt": iso(info.enqueued_at),
         "notBefore": iso(info.not_before),
         "expiresAt": iso(info.expires_at),
+        "totalDue": iso(info.total_due),
+        "memory": quantities.memory(info.memory) if info.memory is not None else None,
+        "checkpoint": info.checkpoint,
         "startedAt": iso(info.started_at),
         "endedAt": iso(info.ended_at),
         "cancel": dict(info.cancel),
@@ -169,6 +175,8 @@ def job_detail(info: JobInfo) -> dict[str, Any]:
                 "endedAt": iso(attempt.ended_at),
                 "next": attempt.next,
                 "delay": format_ms(attempt.delay_ms) if attempt.delay_ms else "",
+                "spent": attempt.spent,
+                "nextMemory": quantities.memory(attempt.next_memory) if attempt.next_memory is not None else None,
             }
             for attempt in info.history
         ],

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from heavylift.contract.durations import format_ms
-from heavylift.contract.envelope import KEY as ENVELOPE
 from heavylift.contract.envelope import Envelope, decode
 from heavylift.contract.names import ExitCode
 from heavylift.contract.outcomes import OutcomeClass
@@ -22,6 +21,7 @@ from heavylift_operator.core.reading import Json, printable
 NODE_LOST_AFTER_MS = 60_000
 """A pod still not gone this long after its grace period ended is on a node nobody hears of."""
 _SENTENCE = 600
+_OF_THE_RUNNER = frozenset({"result", "error", "snooze", "checkpoint"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,10 +58,14 @@ def classify(evidence: Evidence, asked: Asked) -> Ended | Underway:
         return _underway(job, pod, asked, stopped=stopped, refused=evidence.refused)
     if stopped and found.cls is not OutcomeClass.SUCCEEDED and not _own_end(pod, asked):
         found = _stopped(stop, asked)
+    left = decode(pod.end_message, asked.execution) if pod is not None and pod.ended else Envelope(kind="empty")
+    seen = {**_evidence(job, pod), **found.evidence}
+    if left.kind in _OF_THE_RUNNER:
+        seen.pop("log", None)  # it is no log: the program wrote the file
     return replace(
         found,
-        evidence={**_evidence(job, pod), **found.evidence},
-        checkpoint=decode(pod.end_message, asked.execution).checkpoint_json if pod is not None and pod.ended else None,
+        evidence=seen,
+        checkpoint=left.checkpoint_json,
         exit_code=found.exit_code if found.exit_code is not None else (pod.exit_code if pod else None),
         started_at=pod.started_at if pod else None,
         ended_at=(pod.finished_at if pod else None) or (job.condition_at if job else None),
@@ -353,8 +357,7 @@ def _last_words(pod: PodEvidence) -> str:
 
 
 def _log(pod: PodEvidence) -> Json:
-    """Return the end of the log, which stands in for a result file that the program never wrote."""
-    return {"log": printable(pod.end_message, 2048)} if pod.end_message and ENVELOPE not in pod.end_message else {}
+    return {"log": printable(pod.end_message, 2048)} if pod.end_message else {}
 
 
 def _evidence(job: JobEvidence | None, pod: PodEvidence | None) -> Json:
@@ -374,6 +377,6 @@ def _evidence(job: JobEvidence | None, pod: PodEvidence | None) -> Json:
             "reason": pod.end_reason or pod.reason or pod.waiting,
             "disruption": pod.disruption,
             "memoryLimit": pod.memory_limit,
-            "log": _log(pod).get("log", "") if pod.exit_code else "",
+            "log": printable(pod.end_message, 2048) if pod.exit_code else "",
         }
     return {key: value for key, value in found.items() if value}

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NewType, NotRequired,
 from uuid import UUID
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
 from heavylift.errors import InvalidPayloadError
@@ -263,6 +265,31 @@ def test_each_of_many_is_checked() -> None:
         of(variadic).data((1, 2, "x"), {})
     with pytest.raises(InvalidPayloadError, match=r"data\.unit is 5: give text"):
         of(variadic).data((1,), {"unit": 5})
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 3000) | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(JSON, st.sampled_from(["report", *of(plain).kinds]))
+def test_any_data_is_taken_or_refused_by_name(value: Any, name: str) -> None:
+    """Whatever JSON comes, the answer is typed arguments or an InvalidPayloadError that begins with the path."""
+    for function, data in (
+        (plain, {"year": 2026, name: value} if name != "report" else {"year": value}),
+        (by_dataclass, {"year": 2026, "rows": value}),
+        (by_dataclass, {"year": value, "format": value, "due": value}),
+        (by_derived, {"year": value, "note": value}),
+        (by_model, {"year": 2026, "rows": value, "due": value}),
+    ):
+        refused = "data"
+        try:
+            of(function).call([], data)
+        except InvalidPayloadError as error:
+            refused = str(error)
+        assert refused.startswith(("data", "a key of data"))
 
 
 def test_annotations_can_be_left_out_of_it() -> None:

@@ -263,6 +263,7 @@ def test_another_executions_envelope_is_only_log() -> None:
     said = encode_error("inc-9", Raised("ValueError", "x"), no_retry=True)
     found = ended(evidence(job(FAILED), pod("Failed", main=terminated(1, message=said))))
     assert (found.cls, found.error_type, found.no_retry) == (OutcomeClass.ERROR, "", False)
+    assert "inc-9" in found.evidence["log"]
 
 
 @pytest.mark.parametrize(

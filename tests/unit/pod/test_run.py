@@ -293,7 +293,9 @@ def test_result_file_that_cannot_be_written_is_found_before_the_work(pod: Pod) -
 def test_only_the_standard_library_is_loaded(pod: Pod) -> None:
     """A pod's image needs nothing but Heavylift's own files: no redis, rq, pydantic, typer, rich, yaml."""
     pod.module(
-        "import sys\n@heavylift.task\ndef main() -> list[str]:\n"
+        "import dataclasses, sys\n@dataclasses.dataclass\nclass Data:\n    year: int = 1\n"
+        "@heavylift.task\ndef main(ctx: heavylift.Context, data: Data) -> list[str]:\n"
+        "    for page in ctx.resume(range(2)):\n        ctx.checkpoint({'page': page})\n"
         "    heads = {name.partition('.')[0] for name in sys.modules}\n"
         "    return sorted(heads - set(sys.stdlib_module_names) - {'heavylift', 'work', '__mp_main__'})"
     )
