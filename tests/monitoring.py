@@ -17,10 +17,10 @@ NAMESPACE = "lift"
 _ROW = re.compile(r"^\| `(heavylift_\w+)` \| (\w+) \| ([^|]+) \| ([^|]+) \|", re.MULTILINE)
 
 
-def rules(**changes: object) -> list[Json]:
+def rules(*, namespace: str = NAMESPACE, **changes: object) -> list[Json]:
     """Return the groups of rules as the chart renders them: thresholds of values.yaml but for ``changes``."""
     values = yaml.safe_load((CHART / "values.yaml").read_text())["metrics"]["prometheusRule"]["thresholds"]
-    text = (CHART / "monitoring" / "rules.yaml").read_text().replace("<namespace>", NAMESPACE)
+    text = (CHART / "monitoring" / "rules.yaml").read_text().replace("<namespace>", namespace)
     for name, value in {**values, **changes}.items():
         text = text.replace(f"<{name}>", str(value))
     groups: list[Json] = yaml.safe_load(text)["groups"]

@@ -100,7 +100,7 @@ class Prometheus:
     """Job name -> ports on the loopback that serve /metrics."""
     rules: Sequence[Json] = ()
     """Groups of rules."""
-    interval: str = "1s"
+    interval: str = "2s"
     labels: Mapping[str, str] = field(default_factory=dict)
     """Labels every target gets, as Kubernetes would give ``namespace``."""
     port: int = field(default_factory=free_port)

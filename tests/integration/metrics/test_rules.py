@@ -129,6 +129,7 @@ CASES = (
     Case("HeavyliftDispatcherAbsent", of("dispatchers", "1x9") | queue("queue_startable", "1x9"), "6m", fires=False),
     Case("HeavyliftRepairs", of("repairs_total", "0+1x60", more=', case="job-missing"'), "20m"),
     Case("HeavyliftRepairs", of("repairs_total", "0x5 9x60", more=', case="job-missing"'), "20m", fires=False),
+    Case("HeavyliftRepairs", of("repairs_total", "0+1x60", more=', case="claim-adopted"'), "20m", fires=False),
     Case("HeavyliftUnfinalized", of("unfinalized_jobs", "101x20"), "16m"),
     Case("HeavyliftUnfinalized", of("unfinalized_jobs", "100x20"), "16m", fires=False),
     Case("HeavyliftExternalMetricsFailing", of("external_metrics_requests_total", "0+4x20", more=', code="503"'), "9m"),

@@ -1,0 +1,127 @@
+"""A real Prometheus scrapes the real processes; what it says is what Redis, RQ and the events say."""
+
+from __future__ import annotations
+
+import pytest
+
+from heavylift.contract import limits
+from tests import monitoring
+from tests.integration.metrics.story import LIMIT_S, Story
+
+pytestmark = pytest.mark.timeout(240)
+
+
+def test_states_are_those_of_rqs_own_registries(story: Story) -> None:
+    """For each queue and state; told by one operator only, so that a plain sum is not doubled."""
+    for short, name in story.queues.items():
+        shown = story.by("state", f'heavylift_queue_jobs{{queue="{name}"}}')
+        assert {state: shown[state] for state in story.states(short)} == story.states(short)
+    (tellers,) = set(story.prometheus.query("count by (queue) (heavylift_queue_waiting)").values())
+    assert tellers == 1
+    assert story.prometheus.value("sum(up)") == 4
+
+
+def test_demand_is_what_runs_and_what_may_start(story: Story) -> None:
+    """By the queries that KEDA and prometheus-adapter are given: a capped queue's cap, a paused queue's nothing."""
+    here = f'namespace="{story.run.name}"'
+    shown = story.by("queue", f"max by (queue) (heavylift_queue_demand{{{here}}})")
+    names = story.queues
+    assert shown == {names["busy"]: 0, names["capped"]: 2, names["paused"]: 0, names["orphan"]: 0}
+    assert story.prometheus.value(f"sum(max by (queue) (heavylift_queue_demand{{{here}}}))") == 2
+    held = {
+        (dict(labels)["queue"], dict(labels)["reason"])
+        for labels in story.prometheus.query("heavylift_queue_held == 1")
+    }
+    assert held == {(names["paused"], "paused"), (names["orphan"], "no-heavyqueue")}
+    assert story.by("queue", "heavylift_queue_concurrency_limit") == {names["capped"]: 2}
+    assert story.by("state", 'sum by (state) (heavylift_dispatcher_slots{state="total"})') == {"total": 40}
+    assert story.prometheus.value("max(heavylift_dispatchers)") == 2
+
+
+def test_outcomes_are_those_of_the_events(story: Story) -> None:
+    """Attempts by class, retried and final ones apart."""
+    shown = {
+        (dict(labels)["class"], dict(labels)["final"]): value
+        for labels, value in story.prometheus.query(
+            f'heavylift_job_outcomes_total{{queue="{story.queues["busy"]}"}} > 0'
+        ).items()
+    }
+    expected = story.outcomes("busy")
+    assert shown == expected
+    assert {("error", "false"), ("error", "true"), ("oom", "false"), ("succeeded", "true")} <= set(expected)
+
+
+def test_the_wait_histogram_is_what_the_events_give(story: Story) -> None:
+    """Every bucket, the sum and the count; the task that is kept apart has them all."""
+    name = story.queues["busy"]
+    waits = [int(line.fields["wait"]) for line in story.events("busy") if line.name == "active"]
+    shown = story.by("le", f'heavylift_job_wait_seconds_bucket{{queue="{name}", task="proof"}}')
+    expected = {bound / 1000: sum(wait <= bound for wait in waits) for bound in limits.WAIT_BOUNDS_MS}
+    assert {float(bound): count for bound, count in shown.items()} == {**expected, float("inf"): len(waits)}
+    total = story.prometheus.value(f'heavylift_job_wait_seconds_sum{{queue="{name}", task="proof"}}')
+    assert total == pytest.approx(sum(waits) / 1000)
+    assert len(waits) > story.states("busy")["completed"]
+
+
+def test_each_step_of_a_job_is_measured_once(story: Story) -> None:
+    """Enqueued, claimed, created, pending and run, over all replicas."""
+    name = story.queues["busy"]
+    claims = sum(line.name == "active" for line in story.events("busy"))
+    here = f'queue="{name}"'
+    for expression, expected in {
+        f"max(heavylift_jobs_enqueued_total{{{here}}})": story.states("busy")["completed"]
+        + story.states("busy")["failed"],
+        f"sum(heavylift_jobs_claimed_total{{{here}}})": claims,
+        f'sum(heavylift_job_creates_total{{{here}, answer="created"}})': claims,
+        f'sum(heavylift_job_dispatch_seconds_count{{{here}, task="proof"}})': claims,
+        f'sum(heavylift_job_pending_seconds_count{{{here}, task="proof"}})': claims,
+        f'sum(heavylift_job_run_seconds_count{{{here}, task="proof"}})': claims,
+    }.items():
+        story.seen(f"{expression} == {expected}")
+
+
+def test_the_oldest_waiting_is_the_first_of_those_that_wait(story: Story) -> None:
+    """To the millisecond of its event."""
+    name = story.queues["paused"]
+    added = min(line.at for line in story.events("paused") if line.name == "added")
+    shown = story.prometheus.value(f'heavylift_queue_oldest_waiting_timestamp_seconds{{queue="{name}"}}')
+    assert shown == pytest.approx(added / 1000, abs=0.002)
+
+
+def test_every_panel_has_something_to_draw(story: Story) -> None:
+    """Its query is taken; what has no data is only what has not happened."""
+    quiet = {
+        "Open breakers",
+        "Repairs",
+        "Beside the usual",
+        "Answers of the external metrics API",
+        "The external metrics API's certificate",
+        "Claims that passed to somebody else",
+    }
+    empty = {title for title, query in monitoring.panels() if not story.prometheus.query(query)}
+    assert empty <= quiet
+
+
+def test_alerts_are_those_there_is_reason_for(story: Story) -> None:
+    """Failed jobs, and a queue without a HeavyQueue."""
+    story.seen('ALERTS{alertname="HeavyliftJobsFailed", alertstate="firing"}')
+    repairs = story.by("case", "sum by (case) (heavylift_repairs_total) > 0")
+    assert story.prometheus.alerts() == {"HeavyliftJobsFailed", "HeavyliftQueueNotServed"}, repairs
+
+
+def test_another_leader_tells_the_same(story: Story) -> None:
+    """Killed, the leader is followed by the other; no figure is doubled in between, no counter begins anew."""
+    before, name = story.leader(), story.queues["capped"]
+    enqueued = "max by (queue) (heavylift_jobs_enqueued_total)"
+    counted = story.by("queue", enqueued)
+    story.supervisor.release()
+    before.kill()
+    after = story.leader(limit=LIMIT_S)
+    assert after is not before
+    story.seen(f'heavylift_queue_in_flight{{instance="127.0.0.1:{after.port}", queue="{name}"}} == 2')
+    assert story.by("queue", enqueued) == counted
+    told = story.prometheus.ask("query", query=f'sum(heavylift_queue_in_flight{{queue="{name}"}})[2m:1s]')["result"]
+    values = [float(value) for _, value in told[0]["values"]]
+    assert max(values) == 2
+    assert min(values[values.index(2.0) :]) == 2
+    story.seen("sum(up) == 3")
