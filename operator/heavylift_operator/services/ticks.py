@@ -18,6 +18,8 @@ from heavylift.store.steps import Op, T
 LOOK_S: Final = 1.0
 """Longest pause between two looks: a schedule defined just now is seen by then."""
 _SHORTEST_S: Final = 0.01
+_OVERTAKEN_S: Final = 0.05
+"""Pause after a look at which all was decided already: another operator is at it."""
 
 
 class Runner(Protocol):
@@ -43,16 +45,15 @@ class Ticks:
             HeavyliftError: Redis failed; asking again is safe.
         """
         due = await self.link.run(ops.due_schedules(self.not_after()))
-        for schedule in due.schedules:
-            await self._attend(schedule, due.now)
-        if due.schedules:
-            return 0.0
+        decided = [await self._attend(schedule, due.now) for schedule in due.schedules]
+        if decided:
+            return 0.0 if any(decided) else _OVERTAKEN_S
         return LOOK_S if due.next_ms is None else min(max(due.next_ms / 1000, _SHORTEST_S), LOOK_S)
 
-    async def _attend(self, schedule: ScheduleRecord, now: int) -> None:
-        """Decide one schedule; whatever is wrong with it holds up no other."""
+    async def _attend(self, schedule: ScheduleRecord, now: int) -> bool:
+        """Decide one schedule; whatever is wrong with it holds up no other. False = somebody else was faster."""
         try:
-            await self._decide(schedule, now)
+            return await self._decide(schedule, now)
         except RedisUnavailableError:
             raise
         except Exception as error:  # noqa: BLE001 - a definition written by a stranger must not stop the others
@@ -60,8 +61,9 @@ class Ticks:
             reply = await self.link.run(ops.defer_schedule(schedule.id, schedule.revision, problem))
             if reply.verdict is Verdict.APPLIED and problem != schedule.problem:
                 self._log.warning("schedule cannot be fired", schedule=schedule.id, why=problem)
+            return reply.verdict is Verdict.APPLIED
 
-    async def _decide(self, schedule: ScheduleRecord, now: int) -> None:
+    async def _decide(self, schedule: ScheduleRecord, now: int) -> bool:
         definition = ScheduleDefinition.from_json(schedule.definition)
         decision = decide(definition, schedule.mark, now)
         entry: EnqueueRequest | None = None
@@ -90,3 +92,4 @@ class Ticks:
             )
         elif reply.verdict is Verdict.REFUSED and reply.message != schedule.problem:
             self._log.warning("schedule cannot be fired", schedule=schedule.id, why=reply.message)
+        return reply.verdict is not Verdict.ALREADY

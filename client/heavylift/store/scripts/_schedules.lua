@@ -19,7 +19,7 @@ function L.schedule(id)
   for i = 1, #flat, 2 do
     if #flat[i + 1] <= L.FIELD_MAX then h[flat[i]] = flat[i + 1] end
   end
-  if not (h.queue and h.definition and h.revision) or #h.queue > 512 then
+  if not (h.queue and h.definition and h.revision and L.num(h.mark, nil)) or h.queue == '' or #h.queue > 512 then
     return nil, 'corrupt', 'the key ' .. key .. ' is not a schedule of ours: look at it, then delete it'
   end
   return h
