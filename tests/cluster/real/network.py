@@ -28,7 +28,9 @@ def choose_addresses(folder: Path) -> Addresses:
 def connect(layout: Layout, init: int) -> None:
     """Lay the wire to the network namespace of process ``init``, and routes to the node's pods and Services.
 
-    The node gets no default route: nothing in the cluster reaches beyond this machine.
+    The node gets no default route: nothing in the cluster reaches beyond this machine. It gets one to its Services, as
+    what a program of its own sends there is routed before kube-proxy's rules turn it to a pod: the API server asks
+    aggregated APIs and webhooks so.
     """
     outer, inner = interface(layout.folder), "eth0"
     within = (NSENTER, f"--net=/proc/{init}/ns/net", "--")
@@ -38,6 +40,7 @@ def connect(layout: Layout, init: int) -> None:
     _run(*within, IP, "link", "set", "lo", "up")
     _run(*within, IP, "address", "add", f"{layout.host}/24", "dev", inner)
     _run(*within, IP, "link", "set", inner, "up")
+    _run(*within, IP, "route", "add", layout.services, "dev", inner)
     forward = "echo 1 > /proc/sys/net/ipv4/ip_forward"
     _run(*within, "/bin/sh", "-c", forward)
     for network in (layout.pods, layout.services):
