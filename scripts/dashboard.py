@@ -154,7 +154,14 @@ ROWS: Final[dict[str, tuple[Panel, ...]]] = {
             title="Held back",
             queries={"{{queue}}: {{reason}}": f"{_told('queue_held', 'reason')} == 1"},
             says="Queues that nothing is claimed of, and why.",
-            width=12,
+        ),
+        Panel(
+            title="Schedules",
+            queries={
+                "{{state}}": f"max by (state) (heavylift_schedules{{{_HERE}}})",
+                "seconds a tick is late": f"time() - max(heavylift_schedule_oldest_due_timestamp_seconds{{{_HERE}}})",
+            },
+            says="How many there are, and for how long a tick has been due without its job.",
         ),
         Panel(
             title="Beside the usual",
@@ -163,7 +170,6 @@ ROWS: Final[dict[str, tuple[Panel, ...]]] = {
             },
             says="Retries, claims given back, dropped and quarantined entries, late reports.",
             unit="ops",
-            width=12,
         ),
     ),
     "Autoscaling": (

@@ -275,5 +275,8 @@ def snapshot(found: Json) -> Snapshot:
         inflight=_many(found, "inflight"),
         dispatchers=_many(found, "dispatchers"),
         unfinalized=_many(found, "unfinalized"),
+        schedules=_many(found, "schedules"),
+        suspended=_many(found, "suspended"),
+        oldest_due=_some(found, "due"),
         queues={name: _gauges(one) for name, one in queues.items()} if isinstance(queues, dict) else {},
     )

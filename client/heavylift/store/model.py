@@ -348,6 +348,11 @@ class Snapshot:
     """Live ones."""
     unfinalized: int
     """Jobs finished here whose PATCH is not confirmed."""
+    schedules: int = 0
+    suspended: int = 0
+    """Schedules that are suspended or over."""
+    oldest_due: int | None = None
+    """When the tick was due (ms) that waits longest to be fired; None = none is due."""
     queues: Mapping[str, QueueGauges]
 
 

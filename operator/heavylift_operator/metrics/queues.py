@@ -19,11 +19,16 @@ EVENTS: Final = ("retrying", "retried", "released", "dropped", "quarantined", "c
 """Counters that scripts keep, beside those with a metric of their own."""
 
 
-_OF_INSTALL: Final[tuple[tuple[str, str, Callable[[Snapshot], float]], ...]] = (
+_OF_INSTALL: Final[tuple[tuple[str, str, Callable[[Snapshot], float | None]], ...]] = (
     ("snapshot_timestamp_seconds", "Redis' time of the figures about queues.", lambda found: found.at / 1000),
     ("dispatchers", "Live dispatchers.", lambda found: found.dispatchers),
     ("executions", "Executions of the installation.", lambda found: found.inflight),
     ("unfinalized_jobs", "Jobs finished in Redis whose PATCH is not confirmed.", lambda found: found.unfinalized),
+    (
+        "schedule_oldest_due_timestamp_seconds",
+        "When the tick of a schedule was due that waits longest; absent = none is due.",
+        lambda found: found.oldest_due / 1000 if found.oldest_due is not None else None,
+    ),
 )
 
 
@@ -50,9 +55,16 @@ class QueueMetrics(Collector):
 def _install(found: Snapshot | None) -> Iterator[Metric]:
     for name, meaning, read in _OF_INSTALL:
         family = GaugeMetricFamily(f"heavylift_{name}", meaning)
-        if found is not None:
-            family.add_metric([], read(found))
+        if found is not None and (value := read(found)) is not None:
+            family.add_metric([], value)
         yield family
+    schedules = GaugeMetricFamily(
+        "heavylift_schedules", "Schedules; suspended: those that are over, too.", labels=["state"]
+    )
+    if found is not None:
+        schedules.add_metric(["active"], found.schedules - found.suspended)
+        schedules.add_metric(["suspended"], found.suspended)
+    yield schedules
 
 
 def _gauge(name: str, meaning: str, *labels: str) -> GaugeMetricFamily:
@@ -86,7 +98,7 @@ def _held(queues: dict[str, QueueGauges]) -> Iterator[Metric]:
     held = _gauge("held", "1 while this reason holds the whole queue back.", "reason")
     for name, one in queues.items():
         paused.add_metric([name], one.held == "paused")
-        for reason in HELD:
+        for reason in dict.fromkeys((*HELD, one.held or HELD[0])):
             held.add_metric([name, reason], one.held == reason)
     yield paused
     yield held

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from heavylift.errors import HeavyliftError
@@ -67,10 +67,4 @@ def told(found: Snapshot, install: str) -> Snapshot:
         for name, one in found.queues.items()
         if one.install == install or (not one.install and one.counters.get("enqueued", 0) > 0)
     }
-    return Snapshot(
-        at=found.at,
-        inflight=found.inflight,
-        dispatchers=found.dispatchers,
-        unfinalized=found.unfinalized,
-        queues=ours,
-    )
+    return replace(found, queues=ours)

@@ -85,6 +85,8 @@ CASES = (
         "8m",
         fires=False,
     ),
+    Case("HeavyliftTickLate", of("schedule_oldest_due_timestamp_seconds", "0x9"), "4m"),
+    Case("HeavyliftTickLate", of("schedule_oldest_due_timestamp_seconds", "0+60x9"), "4m", fires=False),
     Case("HeavyliftBreakerOpen", queue("queue_held", "1x20", more=', reason="breaker"'), "6m"),
     Case(
         "HeavyliftBreakerOpen",

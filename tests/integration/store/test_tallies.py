@@ -9,7 +9,7 @@ from rq import Queue
 from heavylift.contract import limits
 from heavylift.contract.outcomes import OutcomeClass
 from heavylift.store import Fence, Next, Spend, ops, tallies
-from tests.integration.store.kit import QUEUE, World
+from tests.integration.store.kit import INSTALL, QUEUE, World
 from tests.proofs.waiting import until
 
 
@@ -115,3 +115,24 @@ def now_ms(w: World) -> int:
     """Return the store's time."""
     seconds, micros = w.redis.time()
     return int(seconds) * 1000 + int(micros) // 1000
+
+
+def test_a_look_costs_the_same_at_any_depth(w: World) -> None:
+    """As many commands with three jobs as with tens of thousands in every place a queue has."""
+
+    def commands() -> dict[str, int]:
+        w.redis.config_resetstat()
+        w.run(ops.gauges(INSTALL, (QUEUE,)))
+        found = {name: one["calls"] for name, one in w.redis.info("commandstats").items()}
+        return {name: calls for name, calls in found.items() if name not in {"cmdstat_info", "cmdstat_evalsha"}}
+
+    for delay in (0, 0, 3_600_000):
+        w.enqueue(delay_ms=delay)
+    w.claim()
+    w.run(ops.gauges(INSTALL, (QUEUE,)))
+    few = commands()
+    ids = [f"ghost-{n}" for n in range(20_000)]
+    w.redis.rpush(f"rq:queue:{QUEUE}", *ids)
+    for key in (f"heavylift:delayed:{QUEUE}", f"rq:finished:{QUEUE}", f"rq:wip:{QUEUE}", "heavylift:schedules"):
+        w.redis.zadd(key, dict.fromkeys(ids, 1))
+    assert commands() == few

@@ -34,7 +34,18 @@ COUNTS: dict[str, Any] = {
 
 def snapshot(**queues: dict[str, Any]) -> Snapshot:
     """Return what the store decodes from these queues."""
-    return decode.snapshot({"at": 2_000, "inflight": 3, "dispatchers": 2, "unfinalized": 1, "queues": queues})
+    return decode.snapshot(
+        {
+            "at": 2_000,
+            "inflight": 3,
+            "dispatchers": 2,
+            "unfinalized": 1,
+            "schedules": 5,
+            "suspended": 2,
+            "due": -1,
+            "queues": queues,
+        }
+    )
 
 
 def shown(metrics: Metrics) -> dict[str, float]:
@@ -55,6 +66,8 @@ def test_a_snapshot_becomes_gauges_counters_and_a_histogram() -> None:
     assert found['heavylift_queue_oldest_waiting_timestamp_seconds{queue="reports"}'] == 1.5
     assert found['heavylift_jobs_enqueued_total{queue="reports"}'] == 9
     assert found["heavylift_dispatchers"] == 2
+    assert found['heavylift_schedules{state="active"}'] == 3
+    assert "heavylift_schedule_oldest_due_timestamp_seconds" not in found
     assert found['heavylift_job_wait_seconds_bucket{le="0.5",queue="reports",task=""}'] == 3
     assert found['heavylift_job_wait_seconds_sum{queue="reports",task=""}'] == 0.7
     assert found['heavylift_job_wait_seconds_count{queue="reports",task="annual"}'] == 1
@@ -71,7 +84,7 @@ def test_the_first_end_of_a_class_is_an_increase() -> None:
     assert found['heavylift_repairs_total{case="job-missing"}'] == 0
 
 
-@pytest.mark.parametrize("held", ["", "paused", "suspended", "no-heavyqueue"])
+@pytest.mark.parametrize("held", ["", "paused", "suspended", "no-heavyqueue", "something-new"])
 def test_what_holds_a_queue_back_is_one_series(held: str) -> None:
     """All reasons are there; at most one is 1."""
     metrics = Metrics()

@@ -1,6 +1,7 @@
 -- All gauges of an install in one step.
 -- ARGV: prefix, prefix, install, queues...
--- Returns: JSON {at, inflight, dispatchers, unfinalized, queues: {queue: what L.gauges gives + counters}}.
+-- Returns: JSON {at, inflight, dispatchers, unfinalized, schedules, suspended, due (ms of the tick that waits longest,
+-- or -1), queues: {queue: what L.gauges gives + counters}}.
 -- With: _gauges.lua
 local function n(...)
   local got = try(...)
@@ -8,6 +9,10 @@ local function n(...)
 end
 local out = { at = NOW, inflight = n('ZCARD', K.inflight(ARGV[3])), unfinalized = n('ZCARD', K.unfinalized(ARGV[3])),
   dispatchers = n('ZCOUNT', K.dispatchers(ARGV[3]), '(' .. L.int(NOW), '+inf'), queues = {}, queue_names = {} }
+local schedules = US .. ':schedules'
+local due = try('ZRANGEBYSCORE', schedules, '-inf', L.int(NOW), 'WITHSCORES', 'LIMIT', 0, 1)
+out.schedules, out.suspended = n('ZCARD', schedules), n('ZCOUNT', schedules, '+inf', '+inf')
+out.due = not due.err and tonumber(due[2]) or -1
 for i = 4, #ARGV do
   local q = ARGV[i]
   local c = L.gauges(q)
