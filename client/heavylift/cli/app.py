@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from heavylift import __version__
-from heavylift.cli import autoscale, doctor, enqueue, jobs, queues, render
+from heavylift.cli import autoscale, doctor, enqueue, jobs, queues, render, schedules
 from heavylift.cli.exits import Exit, report
 from heavylift.cli.session import Session
 
@@ -30,6 +30,7 @@ app = typer.Typer(
 app.command("enqueue")(enqueue.enqueue)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(queues.app, name="queues")
+app.add_typer(schedules.app, name="schedules")
 app.add_typer(autoscale.app, name="autoscale")
 app.command("render")(render.render)
 app.command("doctor")(doctor.doctor)
