@@ -33,11 +33,13 @@ Run = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def run(
-    served: Player, redis_server: StoreServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    served: Player,  # noqa: ARG001 - what it serves is meant
+    redis_server: StoreServer,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Run:
     """Run ``heavylift schedules ...`` on the test's Redis."""
     monkeypatch.setenv("HEAVYLIFT_REDIS_URL", redis_server.url)
-    assert served
 
     def call(*arguments: str) -> tuple[int, str, str]:
         code = main(("schedules", *arguments))
@@ -91,9 +93,9 @@ def test_a_schedule_is_defined_seen_and_deleted(client: Client) -> None:
     assert list(client._store.redis.scan_iter("heavylift:schedule*")) == []
 
 
-async def test_the_asynchronous_client_does_the_same(served: Player, redis_server: StoreServer) -> None:
+@pytest.mark.usefixtures("served")
+async def test_the_asynchronous_client_does_the_same(redis_server: StoreServer) -> None:
     """Define, list, suspend, resume, trigger, delete: awaited."""
-    assert served
     async with AsyncClient(redis_server.url) as client:
         reports = client.queue("reports")
         schedule = await reports.schedule("daily", "annual", {"year": 2026}, **NINE)
@@ -190,9 +192,9 @@ def test_one_of_a_heavyschedule_is_changed_there_only(served: Player, client: Cl
     assert schedule.info().state == "active"
 
 
-def test_more_schedules_than_a_page_are_all_seen(served: Player, client: Client) -> None:
+@pytest.mark.usefixtures("served")
+def test_more_schedules_than_a_page_are_all_seen(client: Client) -> None:
     """Listing goes on until the end."""
-    assert served
     for number in range(45):
         client.queue("reports").schedule(f"s{number:02}", "annual", {}, every="1h")
     assert [each.id for each in client.schedules()] == [f"s{number:02}" for number in range(45)]
