@@ -80,8 +80,8 @@ function L.ring_first(q)
   for _ = 1, 20 do
     local member = (ask('ZRANGE', K.ring(q), 0, 0) or {})[1]
     if not member then return nil end
-    local place, key = string.sub(member, 1, PLACE), string.sub(member, PLACE + 2)
-    if ask('HGET', K.slots(q), key) == place then return key, place end
+    local place, key = string.match(member, '^([fr]%d+)%z(.*)$')
+    if place and #place == PLACE then return key, place end
     ask('ZREM', K.ring(q), member) -- not of ours
   end
   return nil
@@ -121,9 +121,14 @@ function L.regard(q, key, served)
     ring_leave(q, key)
     return ask('ZADD', K.full(q), L.int(NOW), key)
   end
-  if ask('ZREM', K.full(q), key) == 1 then try('PUBLISH', K.doorbell, q) end
+  if rule.per and ask('ZREM', K.full(q), key) == 1 then try('PUBLISH', K.doorbell, q) end
   if rule.fair then return take_turn(q, key, served) end
   ring_join(q, key, 'f' .. in_level(head.level) .. digits(head.rank))
+end
+
+-- Drop a place that is not the key's.
+function L.ring_check(q, key, place)
+  if ask('HGET', K.slots(q), key) ~= place then ask('ZREM', K.ring(q), place .. '\0' .. key) end
 end
 
 -- Whether a key stands where it should: with a lane among the heads and in one of ring and full, else nowhere.

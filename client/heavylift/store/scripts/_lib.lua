@@ -151,15 +151,14 @@ end
 -- The job's fields as a table, or nil and `missing` | `corrupt` and a sentence.
 function L.load(job, fields)
   local key = K.job(job)
-  local have = L.type(key)
-  if have == 'none' then return nil, 'missing', 'no job ' .. string.sub(job, 1, 200) end
-  if have ~= 'hash' then return nil, 'corrupt', 'the key ' .. key .. ' is a ' .. have .. ', not a hash' end
   fields = fields or L.FIELDS
-  local values, h = call('HMGET', key, unpack(fields)), {}
+  local values, h = try('HMGET', key, unpack(fields)), {}
+  if values.err then return nil, 'corrupt', 'the key ' .. key .. ' is a ' .. L.type(key) .. ', not a hash' end
   for i, name in ipairs(fields) do
     local value = values[i]
     if value and #value <= L.FIELD_MAX then h[name] = value end
   end
+  if next(h) == nil and L.type(key) == 'none' then return nil, 'missing', 'no job ' .. string.sub(job, 1, 200) end
   if fields == L.FIELDS and not h['hl:task'] then -- plain RQ: its description begins with the function's path
     h.func = string.match(string.sub(call('HGET', key, 'description') or '', 1, 300), '^([%w_.]+)%(')
   end

@@ -339,9 +339,14 @@ L.PLAIN = {
 }
 
 -- The epoch of this Redis's data as the Jobs of its claims carry it; '' when there is none, or none of ours.
+local epoch
 function L.epoch()
-  if L.type(K.epoch) ~= 'string' or call('STRLEN', K.epoch) > 64 then return '' end
-  return string.match(call('GET', K.epoch), '^%d+%-%w+$') or ''
+  if epoch then return epoch end
+  epoch = ''
+  if L.type(K.epoch) == 'string' and call('STRLEN', K.epoch) <= 64 then
+    epoch = string.match(call('GET', K.epoch), '^%d+%-%w+$') or ''
+  end
+  return epoch
 end
 
 -- One claim for the reply: {job, queue, namespace, execution, incarnation, seq, attempt, task, data, claimed ms,

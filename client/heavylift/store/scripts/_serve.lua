@@ -39,39 +39,44 @@ local function take_listed(q, p, job, c)
 end
 
 -- The first job of a lane, if its key has room and (where order counts) it is of the level its place in the ring says.
-local function take_keyed(q, key, level, c)
+local function take_keyed(q, key, place, level, c)
   local head, rule = L.lane_head(q, key), L.rule(q)
   local fit = head and (not level or head.level == level) and not (rule.per and L.running(q, key) >= rule.per)
   local verdict = fit and c.judge(head.job, head.level, key) or c.skip()
   if verdict == 'stop' then return verdict end
   if fit then call('ZREM', K.lanes(q), head.member) end
   L.regard(q, key, verdict == 'claimed')
+  if verdict ~= 'claimed' then L.ring_check(q, key, place) end
   return verdict
 end
 
--- First in, first out over lists and lanes: by level, then by time. The key of the lane to serve now, and its level.
+-- First in, first out over lists and lanes: by level, then by time. The key of the lane to serve now, its place and level.
+local listed = {}
 local function due_lane(q, p, job)
   local key, place = L.ring_first(q)
   if not key then return nil end
   local level, rank = L.place_of(place)
-  if not level or not p or level < p then return key, level end
+  if not level or not p or level < p then return key, place, level end
   if level > p then return nil end
-  local listed = L.load(job, { 'enqueued_at', 'hl:lifo' })
-  if listed and L.rank(listed) < rank then return nil end
-  return key, level
+  if listed.job ~= job then
+    local h = L.load(job, { 'enqueued_at', 'hl:lifo' })
+    listed = { job = job, rank = h and L.rank(h) }
+  end
+  if listed.rank and listed.rank < rank then return nil end
+  return key, place, level
 end
 
 local function in_order(q, c)
-  local order = L.levels(q)
+  local order, keyed = L.levels(q), L.rule(q).apart or L.in_lanes(q) > 0
   while true do
     local why = c.full()
     if why then return why end
     local p, job = first(q, order)
-    local key, level
-    if L.in_lanes(q) > 0 then key, level = due_lane(q, p, job) end
+    local key, place, level
+    if keyed then key, place, level = due_lane(q, p, job) end
     local verdict
     if key then
-      verdict = take_keyed(q, key, level, c)
+      verdict = take_keyed(q, key, place, level, c)
     elseif p then
       verdict = take_listed(q, p, job, c)
     else
@@ -88,11 +93,11 @@ local function in_turn(q, c)
   while true do
     local why = c.full()
     if why then return why end
-    local key = L.ring_first(q)
+    local key, place = L.ring_first(q)
     if not key then return nil end
     local verdict
     if key ~= '' then
-      verdict = take_keyed(q, key, nil, c)
+      verdict = take_keyed(q, key, place, nil, c)
     else
       local p, job = first(q, order)
       verdict = p and take_listed(q, p, job, c)

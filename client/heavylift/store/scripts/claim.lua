@@ -23,6 +23,13 @@ end
 local claims, blocked, next_due, left = {}, {}, -1, { looked = limits.looked, promote = limits.promote, bytes = 0 }
 local room = 0 -- executions this install may still start
 
+-- Counts are written together at the end.
+local counted = {}
+function L.count(q, name, n)
+  local of = counted[q] or {}
+  of[name], counted[q] = (of[name] or 0) + (n or 1), of
+end
+
 local function block(q, reason)
   blocked[#blocked + 1] = q
   blocked[#blocked + 1] = reason
@@ -65,7 +72,19 @@ local function total_due(h, options, set)
   return total and L.num(h['hl:first'], NOW) + total or nil
 end
 
+local frozen_before, options_before = {}, {}
+local function options_of(h)
+  local text = h['hl:options']
+  if not text then return {} end
+  if options_before[text] == nil then options_before[text] = L.object(text) or false end
+  return options_before[text] or nil
+end
+
 local function freeze(h, options, set)
+  local like = table.concat({ h['hl:options'] or '', h.timeout or '', h['hl:rqmax'] or '', h['hl:first'] or '' }, '\n')
+  local before = frozen_before[set] or {}
+  frozen_before[set] = before
+  if before[like] then return before[like] end
   local spec = set.spec
   local defaults, times, payload = L.table(spec.defaults), L.table(spec.timeouts), L.table(spec.payload)
   local own = L.table(options.timeouts)
@@ -80,7 +99,8 @@ local function freeze(h, options, set)
     generation = set.generation, container = type(spec.container) == 'string' and spec.container or cjson.null,
     totalDue = total_due(h, options, set),
   }
-  return cjson.encode(frozen)
+  before[like] = cjson.encode(frozen)
+  return before[like]
 end
 
 -- The next seq: the one after the last, but never one that another install or namespace may have used.
@@ -94,8 +114,10 @@ local function start(q, job, h, set, data, options)
   local seq, attempt = next_seq(h, set), L.num(h['hl:attempts'], 0) + 1
   local execution = h['hl:inc'] .. '-' .. L.int(seq)
   local member = job .. ':' .. execution
-  local wrong = L.wrong(K.execution(job, execution), 'hash', K.executions(job), 'zset')
-  if wrong then return nil, wrong end
+  local kept, listed = L.type(K.execution(job, execution)), L.type(K.executions(job))
+  if (kept ~= 'none' and kept ~= 'hash') or (listed ~= 'none' and listed ~= 'zset') then
+    return nil, L.wrong(K.execution(job, execution), 'hash', K.executions(job), 'zset')
+  end
   local frozen, deadline, started = freeze(h, options, set), NOW + patience, L.utc_now()
   local fields = { 'status', 'started', 'started_at', started, 'last_heartbeat', started, 'ended_at', '',
     'worker_name', worker, 'origin', q, 'hl:inc', h['hl:inc'], 'hl:src', h['hl:src'], 'hl:seq', L.int(seq),
@@ -113,15 +135,14 @@ local function start(q, job, h, set, data, options)
   call('PERSIST', K.job(job)) -- RQ's ttl would delete it while it runs
   call('HSET', K.execution(job, execution), 'id', execution, 'job_id', job, 'created_at', L.int(NOW_S),
     'last_heartbeat', L.int(NOW_S), 'worker_name', worker)
-  call('PERSIST', K.execution(job, execution))
+  if kept ~= 'none' then call('PERSIST', K.execution(job, execution)) end
   call('ZADD', K.executions(job), '+inf', execution)
-  call('PERSIST', K.executions(job))
+  if listed ~= 'none' then call('PERSIST', K.executions(job)) end
   if h['hl:key'] then L.key_starts(q, h['hl:key'], member) end
   L.rate_spend(q, set, member)
   call('ZADD', K.started(q), '+inf', member)
   call('ZADD', K.inflight(install), L.int(NOW), member)
-  try('SADD', K.worker_executions(worker), member)
-  try('SET', K.epoch, L.int(NOW) .. '-' .. h['hl:inc'], 'NX') -- RQ's own enqueue makes none
+  if #claims == 0 then try('SET', K.epoch, L.int(NOW) .. '-' .. h['hl:inc'], 'NX') end -- RQ's own enqueue makes none
   L.count(q, 'claimed')
   L.emit(q, 'active', job, 'execution', execution, 'attempt', L.int(attempt), 'seq', L.int(seq), 'worker', worker,
     'wait', L.int(h.waited))
@@ -173,7 +194,7 @@ local function judge(q, job, p, set, keyed)
     h.reset = requeued(q, job, h)
   end
   local size = call('HSTRLEN', K.job(job), 'data')
-  local options = h['hl:options'] and L.object(h['hl:options']) or (not h['hl:options'] and {})
+  local options = options_of(h)
   local expires = L.num(h['hl:expires'], nil)
   local code = (expires and expires <= NOW and 'expired') or (size == 0 and 'nodata')
     or (size > limits.stored and 'toolarge') or (L.num(h['hl:starts'], 0) >= limits.starts and 'starts')
@@ -280,6 +301,7 @@ local function start_some(q, set)
     if verdict == 'claimed' then room = room - 1 end
     return verdict
   end
+  L.rate_trim(q, set)
   local why = L.serve(q, c)
   if breaker and #claims > before then L.breaker_probe(q, claims[#claims][1] .. ':' .. claims[#claims][4]) end
   for _, one in ipairs(bound) do
@@ -339,7 +361,13 @@ local last = call('HMGET', key, 'request', 'reply')
 if last[1] == request and last[2] then return cmsgpack.unpack(last[2]) end
 serve_all()
 local reply = { claims, blocked, next_due }
+for q, names in pairs(counted) do
+  for name, n in pairs(names) do try('HINCRBY', K.counters(q), name, n) end
+end
 if #claims > 0 then
+  local members = {}
+  for i, claim in ipairs(claims) do members[i] = claim[1] .. ':' .. claim[4] end
+  try('SADD', K.worker_executions(worker), unpack(members))
   call('HSET', key, 'request', request, 'reply', cmsgpack.pack(reply))
   call('PEXPIRE', key, 600000)
 end
