@@ -84,7 +84,7 @@ ROWS: Final[dict[str, tuple[Panel, ...]]] = {
         _stat("Dispatchers", f"max(heavylift_dispatchers{{{_HERE}}})", "Live dispatchers, as Redis counts them."),
         _stat(
             "Held queues",
-            f"count({_told('queue_held', 'reason')} == 1)",
+            f"count({_told('queue_held', 'reason')} == 1) or vector(0)",
             "Queues that nothing is claimed of.",
             red_above=1,
         ),

@@ -14,11 +14,14 @@ from heavylift.contract.outcomes import OutcomeClass
 from heavylift.store import tallies
 from heavylift.store.model import QueueGauges, Snapshot
 
-HELD: Final = ("paused", "suspended", "no-heavyqueue", "breaker", "corrupt")
 EVENTS: Final = ("retrying", "retried", "released", "dropped", "quarantined", "conflicts")
 """Counters that scripts keep, beside those with a metric of their own."""
 
 
+_NO_FAILURES: Final = {
+    (cls.value, True): 0 for cls in OutcomeClass if cls not in {OutcomeClass.SUCCEEDED, OutcomeClass.CANCELLED}
+}
+"""Told from the start: the first failure of a class would be no increase otherwise."""
 _OF_INSTALL: Final[tuple[tuple[str, str, Callable[[Snapshot], float | None]], ...]] = (
     ("snapshot_timestamp_seconds", "Redis' time of the figures about queues.", lambda found: found.at / 1000),
     ("dispatchers", "Live dispatchers.", lambda found: found.dispatchers),
@@ -95,11 +98,15 @@ def _counts(queues: dict[str, QueueGauges]) -> Iterator[Metric]:
 
 def _held(queues: dict[str, QueueGauges]) -> Iterator[Metric]:
     paused = _gauge("paused", "1 while paused, by its HeavyQueue or by a client.")
-    held = _gauge("held", "1 while this reason holds the whole queue back.", "reason")
+    held = _gauge(
+        "held",
+        "1 while this holds the whole queue back: paused, suspended, no-heavyqueue, breaker, ...; else absent.",
+        "reason",
+    )
     for name, one in queues.items():
         paused.add_metric([name], one.held == "paused")
-        for reason in dict.fromkeys((*HELD, one.held or HELD[0])):
-            held.add_metric([name, reason], one.held == reason)
+        if one.held:
+            held.add_metric([name, one.held], 1)
     yield paused
     yield held
 
@@ -146,10 +153,8 @@ def _counters(queues: dict[str, QueueGauges]) -> Iterator[Metric]:
         enqueued.add_metric([name], one.counters.get("enqueued", 0))
         for event in EVENTS:
             events.add_metric([name, event], one.counters.get(event, 0))
-        ended = tallies.read(one.counters).outcomes
-        for cls in OutcomeClass:  # zeros, too: the first end of a class is an increase
-            for final in (False, True):
-                outcomes.add_metric([name, cls.value, str(final).lower()], ended.get((cls.value, final), 0))
+        for (cls, final), count in {**_NO_FAILURES, **tallies.read(one.counters).outcomes}.items():
+            outcomes.add_metric([name, cls, str(final).lower()], count)
     yield from (enqueued, events, outcomes)
 
 
