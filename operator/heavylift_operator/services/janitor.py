@@ -27,6 +27,8 @@ class Janitor:
     cluster: Cluster
     _keys: dict[str, ops.KeyCursor] = field(default_factory=dict)
     """Queue -> where the sweep over its concurrency keys goes on."""
+    _dedupe: dict[str, int] = field(default_factory=dict)
+    """Queue -> where the sweep over its deduplication keys goes on."""
     _log: Any = field(default_factory=lambda: logs.get("janitor"))
 
     async def once(self, kept: Mapping[str, int]) -> int:
@@ -54,6 +56,7 @@ class Janitor:
         for queue in kept:
             await self._trim(queue)
             await self._sweep_keys(queue)
+            await self._sweep_dedupe(queue)
         return deleted
 
     async def _trim(self, queue: str) -> None:
@@ -72,3 +75,15 @@ class Janitor:
         self._keys[queue] = cursor
         if mended:
             self._log.warning("concurrency keys mended", queue=queue, count=mended)
+
+    async def _sweep_dedupe(self, queue: str) -> None:
+        """Go on with the sweep over a queue's deduplication keys, a bounded number of steps per pass."""
+        cursor, freed = self._dedupe.get(queue, 0), 0
+        for _ in range(_SWEEPS_PER_QUEUE):
+            cursor, found = await self.link.run(ops.sweep_dedupe(queue, cursor))
+            freed += found
+            if cursor == 0:
+                break
+        self._dedupe[queue] = cursor
+        if freed:
+            self._log.warning("deduplication keys freed that no live job held", queue=queue, count=freed)

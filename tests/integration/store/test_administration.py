@@ -174,7 +174,7 @@ def test_purge_of_what_has_not_ended(w: World, state: JobState, make: dict[str, 
     assert told == [(left, left)]
     assert all(w.finals(job) == ["removed"] for job in jobs)
     assert not any(w.redis.exists(f"rq:job:{job}") for job in jobs)
-    assert w.job(stays)
+    assert not w.job(stays).state.terminal
     assert w.job(parent.job).state is JobState.ACTIVE
     counts = w.run(ops.counts(QUEUE))
     assert (counts.waiting + counts.delayed, counts.waiting_children) == (1, 0)
