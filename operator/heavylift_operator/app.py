@@ -134,7 +134,12 @@ class Operator:
         interval_ms = round(settings.reconcile_interval * 1000)
         finisher = self._finisher(cluster, interval_ms)
         reconciler = Reconciler(
-            link=self.link, cluster=cluster, queue=self.queue, metrics=self.metrics, install=install
+            link=self.link,
+            cluster=cluster,
+            queue=self.queue,
+            metrics=self.metrics,
+            install=install,
+            passes=finisher.passes,
         )
         queues = Queues(
             link=self.link,

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import kopf
+from typing_extensions import override
 
 from heavylift.runtime import logs
 from heavylift_operator.adapters.cluster import job_selector, pod_selector
@@ -30,6 +31,22 @@ class Patience:
         return itertools.chain(_BACKOFFS, itertools.repeat(_LAST_BACKOFF))
 
 
+class NoDiffs(kopf.DiffBaseStorage):
+    """No memory of how objects were: we ask for no change handlers, and kopf would copy each object for every event."""
+
+    @override
+    def build(self, *, body: Any, extra_fields: Any = None) -> Any:
+        return {}
+
+    @override
+    def fetch(self, *, body: Any) -> None:
+        return None
+
+    @override
+    def store(self, *, body: Any, patch: Any, essence: Any) -> None:
+        """Keep nothing."""
+
+
 def settings_for(install: str) -> kopf.OperatorSettings:
     """Return kopf's settings: no writes, no peering, no scanning, server-side selectors."""
     settings = kopf.OperatorSettings()
@@ -37,6 +54,7 @@ def settings_for(install: str) -> kopf.OperatorSettings:
     settings.posting.enabled = False
     settings.peering.standalone = True
     settings.networking.error_backoffs = Patience()
+    settings.persistence.diffbase_storage = NoDiffs()
     settings.queueing.worker_limit = 200
     settings.queueing.idle_timeout = 0.05
     settings.watching.server_timeout = 280

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from heavylift.contract import limits
 from heavylift.contract.failpoints import afailpoint
 from heavylift.contract.states import Phase
 from heavylift.errors import ClusterUnavailableError, HeavyliftError, RedisUnavailableError
@@ -16,9 +15,9 @@ from heavylift.runtime import logs
 from heavylift.runtime.kube import KubeStatusError
 from heavylift.runtime.link import RedisLink
 from heavylift.runtime.service import StateLine
-from heavylift.spec import rules_from_settings
 from heavylift.store import ops
 from heavylift.store.model import Fence, JobRecord, Observation
+from heavylift.store.steps import Op
 from heavylift_operator.adapters.cluster import Cluster
 from heavylift_operator.core import plan as plans
 from heavylift_operator.core.classify import sighting
@@ -28,23 +27,24 @@ from heavylift_operator.core.evidence import (
     PodEvidence,
     Stop,
     merge_pods,
-    pod_from_json,
     pod_json,
-    stop_from_json,
     stop_json,
 )
-from heavylift_operator.core.plan import View
-from heavylift_operator.core.reading import Json, child, integer, text
+from heavylift_operator.core.interest import irreplaceable, on_its_way, starting_up
+from heavylift_operator.core.reading import Json
 from heavylift_operator.core.reconcile import Row, has_ended, same_data
-from heavylift_operator.core.rules import Policy, Random, Spent, backoff_from
+from heavylift_operator.core.rules import Random
 from heavylift_operator.metrics.registry import Metrics
 from heavylift_operator.services.actions import Actor, Context
+from heavylift_operator.services.identity import Identity, put_bounded
+from heavylift_operator.services.views import Known, Views, merged, needs_pods
 from heavylift_operator.services.workqueue import Item, Key, WorkQueue
 
-_KNOWN_MAX: Final = 50_000
 _PLANS_MAX: Final = 4
 _NO_POD_ASK_MS: Final = 5_000
 """A Job this old without a pod has a reason worth asking the cluster's events for."""
+_GLANCE_S: Final = 2.0
+"""How long after its Job came to be an execution is looked at, should nothing happen before."""
 FORBIDDEN: Final = 403
 
 
@@ -66,8 +66,10 @@ class Finisher:
     follow_s: float = 2.0
     random: Random = field(default_factory=random.Random)
     _actor: Actor = field(init=False)
-    _known: OrderedDict[str, tuple[str, str]] = field(default_factory=OrderedDict)
-    """Job UID -> (job, execution), from Jobs themselves: the trust chain of their pods."""
+    _views: Views = field(init=False)
+    _identity: Identity = field(init=False)
+    _noted_pods: OrderedDict[str, int] = field(default_factory=OrderedDict)
+    """Pod UID -> hash of the evidence last seen to."""
     _suspects: dict[tuple[Key, str], int] = field(default_factory=dict)
     """When a Job was first found missing, or unknown to Redis (ms)."""
     _log: Any = field(default_factory=lambda: logs.get("finisher"))
@@ -75,6 +77,8 @@ class Finisher:
     def __post_init__(self) -> None:
         """Make what carries the actions out."""
         self._actor = Actor(link=self.link, cluster=self.cluster, metrics=self.metrics, install=self.install)
+        self._identity = Identity(link=self.link, cluster=self.cluster, install=self.install)
+        self._views = Views(install=self.install, grace_ms=self.grace_ms)
 
     async def work(self) -> None:
         """Attend to items for ever; failures keep their evidence and come back."""
@@ -96,6 +100,29 @@ class Finisher:
             else:
                 self.queue.done(item)
 
+    def passes(self, item: Item, record: JobRecord | None, settings: Json) -> bool:
+        """Return whether an execution that the reconciler meets needs nothing: Redis and its Job agree, and it goes on.
+
+        What falls due before the next pass is noted. No I/O: thousands of them pass in a second.
+        """
+        job = item.job
+        if job is None or record is None or job.install != self.install or not on_its_way(job):
+            return False
+        if record.execution != job.execution or record.job_uid != job.uid:
+            return False
+        seen, now = merged(item, record), self.cluster.clock.now_ms()
+        if seen.pod is None and self._wants_reasons(job, record):
+            return False
+        known = Known(item=item, record=record, settings=settings, seen=seen, listed=item.listed, now=now)
+        row, actions = plans.plan(self._views.view(known), self.random)
+        later = [action.after_ms for action in actions if isinstance(action, plans.Again)]
+        if row.repair or row.name in _SUSPICIOUS or len(later) < len(actions):
+            return False
+        self._identity.learn(job)
+        if later and min(later) <= self.horizon_ms:
+            self.queue.put_later(item.bare(), min(later) / 1000)
+        return True
+
     async def attend(self, item: Item) -> None:
         """Bring one execution a step further.
 
@@ -104,22 +131,34 @@ class Finisher:
             ClusterUnavailableError: as above.
             KubeStatusError: the API server refuses what we may do; the message says what to check.
         """
-        known = None if self._is_echo(item) else await self._identified(item)
+        if self._is_echo(item) or self._is_dull(item):
+            return
+        follows = not item.waited and not self.leads()
+        if follows and (item.pod is None or not irreplaceable(item.pod)):
+            self.queue.put_later(replace(item, waited=True), self.follow_s)
+            return
+        known = await self._identity.identified(item)
         if known is None or not known.execution:
             return
-        record = await self._noted(known)
+        record, settings = await self._noted(known)
         if record is not None and record.job_uid not in {"", known.pod_job_uid}:
             known = replace(known, pod=None)  # a pod of another Job under our name
         if known.job is None and self._quiet(known, record):
+            self._remember(item)
             return
-        if not known.waited and not self.leads():
+        if follows:
             self.queue.put_later(replace(known, pod=None, waited=True), self.follow_s)
             return
+        await self._see_through(known, record, settings)
+        self._remember(item)
+
+    async def _see_through(self, known: Item, record: JobRecord | None, settings: Json | None) -> None:
+        """Plan and act, looking anew where the plan asks for it."""
         fresh = known.job is None
         if fresh:
             known = await self._live(known)
         for _ in range(_PLANS_MAX):
-            context, row, actions = await self._planned(known, record)
+            context, row, actions = await self._planned(known, record, settings)
             kinds = {type(action) for action in actions}
             if plans.Adopt in kinds:
                 self._count(row)
@@ -141,6 +180,29 @@ class Finisher:
             return True
         return item.left and item.pod is None and not self.leads()
 
+    def _is_dull(self, item: Item) -> bool:
+        """Return whether an event needs nobody now: a Job on its way, a pod starting up or as it was before.
+
+        A Job seen for the first time gets a glance a little later, for a cancel that came before it.
+        """
+        job, pod = item.job, item.pod
+        if item.met or item.asked or item.left or item.waited or item.glance:
+            return False
+        if (job is None and pod is None) or (job is not None and not on_its_way(job)):
+            return False
+        if job is not None and not self._identity.knows(job.uid) and job.install == self.install:
+            self._identity.learn(job)
+            first = Item(namespace=item.namespace, name=item.name, job_id=job.job, execution=job.execution, glance=True)
+            self.queue.put_later(first, _GLANCE_S)
+        return (
+            pod is None or self._noted_pods.get(pod.uid) == hash(pod) or starting_up(pod, self.cluster.clock.now_ms())
+        )
+
+    def _remember(self, item: Item) -> None:
+        """Remember what of a pod was seen to, so that an event that says the same again is none."""
+        if item.pod is not None:
+            put_bounded(self._noted_pods, item.pod.uid, hash(item.pod))
+
     async def _live(self, item: Item) -> Item:
         """Return the item with its Job as a live GET shows it; one without a place has none."""
         if not item.namespace:
@@ -149,55 +211,16 @@ class Finisher:
         self.trouble.good()
         return replace(item, job=job)
 
-    # -- who is it ----------------------------------------------------------------------------------------------------
-    async def _identified(self, item: Item) -> Item | None:
-        """Return the item with job and execution as their Job says, which only our dispatchers may create.
-
-        A pod counts by its owner's UID: that of a Job we saw, or the one Redis recorded.
-        """
-        if item.job is not None:
-            self._learn(item.job)
-            return self._with_ids(item, item.job)
-        if item.pod is None:
-            if item.execution:
-                return item
-        elif item.pod_job_uid in self._known:
-            job, execution = self._known[item.pod_job_uid]
-            return replace(item, job_id=job, execution=execution)
-        found = await self.cluster.get_job(item.namespace, item.name)
-        if found is not None and item.pod_job_uid in {"", found.uid}:
-            self._learn(found)
-            return self._with_ids(replace(item, job=found), found)
-        return await self._by_record(item)
-
-    def _with_ids(self, item: Item, job: JobEvidence) -> Item | None:
-        if job.install != self.install:
-            return None
-        mine = not item.execution or item.execution == job.execution
-        return replace(item, job_id=job.job, execution=job.execution) if mine else item
-
-    async def _by_record(self, item: Item) -> Item | None:
-        """Return a pod's item although its Job is gone, if Redis recorded that Job."""
-        if not item.job_id:
-            return None
-        record = await self.link.run(ops.get_job(item.job_id))
-        if record is None or record.execution != item.execution:
-            return None
-        if item.pod is not None and record.job_uid != item.pod_job_uid:
-            return replace(item, pod=None)
-        return item
-
-    def _learn(self, job: JobEvidence) -> None:
-        self._known[job.uid] = (job.job, job.execution)
-        self._known.move_to_end(job.uid)
-        while len(self._known) > _KNOWN_MAX:
-            self._known.popitem(last=False)
-
     # -- what does Redis know -----------------------------------------------------------------------------------------
-    async def _noted(self, item: Item) -> JobRecord | None:
-        """Write the item's evidence into Redis, if there is any, and return the job's record."""
+    async def _noted(self, item: Item) -> tuple[JobRecord | None, Json | None]:
+        """Write the item's evidence into Redis, if there is any; return the job's record and its queue's settings.
+
+        The settings are None where they are not known yet.
+        """
+        if item.pod is None and item.job is not None:
+            return await self._read(item.job_id, item.job.queue)
         if item.pod is None:
-            return await self.link.run(ops.get_job(item.job_id))
+            return await self.link.run(ops.get_job(item.job_id)), None
         seen = sighting(item.pod)
         observation = Observation(
             phase=seen.phase,
@@ -206,7 +229,19 @@ class Finisher:
             evidence={"pod": pod_json(item.pod)},
             terminal=item.pod.ended or item.pod.over,
         )
-        return await self._observe(item, observation, uid=item.pod_job_uid or (item.job.uid if item.job else ""))
+        uid = item.pod_job_uid or (item.job.uid if item.job else "")
+        return await self._observe(item, observation, uid=uid), None
+
+    async def _read(self, job: str, queue: str) -> tuple[JobRecord | None, Json | None]:
+        """Return a job and the settings of the queue it should be in, in one trip."""
+        asked: list[Op[Any]] = [ops.get_job(job), ops.get_settings(queue)]
+        answers = await self.link.run_many(asked)
+        for answer in answers:
+            if isinstance(answer, HeavyliftError):
+                raise answer
+        record: Any = answers[0]
+        settings: Any = answers[1]
+        return record, settings if record is not None and record.queue == queue else None
 
     async def _observe(self, item: Item, observation: Observation, *, uid: str) -> JobRecord | None:
         fence = Fence(job=item.job_id, execution=item.execution, uid=uid or None)
@@ -221,60 +256,51 @@ class Finisher:
 
     def _quiet(self, item: Item, record: JobRecord | None) -> bool:
         """Return whether a pod's evidence, now in Redis, needs nothing more: its Job's own events follow."""
-        if item.pod is None or record is None:
+        if (item.pod is None and not item.glance) or record is None:
             return False
         if has_ended(record, item.execution):
             return True  # the pod's last stirrings; a PATCH still owed is the reconciler's to see
         if record.execution != item.execution or record.cancel:
             return False
         stopped = record.rq_status in {"canceled", "stopped"} or "stop" in record.evidence
-        return bool(record.job_uid) and not stopped and not sighting(item.pod).hopeless
+        return bool(record.job_uid) and not stopped and not (item.pod is not None and sighting(item.pod).hopeless)
 
     # -- the plan -----------------------------------------------------------------------------------------------------
-    async def _planned(self, item: Item, record: JobRecord | None) -> tuple[Context, Row, list[plans.Action]]:
+    async def _planned(
+        self, item: Item, record: JobRecord | None, settings: Json | None
+    ) -> tuple[Context, Row, list[plans.Action]]:
         current = record is not None and record.execution == item.execution
-        settings = await self.link.run(ops.get_settings(record.queue)) if record is not None else None
+        if settings is None and record is not None:
+            settings = await self.link.run(ops.get_settings(record.queue))
         seen = await self._evidence(item, record if current else None)
-        now = self.cluster.clock.now_ms()
         suspect = (item.key, item.execution)
         listed = item.listed or bool(seen.job and seen.job.uid in self._actor.condemned)
-        view = View(
-            install=self.install,
-            execution=item.execution,
+        known = Known(
+            item=item,
             record=record,
-            evidence=seen,
-            spent=_spent(record),
-            policy=_policy(record, settings),
-            result_policy=text(child(settings, "result"), "policy") or "Optional",
-            pending_ms=_limit(record, "pending", seen.job.pending_ms if seen.job else None),
-            run_ms=_limit(record, "run", seen.job.run_ms if seen.job else None),
-            total_ms=_total_ms(record),
-            epoch=record is not None or await self._same_data(seen.job, listed=listed),
+            settings=settings or {},
+            seen=seen,
             listed=listed,
-            owed=item.owed,
+            epoch=record is not None or await self._same_data(seen.job, listed=listed),
             missing_since=self._suspects.get(suspect),
-            grace_ms=self.grace_ms,
-            now=now,
+            now=self.cluster.clock.now_ms(),
         )
-        row, actions = plans.plan(view, self.random)
+        row, actions = plans.plan(self._views.view(known), self.random)
         if row.name in _SUSPICIOUS:
-            self._suspects.setdefault(suspect, now)
+            self._suspects.setdefault(suspect, known.now)
         else:
             self._suspects.pop(suspect, None)
-        return Context(item=item, record=record, job=seen.job, settings=settings or {}, now=now), row, actions
+        return Context(item=item, record=record, job=seen.job, settings=known.settings, now=known.now), row, actions
 
     async def _evidence(self, item: Item, record: JobRecord | None) -> Evidence:
-        stored = record.evidence if record is not None else {}
-        pod = merge_pods(pod_from_json(stored.get("pod")), item.pod)
-        job, stop = item.job, stop_from_json(stored.get("stop"), item.execution)
-        if record is not None and record.job_uid and job is not None and job.uid != record.job_uid:
-            job = None  # another Job under our name: ours is gone
-        if job is not None and _needs_pods(job, pod):
+        seen = merged(item, record)
+        job, pod = seen.job, seen.pod
+        if job is not None and needs_pods(job, pod):
             pod = await self._pods(job, pod)
         refused = ""
         if job is not None and pod is None and not job.over and record is not None:
             refused = await self._refused(item, job, record)
-        return Evidence(job=job, pod=pod, stop=stop, refused=refused)
+        return replace(seen, pod=pod, refused=refused)
 
     async def _pods(self, job: JobEvidence, pod: PodEvidence | None) -> PodEvidence | None:
         """Return the evidence completed by a live list; a pod that is not in it is gone."""
@@ -287,8 +313,7 @@ class Finisher:
 
     async def _refused(self, item: Item, job: JobEvidence, record: JobRecord) -> str:
         """Return why a Job that should have a pod by now has none, and write it down for ``why``."""
-        age = self.cluster.clock.now_ms() - job.created_at if job.created_at is not None else 0
-        if job.suspended or age < _NO_POD_ASK_MS or record.job_uid not in {"", job.uid}:
+        if not self._wants_reasons(job, record):
             return ""
         try:
             words = await self.cluster.failed_create(job)
@@ -300,6 +325,11 @@ class Finisher:
         if words and words not in record.reason:
             await self._observe(item, Observation(phase=Phase.PENDING, reason=words[:900]), uid=job.uid)
         return words
+
+    def _wants_reasons(self, job: JobEvidence, record: JobRecord) -> bool:
+        """Return whether a Job without a pod should have one by now."""
+        age = self.cluster.clock.now_ms() - job.created_at if job.created_at is not None else 0
+        return not job.suspended and age >= _NO_POD_ASK_MS and record.job_uid in {"", job.uid}
 
     async def _same_data(self, job: JobEvidence | None, *, listed: bool) -> bool:
         epoch = await self.link.run(ops.get_epoch())
@@ -333,42 +363,3 @@ class Finisher:
 
 
 _SUSPICIOUS: Final = frozenset({"job-missing", "superseded", "vanished-live"})
-
-
-def _needs_pods(job: JobEvidence, pod: PodEvidence | None) -> bool:
-    """Return whether a decision about this Job wants a live look at its pods."""
-    if job.finalized:
-        return False
-    if job.deleted_at is not None:
-        return pod is None or not pod.over
-    return job.over and (pod is None or not (pod.ended or pod.over))
-
-
-def _spent(record: JobRecord | None) -> Spent:
-    if record is None:
-        return Spent()
-    limit = record.max_attempts or integer(record.frozen, "maxAttempts") or 1
-    return Spent(
-        attempts=record.attempts_made,
-        max_attempts=max(1, limit),
-        starts=min(record.starts, limits.STARTS_MAX),
-        budgets=record.budgets,
-        total_due=integer(record.frozen, "totalDue"),
-    )
-
-
-def _total_ms(record: JobRecord | None) -> int | None:
-    """Return the limit over all attempts as claim found it."""
-    due = integer(record.frozen, "totalDue") if record is not None else None
-    return due - record.first_claimed_at if record and due is not None and record.first_claimed_at is not None else None
-
-
-def _policy(record: JobRecord | None, settings: Json | None) -> Policy:
-    options = record.options if record is not None else {}
-    return Policy(rules=rules_from_settings(settings or {}), backoff=backoff_from(options, child(settings, "defaults")))
-
-
-def _limit(record: JobRecord | None, name: str, annotated: int | None) -> int | None:
-    """Return a limit in ms as claim froze it; a Job says the same in whole seconds."""
-    frozen = integer(child(record.frozen, "timeouts"), name) if record is not None else None
-    return frozen if frozen is not None else annotated

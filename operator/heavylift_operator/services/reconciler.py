@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from heavylift.contract import ids
+from heavylift.errors import HeavyliftError
 from heavylift.runtime import logs
 from heavylift.runtime.kube import KubeStatusError
 from heavylift.runtime.link import RedisLink
 from heavylift.store import ops
-from heavylift.store.model import InFlight
+from heavylift.store.model import InFlight, JobRecord
 from heavylift_operator.adapters.cluster import Cluster
 from heavylift_operator.core.evidence import JobEvidence
+from heavylift_operator.core.reading import Json
 from heavylift_operator.metrics.registry import Metrics
 from heavylift_operator.services.workqueue import Item, WorkQueue
 
-_PAGE: Final = 500
+_PAGE: Final = 200
 _UNFINALIZED_AFTER_MS: Final = 3_000
 """A finish this old should have been followed by its PATCH."""
 _UNFINALIZED_MAX: Final = 1_000
@@ -31,6 +34,8 @@ class Reconciler:
     queue: WorkQueue
     metrics: Metrics
     install: str
+    passes: Callable[[Item, JobRecord | None, Json], bool]
+    """Whether an execution needs nothing, as far as can be told without asking anybody."""
     _log: Any = field(default_factory=lambda: logs.get("reconciler"))
 
     async def once(self) -> int:
@@ -45,18 +50,19 @@ class Reconciler:
         seen: set[tuple[str, str]] = set()
         refusal: KubeStatusError | None = None
         try:
-            async for job in self.cluster.jobs():
-                pair = (job.job, job.execution)
-                seen.add(pair)
-                self.queue.put(_of_job(job, listed=pair in listed))
+            async for page in _pages(self.cluster.jobs()):
+                seen |= {(job.job, job.execution) for job in page}
+                await self._compare([_of_job(job, listed=(job.job, job.execution) in listed) for job in page])
         except KubeStatusError as error:
             refusal = error  # of one namespace: the others' jobs need us all the same
         missing = [entry for pair, entry in listed.items() if pair not in seen]
-        for entry in missing:
-            try:
-                await self._without_job(entry)
-            except KubeStatusError as error:
-                refusal = refusal or error
+        for at in range(0, len(missing), _PAGE):
+            records = await self._records([entry.job for entry in missing[at : at + _PAGE]])
+            for entry, record in zip(missing[at : at + _PAGE], records, strict=True):
+                try:
+                    await self._without_job(entry, record)
+                except KubeStatusError as error:
+                    refusal = refusal or error
         await self._unpatched(seen)
         if refusal is not None:
             raise refusal
@@ -73,9 +79,27 @@ class Reconciler:
             if cursor == 0:
                 return found
 
-    async def _without_job(self, entry: InFlight) -> None:
+    async def _compare(self, items: list[Item]) -> None:
+        """Queue those of a page of Jobs that need something done; all of Redis' part is read at once."""
+        records = await self._records([item.job_id for item in items])
+        found = [one for one in records if isinstance(one, JobRecord)]
+        queues = sorted({one.queue for one in found})
+        answers = await self.link.run_many([ops.get_settings(queue) for queue in queues])
+        settings = {
+            queue: got or {} for queue, got in zip(queues, answers, strict=True) if not isinstance(got, HeavyliftError)
+        }
+        for item, record in zip(items, records, strict=True):
+            known = settings.get(record.queue) if isinstance(record, JobRecord) else None
+            if isinstance(record, HeavyliftError) or known is None or not self.passes(item, record, known):
+                self.queue.put(item)
+
+    async def _records(self, jobs: list[str]) -> list[JobRecord | HeavyliftError | None]:
+        return await self.link.run_many([ops.get_job(job) for job in jobs])
+
+    async def _without_job(self, entry: InFlight, record: JobRecord | HeavyliftError | None) -> None:
         """Queue an execution that no listed Job belongs to: claimed just now, gone, finalized or deleted."""
-        record = await self.link.run(ops.get_job(entry.job))
+        if isinstance(record, HeavyliftError):
+            raise record
         if record is not None and record.execution == entry.execution and record.namespace:
             name = record.job_name or ids.job_name(
                 self.install, record.queue, record.id, record.incarnation, record.seq
@@ -109,5 +133,31 @@ class Reconciler:
                 )
 
 
+async def _pages(jobs: AsyncIterator[JobEvidence]) -> AsyncIterator[list[JobEvidence]]:
+    """Yield Jobs some at a time; a refusal comes after those that were listed."""
+    page: list[JobEvidence] = []
+    refusal: KubeStatusError | None = None
+    try:
+        async for job in jobs:
+            page.append(job)
+            if len(page) == _PAGE:
+                yield page
+                page = []
+    except KubeStatusError as error:
+        refusal = error
+    if page:
+        yield page
+    if refusal is not None:
+        raise refusal
+
+
 def _of_job(job: JobEvidence, *, listed: bool) -> Item:
-    return Item(namespace=job.namespace, name=job.name, job_id=job.job, execution=job.execution, job=job, listed=listed)
+    return Item(
+        namespace=job.namespace,
+        name=job.name,
+        job_id=job.job,
+        execution=job.execution,
+        job=job,
+        listed=listed,
+        met=True,
+    )

@@ -45,6 +45,10 @@ class Item:
     """Redis lists the Job's finishing PATCH as not confirmed."""
     waited: bool = False
     """The leading replica had its time; it is our turn."""
+    met: bool = False
+    """The reconciler met the Job, and something must be done about it."""
+    glance: bool = False
+    """Enough to see that Redis knows the execution and wants nothing of it."""
 
     @property
     def key(self) -> Key:
@@ -66,11 +70,13 @@ class Item:
             asked=newer.asked or self.asked,
             owed=newer.owed or self.owed,
             waited=newer.waited or self.waited,
+            met=newer.met or self.met,
+            glance=newer.glance and self.glance,
         )
 
     def bare(self) -> Item:
         """Return the item without what was seen: the next look is a fresh one."""
-        return replace(self, job=None, pod=None, left=False, waited=False)
+        return replace(self, job=None, pod=None, left=False, waited=False, glance=False)
 
 
 class WorkQueue:
@@ -188,4 +194,5 @@ class WorkQueue:
                 if key in self._items:
                     self._offer(key)
             elif (item := self._later.pop(key, None)) is not None:
-                self.put(item)
+                newer = self._items.get(key)  # came in while it waited
+                self.put(item if newer is None else item.merged(newer))

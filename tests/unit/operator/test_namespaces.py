@@ -62,6 +62,10 @@ class Listed:
         self.ran.append(name)
         return self.answers.get(name)
 
+    async def run_many(self, operations: list[Op[Any]]) -> list[Any]:
+        """Answer each by itself."""
+        return [await self.run(op) for op in operations]
+
 
 def _cluster(api: HalfApi) -> Cluster:
     return Cluster(cast("Any", api), install="ns/rel", namespaces=(REFUSED, "analytics"), clock=ClusterClock())
@@ -83,13 +87,18 @@ async def test_the_reconciler_attends_to_the_others() -> None:
     link = Listed({"inflight": (0, [InFlight(job="other", execution="inc-9", claimed_at=1)]), "unfinalized": []})
     queue, metrics = WorkQueue(), Metrics()
     reconciler = Reconciler(
-        link=cast("RedisLink", link), cluster=_cluster(HalfApi([job()])), queue=queue, metrics=metrics, install="ns/rel"
+        link=cast("RedisLink", link),
+        cluster=_cluster(HalfApi([job()])),
+        queue=queue,
+        metrics=metrics,
+        install="ns/rel",
+        passes=lambda *_: False,
     )
     with pytest.raises(KubeStatusError, match="403"):
         await reconciler.once()
     assert queue.depth == 1
     assert (await queue.get()).job_id == "annual-2026"
-    assert link.ran == ["inflight", "get_job", "unfinalized"]
+    assert link.ran == ["inflight", "get_job", "get_job", "unfinalized"]
 
 
 @pytest.mark.parametrize(

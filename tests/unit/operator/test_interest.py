@@ -1,0 +1,139 @@
+"""What of the events is worth a look: ends at once, starts a little later, repetitions never."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import pytest
+
+from heavylift.errors import RedisUnavailableError
+from heavylift.runtime import logs
+from heavylift.runtime.link import RedisLink
+from heavylift.runtime.service import StateLine
+from heavylift.store.steps import Op
+from heavylift_operator.adapters.clock import ClusterClock
+from heavylift_operator.adapters.cluster import Cluster
+from heavylift_operator.core.evidence import read_job, read_pod
+from heavylift_operator.core.interest import irreplaceable, on_its_way, starting_up
+from heavylift_operator.metrics.registry import Metrics
+from heavylift_operator.services.finisher import Finisher
+from heavylift_operator.services.workqueue import Item, WorkQueue
+from tests.unit.operator.objects import COMPLETE, RUNNING, T0, disruption, job, pod, terminated, waiting
+from tests.unit.operator.test_workqueue import Clock
+
+
+@dataclass
+class Asked:
+    """A link that counts how often Redis was asked, and never reaches it."""
+
+    times: int = 0
+
+    async def run(self, op: Op[Any]) -> Any:
+        """Fail."""
+        op.close()
+        self.times += 1
+        raise RedisUnavailableError("away")
+
+    async def run_many(self, operations: list[Op[Any]]) -> list[Any]:
+        """Fail."""
+        return [await self.run(op) for op in operations]
+
+
+UNSCHEDULABLE = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
+
+
+class NoApi:
+    """Nothing may be asked of the cluster."""
+
+
+def finisher(queue: WorkQueue, link: Asked, clock: Clock, *, leads: bool = True) -> Finisher:
+    """Return a finisher at T0 + 2 s."""
+    clock.at = (T0 + 2_000) / 1000
+    cluster = Cluster(cast("Any", NoApi()), install="ns/release", namespaces=("analytics",), clock=ClusterClock(clock))
+    return Finisher(
+        link=cast("RedisLink", link), cluster=cluster, queue=queue, metrics=Metrics(), install="ns/release",
+        grace_ms=1000, horizon_ms=1000, trouble=StateLine(logs.get("test"), "test"), leads=lambda: leads, follow_s=5.0,
+    )  # fmt: skip
+
+
+def of_job(**more: Any) -> Item:
+    """Return an event's item of the Job."""
+    return Item(namespace="analytics", name="reports-abc-1", job_id="annual-2026", execution="inc-1", **more)
+
+
+@pytest.mark.parametrize(
+    ("found", "young", "last"),
+    [
+        (pod("Pending", main=waiting("ContainerCreating")), True, False),
+        (pod("Pending", main=waiting("ErrImagePull", "no such image")), False, False),
+        (pod("Pending", conditions=[UNSCHEDULABLE]), False, False),
+        (pod("Running", main=RUNNING), False, False),
+        (pod("Running", main=RUNNING, conditions=[disruption("EvictionByEvictionAPI")]), False, True),
+        (pod("Running", main=RUNNING, deleted=3), False, True),
+        (pod("Running", main=terminated(0)), False, True),
+        (pod("Succeeded", main=terminated(0)), False, True),
+    ],
+)  # fmt: skip
+def test_what_a_pod_is_worth(found: dict[str, Any], young: bool, last: bool) -> None:
+    """Plain starting up needs no note while it is young; what tells of an end may be the only copy."""
+    seen = read_pod(found, container="main")
+    assert (starting_up(seen, T0 + 2_000), irreplaceable(seen)) == (young, last)
+    assert not starting_up(seen, T0 + 60_000)
+
+
+def test_a_job_is_on_its_way_until_it_ends_or_is_deleted() -> None:
+    """Conditions that only announce the end are not the end."""
+    ending = {"type": "SuccessCriteriaMet", "status": "True", "reason": "CompletionsReached"}
+    assert on_its_way(read_job(job()))
+    assert on_its_way(read_job(job(ending)))
+    assert not on_its_way(read_job(job(COMPLETE)))
+    assert not on_its_way(read_job(job(deleted=4)))
+
+
+async def test_a_job_on_its_way_costs_nothing_but_a_glance_later() -> None:
+    """Redis is not asked at any of its events; once, a little after the first, somebody looks."""
+    clock, link = Clock(), Asked()
+    queue = WorkQueue(clock=clock)
+    works = finisher(queue, link, clock)
+    seen = read_job(job())
+    for _ in range(3):
+        await works.attend(of_job(job=seen))
+    assert (link.times, queue.depth) == (0, 0)
+    clock.at += 2.1
+    due = await queue.get()
+    assert (due.key, due.glance, due.execution) == (("analytics", "reports-abc-1"), True, seen.execution)
+
+
+async def test_the_end_of_a_job_is_looked_at() -> None:
+    """At once; without Redis the item comes back."""
+    clock, link = Clock(), Asked()
+    works = finisher(WorkQueue(clock=clock), link, clock)
+    with pytest.raises(RedisUnavailableError):
+        await works.attend(of_job(job=read_job(job(COMPLETE))))
+    assert link.times == 1
+
+
+async def test_the_other_replica_keeps_ends_at_once_and_leaves_the_rest() -> None:
+    """A pod that runs waits for the leading replica; one that ended is written down now."""
+    clock, link = Clock(), Asked()
+    queue = WorkQueue(clock=clock)
+    works = finisher(queue, link, clock, leads=False)
+    await works.attend(of_job(job=read_job(job())))  # makes the Job known
+    await works.attend(of_job(pod=read_pod(pod("Running", main=RUNNING)), pod_job_uid="uid-1"))
+    assert link.times == 0
+    with pytest.raises(RedisUnavailableError):
+        await works.attend(of_job(pod=read_pod(pod("Running", main=terminated(3))), pod_job_uid="uid-1"))
+
+
+async def test_what_came_in_while_an_item_waited_stays_newer() -> None:
+    """An end that was seen is not covered by the item of before it."""
+    clock = Clock()
+    queue = WorkQueue(clock=clock)
+    queue.put_later(of_job(job=read_job(job()), waited=True), 1.0)
+    queue.put(of_job(job=read_job(job(COMPLETE))))
+    clock.at += 2
+    found = await queue.get()
+    assert found.job is not None
+    assert found.job.over
+    assert found.waited
