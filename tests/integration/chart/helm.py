@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -74,3 +75,12 @@ def pods(objects: Iterable[Json]) -> dict[str, Json]:
         for obj in objects
         if obj["kind"] in {"Deployment", "StatefulSet", "Job"}
     }
+
+
+def adapter_query(rule: Json, labels: Mapping[str, str]) -> str:
+    """Return the query that prometheus-adapter makes of its rule for an autoscaler's selector."""
+    series = re.fullmatch(r'\{__name__="(\w+)"\}', rule["seriesQuery"])
+    assert series is not None
+    matchers = ",".join(f'{name}="{value}"' for name, value in sorted(labels.items()))
+    query: str = rule["metricsQuery"].replace("<<.Series>>", series[1]).replace("<<.LabelMatchers>>", matchers)
+    return query

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ import yaml
 from heavylift.autoscale import manifest
 from heavylift.runtime.kube import KubeApi
 from heavylift_operator.unstick import UnstickSettings, unstick
-from tests.integration.chart.helm import Helm, HelmError, named
+from tests.integration.chart.helm import Helm, HelmError, adapter_query, named
 from tests.proofs.install import CRD_PATH, ensure_namespace
 from tests.proofs.kube import Kube
 from tests.proofs.waiting import until
@@ -84,16 +83,7 @@ def test_prometheus_adapter_gets_its_rule(helm: Helm) -> None:
     assert rule["name"] == {"as": metric["external"]["metric"]["name"]}
     assert rule["resources"] == {"namespaced": False}
     assert metric["external"]["metric"]["selector"] == {"matchLabels": {"namespace": "lift", "queue": "reports"}}
-    assert expanded(rule, {"namespace": "lift"}) == QUERY
-
-
-def expanded(rule: Json, labels: dict[str, str]) -> str:
-    """Return the query that prometheus-adapter makes of its rule for a selector."""
-    series = re.fullmatch(r'\{__name__="(\w+)"\}', rule["seriesQuery"])
-    assert series is not None
-    matchers = ",".join(f'{name}="{value}"' for name, value in sorted(labels.items()))
-    query: str = rule["metricsQuery"].replace("<<.Series>>", series[1]).replace("<<.LabelMatchers>>", matchers)
-    return query
+    assert adapter_query(rule, {"namespace": "lift"}) == QUERY
 
 
 def test_keda_gets_a_scaled_object(helm: Helm) -> None:
