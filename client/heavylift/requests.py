@@ -102,7 +102,7 @@ def request(checked: Draft, queue: str, settings: Mapping[str, Any] | None, *, s
         task=checked.task,
         data=payload.wrap(checked.task, checked.data_json),
         id=checked.id,
-        incarnation=ids.new_incarnation(),
+        incarnation=ids.new_incarnation() if checked.named else "",
         if_exists=checked.if_exists,
         fingerprint=payload.fingerprint(checked.task, checked.data_json) if checked.named else "",
         delay_ms=checked.delay_ms,
@@ -134,7 +134,7 @@ def _check_size(text: str, most: int) -> None:
 
 def _delay(value: Any, dedupe: Mapping[str, Any]) -> int:
     if dedupe.get("mode") != "debounce":
-        return duration_ms("delay", value or 0)
+        return duration_ms("delay", value) if value else 0
     if value is not None:
         raise InvalidInputError("a debounced job is delayed by the ttl of its Dedupe: leave delay out")
     return int(dedupe["ttl"])

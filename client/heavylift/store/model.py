@@ -23,7 +23,8 @@ class EnqueueRequest:
     data: bytes
     """RQ's ``data`` field as stored: zlib of JSON ``[func, null, [task, data], {}]``."""
     id: str
-    incarnation: str
+    incarnation: str = ""
+    """Tells a repeat of this request from another one; not needed without a fingerprint."""
     if_exists: str = "raise"
     """``raise`` | ``return`` | ``retry_failed`` | ``replace``; other data or queue under the id always refuses."""
     fingerprint: str = ""

@@ -85,7 +85,7 @@ local function write(e)
     if e.key ~= '' then h['hl:key'] = e.key end
     L.place(e.queue, e.id, h, false, due)
   end
-  if once('epoch', '') then try('SET', K.epoch, L.int(NOW) .. '-' .. e.incarnation, 'NX') end
+  if once('epoch', '') then try('SET', K.epoch, L.int(NOW) .. '-' .. string.sub(redis.sha1hex(e.id), 1, 16), 'NX') end
   L.count(e.queue, 'enqueued')
   local state = L.STATES[status]
   L.emit(e.queue, 'added', e.id, 'state', state, 'task', e.task)
