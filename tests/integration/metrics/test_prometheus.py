@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pytest
+import yaml
 
 from heavylift.contract import limits
 from tests import monitoring
+from tests.cluster import Cluster
+from tests.integration.chart.helm import Helm, named
 from tests.integration.metrics.story import LIMIT_S, Story
 
 pytestmark = pytest.mark.timeout(240)
@@ -22,12 +25,11 @@ def test_states_are_those_of_rqs_own_registries(story: Story) -> None:
 
 
 def test_demand_is_what_runs_and_what_may_start(story: Story) -> None:
-    """By the queries that KEDA and prometheus-adapter are given: a capped queue's cap, a paused queue's nothing."""
+    """A capped queue asks for its cap, a paused one for nothing."""
     here = f'namespace="{story.run.name}"'
     shown = story.by("queue", f"max by (queue) (heavylift_queue_demand{{{here}}})")
     names = story.queues
     assert shown == {names["busy"]: 0, names["capped"]: 2, names["paused"]: 0, names["orphan"]: 0}
-    assert story.prometheus.value(f"sum(max by (queue) (heavylift_queue_demand{{{here}}}))") == 2
     held = {
         (dict(labels)["queue"], dict(labels)["reason"])
         for labels in story.prometheus.query("heavylift_queue_held == 1")
@@ -36,6 +38,29 @@ def test_demand_is_what_runs_and_what_may_start(story: Story) -> None:
     assert story.by("queue", "heavylift_queue_concurrency_limit") == {names["capped"]: 2}
     assert story.by("state", 'sum by (state) (heavylift_dispatcher_slots{state="total"})') == {"total": 40}
     assert story.prometheus.value("max(heavylift_dispatchers)") == 2
+
+
+@pytest.mark.parametrize("provider", ["keda", "prometheus"])
+def test_autoscalers_are_given_a_query_that_tells_the_demand(story: Story, kwok: Cluster, provider: str) -> None:
+    """KEDA's, and prometheus-adapter's rule filled in as it does with the HPA's selector: what Redis says."""
+    helm = Helm(kwok.bin("helm"), kwok.kubeconfig)
+    values = {"autoscaling": {"provider": provider, "prometheus": {"serverAddress": "http://prometheus:9090"}}}
+    objects = helm.render(values, namespace=story.run.name)
+    if provider == "keda":
+        (trigger,) = named(objects, "ScaledObject", "rel-dispatcher")["spec"]["triggers"]
+        query = trigger["metadata"]["query"]
+    else:
+        (metric,) = named(objects, "HorizontalPodAutoscaler", "rel-dispatcher")["spec"]["metrics"]
+        (rule,) = yaml.safe_load(named(objects, "ConfigMap", "rel-prometheus-adapter")["data"]["values.yaml"])["rules"][
+            "external"
+        ]
+        wanted = metric["external"]["metric"]
+        assert story.prometheus.ask("series", **{"match[]": rule["seriesQuery"]})
+        assert rule["name"]["as"] == wanted["name"]
+        matchers = ",".join(f'{name}="{value}"' for name, value in wanted["selector"]["matchLabels"].items())
+        query = rule["metricsQuery"].replace("<<.Series>>", wanted["name"]).replace("<<.LabelMatchers>>", matchers)
+    running = sum(story.states(short)["active"] for short in story.queues)
+    assert story.prometheus.value(query) == running == 2
 
 
 def test_outcomes_are_those_of_the_events(story: Story) -> None:
@@ -98,8 +123,9 @@ def test_every_panel_has_something_to_draw(story: Story) -> None:
         "The external metrics API's certificate",
         "Claims that passed to somebody else",
     }
-    empty = {title for title, query in monitoring.panels() if not story.prometheus.query(query)}
-    assert empty <= quiet
+    answers = [(title, story.prometheus.query(query)) for title, query in monitoring.panels()]
+    drawn = {title for title, answer in answers if answer}
+    assert {title for title, _ in answers} - drawn <= quiet
 
 
 def test_alerts_are_those_there_is_reason_for(story: Story) -> None:
