@@ -74,12 +74,15 @@ class Schema:
             TypeError: the function does not take such arguments.
             InvalidPayloadError: one is not what its annotation says; the message names it by its path.
         """
-        if self.whole is not None and not args and not self._is_wrapped(kwargs):
-            args, kwargs = [dict(kwargs)], {}
-            if self.signature.parameters[self.whole].kind is inspect.Parameter.KEYWORD_ONLY:
-                args, kwargs = [], {self.whole: args[0]}
+        if self.whole is not None and not args and not self._is_wrapped(kwargs) and not self._is_left_out(kwargs):
+            by_name = self.signature.parameters[self.whole].kind is inspect.Parameter.KEYWORD_ONLY
+            args, kwargs = ([], {self.whole: dict(kwargs)}) if by_name else ([dict(kwargs)], {})
         bound = self._converted(self.signature.bind(*args, **kwargs))
         return bound.args, bound.kwargs
+
+    def _is_left_out(self, kwargs: Mapping[str, Any]) -> bool:
+        """Return whether there is no data and the one parameter has a default."""
+        return not kwargs and self.signature.parameters[self.whole or ""].default is not inspect.Parameter.empty
 
     def _is_wrapped(self, kwargs: Mapping[str, Any]) -> bool:
         """Return whether the data is one argument by name although the parameter is the data itself."""

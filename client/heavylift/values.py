@@ -87,6 +87,8 @@ def simple(value: Any) -> Any:
         return sorted((simple(item) for item in value), key=repr)
     if isinstance(value, list | tuple) and not hasattr(value, "_asdict"):
         return [simple(item) for item in value]
+    if hasattr(value, "model_validate_json") and not isinstance(value, type):
+        return value.model_dump(mode="json", by_alias=True, round_trip=True)  # so that it is valid input again
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: simple(getattr(value, field.name)) for field in dataclasses.fields(value)}
     return value
@@ -182,20 +184,29 @@ def _structure(value: Any, kind: Any, where: str) -> Any:
         return _refuse(value, where, f"an object with {', '.join(known) or 'no fields'}")
     if hasattr(kind, "model_validate_json"):
         return _model(value, kind, where)
-    extra = [key for key in value if key not in known]
+    made_there = _computed(kind)
+    extra = [key for key in value if key not in known and key not in made_there]
     if extra:
         raise InvalidPayloadError(f"{where[:200]}.{extra[0][:40]} is not known: {kind.__name__} has {', '.join(known)}")
     for name in _required(kind):
         if name not in value:
             raise InvalidPayloadError(f"{where[:200]}.{name} is missing")
     inner = _types_of(kind)
-    made = {key: convert(item, inner.get(key, Any), f"{where}.{key}") for key, item in value.items()}
+    given = {key: item for key, item in value.items() if key in known}
+    made = {key: convert(item, inner.get(key, Any), f"{where}.{key}") for key, item in given.items()}
     if typing.is_typeddict(kind):
         return made
     try:
         return kind(**made)
     except (TypeError, ValueError) as error:
         raise InvalidPayloadError(f"{where[:200]}: {error}") from None
+
+
+def _computed(kind: Any) -> Collection[str]:
+    """Return a dataclass's fields that it makes itself: a dump has them, its constructor does not take them."""
+    return (
+        [field.name for field in dataclasses.fields(kind) if not field.init] if dataclasses.is_dataclass(kind) else ()
+    )
 
 
 def _required(kind: Any) -> Collection[str]:

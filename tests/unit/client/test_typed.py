@@ -15,7 +15,7 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from heavylift.errors import InvalidPayloadError
 from heavylift.typed import Schema
@@ -169,6 +169,52 @@ def test_a_pydantic_model_is_the_data_itself() -> None:
     data, args, kwargs = both_ways(by_model, report=model)
     assert data == {"year": 2026, "rows": [{"name": "a", "points": []}], "due": "2026-01-31"}
     assert (args, kwargs) == ((), {"report": model})
+
+
+class Strict(BaseModel):
+    """A model with what makes dumps and inputs differ."""
+
+    model_config = ConfigDict(extra="forbid", alias_generator=str.upper)
+
+    year: int
+
+    @computed_field  # type: ignore[prop-decorator]  # as pydantic documents it
+    @property
+    def century(self) -> int:
+        """Follows from the year."""
+        return self.year // 100 + 1
+
+
+@dataclasses.dataclass
+class Numbered:
+    """A dataclass with a field of its own making."""
+
+    year: int
+    century: int = dataclasses.field(init=False)
+
+    def __post_init__(self) -> None:
+        """Make it."""
+        self.century = self.year // 100 + 1
+
+
+def test_what_a_model_makes_itself_is_made_again() -> None:
+    """Aliases, computed fields and fields that are not given do not keep a model from arriving."""
+
+    def strict(report: Strict) -> None: ...
+    def numbered(report: Numbered) -> None: ...
+
+    assert both_ways(strict, Strict(YEAR=2026)) == ({"YEAR": 2026}, (Strict(YEAR=2026),), {})
+    assert both_ways(numbered, Numbered(2026)) == ({"year": 2026, "century": 21}, (Numbered(2026),), {})
+
+
+def test_no_data_leaves_the_default() -> None:
+    """As a call without arguments does."""
+
+    def annual(report: Report = Report(2000)) -> None: ...
+
+    assert of(annual).data((), {}) == {}
+    assert of(annual).call([], {}) == ((), {})
+    assert of(annual).call([], {"year": 2026}) == ((Report(2026),), {})
 
 
 def test_data_enqueued_by_parameter_name_is_understood_too() -> None:
