@@ -49,6 +49,9 @@ class Authority:
         for identity in identities:
             key = ec.generate_private_key(ec.SECP256R1())
             builder = _builder(_name(identity.user, identity.groups), key.public_key(), self.certificate.subject)
+            # As Go writes it: tells an authority from its successor of the same name.
+            signer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
+            builder = builder.add_extension(signer, critical=False)
             usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
             builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
             if identity.names:
@@ -77,7 +80,9 @@ def create_authority(folder: Path, file: str) -> Authority:
         encipher_only=False,
         decipher_only=False,
     )
-    certificate = builder.add_extension(usage, critical=True).sign(key, hashes.SHA256())
+    identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    builder = builder.add_extension(usage, critical=True).add_extension(identifier, critical=False)
+    certificate = builder.sign(key, hashes.SHA256())
     _write(folder, file, key, certificate)
     return Authority(folder, key, certificate)
 

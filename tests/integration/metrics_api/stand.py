@@ -169,8 +169,8 @@ class Stand:
         target.write_text(json.dumps(config))
         return target
 
-    def replica(self, *, wait: bool = True, join: bool = True, **settings: str) -> Replica:
-        """Start another operator; once it is ready, the front leads to it."""
+    def replica(self, *, wait: bool = True, **settings: str) -> Replica:
+        """Start another operator; ``wait`` = until it is ready, and the front leads to it."""
         self._config = self._config or self.kubeconfig()
         port = free_port()
         environment = {
@@ -185,16 +185,25 @@ class Stand:
             "HEAVYLIFT_METRICS_API_HOST": "127.0.0.1",
             "HEAVYLIFT_METRICS_API_PORT": str(port),
             "HEAVYLIFT_METRICS_API_SAMPLE": "100ms",
+            "HEAVYLIFT_METRICS_API_STALE": "2s",
+            "HEAVYLIFT_METRICS_API_SETTLE": "3s",
             **settings,
         }
         daemon = Daemon("operator", environment, self.folder, name=f"operator-{len(self.replicas)}")
         made = Replica(daemon.start(), port)
         self.replicas.append(made)
-        if wait:
-            daemon.wait_ready()
-        if join:
-            self.front.ports.append(port)
-        return made
+        return self.join(made) if wait else made
+
+    def join(self, replica: Replica) -> Replica:
+        """Wait until a replica is ready, then let the front lead to it."""
+        replica.daemon.wait_ready()
+        self.front.ports.append(replica.port)
+        return replica
+
+    @property
+    def live(self) -> list[Replica]:
+        """The replicas the front leads to."""
+        return [replica for replica in self.replicas if replica.port in self.front.ports]
 
     def retire(self, replica: Replica) -> None:
         """Take a replica's endpoint away, then end it, as a rolling update does."""
