@@ -14,6 +14,9 @@ from tests.proofs.processes import Supervisor
 from tests.proofs.run import Run
 from tests.servers import redis_binary, running
 
+PATIENT = {"CLAIM_DEADLINE": "60s", "CREATE_PATIENCE": "40s"}
+"""However busy the machine is, no claim goes silent: each is one Job."""
+
 
 @pytest.fixture(scope="module")
 def story(kube: Kube, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
@@ -22,7 +25,8 @@ def story(kube: Kube, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stor
     with running(redis_binary(), folder) as server:
         run = Run(kube, server, folder, f"m-{uuid.uuid4().hex[:8]}")
         story = Story(run)
-        daemons = run.pair(replicas=2)
+        daemons = [run.daemon("operator", f"operator-{n}") for n in range(2)]
+        daemons += [run.daemon("dispatcher", f"dispatcher-{n}", **PATIENT) for n in range(2)]
         targets = {kind: [one.port for one in daemons if one.kind == kind] for kind in ("operator", "dispatcher")}
         prometheus = Prometheus(folder / "prometheus", targets, labels={"namespace": run.name}, rules=story.rules())
         with prometheus, Supervisor(*daemons) as supervisor:
