@@ -109,8 +109,9 @@ def render(claim: Attempt, queue: HeavyQueue, payload: Payload, install: str) ->
     pod = job_spec["template"]
     pod["metadata"] = _metadata(pod.get("metadata") or {}, labels, annotations)
     main = _fill_pod(pod["spec"], queue.container, _environment(claim, queue, payload), overrides)
-    if claim.memory is not None:
-        main["resources"] = memory.grown_resources(main.get("resources") or {}, claim.memory)
+    growth = queue.spec.outcomes.oom.memory
+    if claim.memory is not None and growth is not None:  # the number comes from Redis, its bound does not
+        main["resources"] = memory.grown_resources(main.get("resources") or {}, min(claim.memory, growth.max))
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from heavylift.errors import InvalidInputError
+from heavylift.spec import quantities
 from heavylift.spec.memory import grown_resources
 from heavylift_worker.render import render
 from tests.unit.worker.rendering import HOUR_MS, make_claim, make_payload, make_queue
@@ -17,11 +18,19 @@ MI = 1024**2
 FROZEN = {"maxAttempts": 5, "timeouts": {"pending": HOUR_MS, "run": 24 * HOUR_MS}}
 
 
-def rendered(resources: Mapping[str, Any] | None = None, allow: Mapping[str, Any] | None = None, **claim: Any) -> Any:
-    """Return the Job of a claim on a template with these resources."""
+GROWTH: dict[str, Any] = {"action": "Retry", "memory": {"max": "1Gi"}}
+
+
+def rendered(
+    resources: Mapping[str, Any] | None = None,
+    allow: Mapping[str, Any] | None = None,
+    oom: Mapping[str, Any] = GROWTH,
+    **claim: Any,
+) -> Any:
+    """Return the Job of a claim on a template with these resources, whose memory may grow to 1Gi."""
     main = {"name": "main", "image": "reports:1", **({"resources": resources} if resources is not None else {})}
     template = {"spec": {"template": {"spec": {"containers": [{"name": "side", "image": "s"}, main]}}}}
-    queue = make_queue(template=template, container="main", allow={"resources": allow or {}})
+    queue = make_queue(template=template, container="main", allow={"resources": allow or {}}, outcomes={"oom": oom})
     return render(make_claim(**claim), queue, make_payload(), "heavylift/main")
 
 
@@ -68,6 +77,21 @@ def test_growth_is_the_owners_word_and_not_bound_by_what_producers_may_ask() -> 
     """`allow.resources` is about producers; the end of growth stands in the rule."""
     job = rendered({"limits": {"memory": "96Mi"}}, {"memory": "100Mi"}, memory=144 * MI)
     assert main_of(job)["resources"]["limits"]["memory"] == "144Mi"
+
+
+@pytest.mark.parametrize(
+    ("oom", "stored", "limit"),
+    [
+        (GROWTH, 2**60, "1Gi"),
+        (GROWTH, -5, "96Mi"),
+        ({"action": "Retry"}, 512 * MI, "96Mi"),
+        ({"action": "Fail", "memory": {"max": "128Mi"}}, 512 * MI, "128Mi"),
+    ],
+)
+def test_the_heavyqueue_bounds_what_redis_says(oom: Mapping[str, Any], stored: int, limit: str) -> None:
+    """Whoever can write to Redis cannot ask for more than the owner's rule lets memory grow to."""
+    job = rendered({"limits": {"memory": "96Mi"}}, oom=oom, memory=stored)
+    assert quantities.to_bytes(main_of(job)["resources"]["limits"]["memory"]) == quantities.to_bytes(limit)
 
 
 @pytest.mark.parametrize(
