@@ -13,6 +13,7 @@ from heavylift.contract.states import JobState, Phase
 from heavylift.errors import StoreCorruptError
 from heavylift.store import ClaimRequest, Fence, FinishRequest, Next, Observation, ops, scripts
 from heavylift.store.model import Change
+from tests.integration.store import schedule_cases
 from tests.integration.store.kit import INSTALL, NAMESPACE, QUEUE, WORKER, World, outcome, request
 
 LIST = f"rq:queue:{QUEUE}"
@@ -133,6 +134,7 @@ CASES: dict[str, tuple[Callable[[World], None], Callable[[], Any]]] = {
     "unfinalized": (_ended, lambda: ops.unfinalized(INSTALL)),
     "finalized": (_ended, lambda: ops.finalized(INSTALL, NAMESPACE, "n")),
     "trim": (_ended, lambda: ops.trim(QUEUE)),
+    **schedule_cases.CASES,
 }
 
 
@@ -163,6 +165,7 @@ def _place(w: World, poisoned: str) -> tuple[Any, ...]:
         seen(f"heavylift:inflight:{INSTALL}", lambda: bool(w.redis.zscore(f"heavylift:inflight:{INSTALL}", member))),
         seen(f"rq:execution:{ID}:{EXECUTION}", lambda: bool(w.redis.exists(f"rq:execution:{ID}:{EXECUTION}"))),
         seen(hash_, lambda: w.redis.hget(hash_, Field.EXECUTION)),
+        seen(schedule_cases.KEY, lambda: w.redis.hget(schedule_cases.KEY, "mark")),
     )
 
 
