@@ -19,12 +19,16 @@ PRIORITY_MAX = 1000
 """Priorities go from minus this to this."""
 CLAIM_MAX = 20
 CLAIM_LOOKED_AT = 200
+"""Units of work of one claim: an id looked at is one, a job started, ended or moved several (``COST`` in the script)."""
 CLAIM_BYTES = 256 * 1024
 CLAIM_PROMOTIONS = 50
 CLAIM_DEADLINE_MS = 60_000
 CREATE_RETRY_MS = 40_000
 HISTORY_MAX = 20
 EVIDENCE_MAX = 8 * 1024
+OBSERVED_MAX = 40 * 1024
+"""Bytes of evidence while an execution lasts: a termination message of 4,096 bytes must stay whole, and JSON may spell
+each of them with six."""
 MESSAGE_MAX = 2048
 QUARANTINE_MAX = 1000
 EVENTS_MAXLEN = 10_000
@@ -55,3 +59,5 @@ TALLIED_TASKS_MAX = 20
 """Tasks of one queue whose figures are kept apart."""
 KEY_MAX = 200
 """Bytes of a concurrency key."""
+KEY_SWEEP_STEP = 25
+"""Entries of each kind that one step of a sweep over concurrency keys looks at."""

@@ -15,7 +15,7 @@ from heavylift_operator.core.evidence import JobEvidence
 
 _DELETES_PER_PASS: Final = 200
 _TRIMS_PER_QUEUE: Final = 20
-_SWEEPS_PER_QUEUE: Final = 10
+_SWEEPS_PER_QUEUE: Final = 20
 _KEPT_DEFAULT: Final = 200
 
 

@@ -71,7 +71,7 @@ def test_many_dependents_are_let_go_in_steps(w: World) -> None:
     for _ in range(250):
         w.enqueue(depends_on=(holder,))
     w.finish(w.claim())
-    assert len(w.waiting()) == 100
+    assert len(w.waiting()) == 50
     w.serve(paused=True)
     for _ in range(3):
         w.ask()

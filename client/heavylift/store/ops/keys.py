@@ -52,7 +52,7 @@ def sweep_keys(queue: str, cursor: KeyCursor = KeyCursor()) -> Op[tuple[KeyCurso
     """
     answer = yield Call(
         "sweep_keys",
-        (queue, limits.SWEEP_STEP, cursor.running, cursor.executions, cursor.waiting, cursor.keys),
+        (queue, limits.KEY_SWEEP_STEP, cursor.running, cursor.executions, cursor.waiting, cursor.keys),
     )
     running, executions, waiting, keys, mended = answer
     following = KeyCursor(decode.raw(running), int(executions), decode.raw(waiting), int(keys))

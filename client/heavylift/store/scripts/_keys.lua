@@ -108,7 +108,8 @@ local function take_turn(q, key, served)
 end
 L.take_turn, L.ring_leave = take_turn, ring_leave
 
--- Bring a key's place in the indexes up to date, after anything of it changed; `served` = it had its turn.
+-- Bring a key's place in the indexes up to date, after anything of it changed; `served` = it had its turn, and so many of
+-- it run now.
 function L.regard(q, key, served)
   local head, rule = L.lane_head(q, key), L.rule(q)
   if not head then
@@ -117,11 +118,11 @@ function L.regard(q, key, served)
   end
   local ms = floor(math.abs(head.rank - MIDDLE) / 1000)
   ask('ZADD', K.heads(q), L.int(ms), key)
-  if rule.per and L.running(q, key) >= rule.per then
+  if rule.per and (served or L.running(q, key)) >= rule.per then
     ring_leave(q, key)
     return ask('ZADD', K.full(q), L.int(NOW), key)
   end
-  if rule.per and ask('ZREM', K.full(q), key) == 1 then try('PUBLISH', K.doorbell, q) end
+  if rule.per and not served and ask('ZREM', K.full(q), key) == 1 then try('PUBLISH', K.doorbell, q) end
   if rule.fair then return take_turn(q, key, served) end
   ring_join(q, key, 'f' .. in_level(head.level) .. digits(head.rank))
 end
@@ -245,17 +246,19 @@ function L.verify_key(q, key, most)
   return gone
 end
 
--- Keys at their cap are looked at again: after a change of settings, and now and then.
+-- Keys at their cap are looked at again: after a change of settings, and now and then; returns how many.
 function L.recheck(q)
-  local full, rule = K.full(q), L.rule(q)
+  local full, rule, seen = K.full(q), L.rule(q), 0
   local function each(before, most)
     for _, key in ipairs(ask('ZRANGEBYSCORE', full, '-inf', L.int(before), 'LIMIT', 0, most) or {}) do
+      seen = seen + 1
       L.verify_key(q, key, 20)
       L.regard(q, key)
     end
   end
   each(rule.at, 20)
   each(NOW - 5000, 2)
+  return seen
 end
 
 -- An execution of a key begins or ends.

@@ -255,7 +255,7 @@ function L.finish(q, job, h, e)
   call('PUBLISH', K.done(job), e.state)
   call('PUBLISH', K.doorbell, q)
   L.dedup_end(q, h['hl:dedup'], job, e.state)
-  L.free_dependents(job, e.state, 100)
+  L.free_dependents(job, e.state, 50)
   L.trim(q, e.state, 20)
   return outcome
 end

@@ -41,11 +41,12 @@ end
 -- The first job of a lane, if its key has room and (where order counts) it is of the level its place in the ring says.
 local function take_keyed(q, key, place, level, c)
   local head, rule = L.lane_head(q, key), L.rule(q)
-  local fit = head and (not level or head.level == level) and not (rule.per and L.running(q, key) >= rule.per)
+  local running = rule.per and L.running(q, key) or 0
+  local fit = head and (not level or head.level == level) and running < (rule.per or math.huge)
   local verdict = fit and c.judge(head.job, head.level, key) or c.skip()
   if verdict == 'stop' then return verdict end
   if fit then call('ZREM', K.lanes(q), head.member) end
-  L.regard(q, key, verdict == 'claimed')
+  L.regard(q, key, verdict == 'claimed' and running + 1)
   if verdict ~= 'claimed' then L.ring_check(q, key, place) end
   return verdict
 end
@@ -114,7 +115,6 @@ end
 -- Take what may start now; returns why it ended: 'enough', what c.full said, 'keys' (only keys at their cap have jobs
 -- left) or 'empty'.
 function L.serve(q, c)
-  L.recheck(q)
   L.reorder(q)
   local why = (L.rule(q).fair and in_turn or in_order)(q, c)
   L.mirror(q)

@@ -22,6 +22,9 @@ end
 
 local claims, blocked, next_due, left = {}, {}, -1, { looked = limits.looked, promote = limits.promote, bytes = 0 }
 local room = 0 -- executions this install may still start
+-- What things cost beside the look itself, of the units `looked`: measured, so that no claim holds Redis for long.
+local COST = { claim = 5, key = 7, ended = 10, moved = 2, promoted = 2, rechecked = 2, freed = 2 }
+local function spend(what, n) left.looked = left.looked - COST[what] * (n or 1) end
 
 -- Counts are written together at the end.
 local counted = {}
@@ -36,6 +39,7 @@ local function block(q, reason)
 end
 
 local function fail(q, job, h, code)
+  spend('ended')
   local e = ends[code]
   L.finish(q, job, h, { state = 'failed', body = e.body, class = e.class, exc = e.exc, execution = '',
     seq = L.num(h['hl:seq'], 0), attempt = L.num(h['hl:attempts'], 0) + 1 })
@@ -138,7 +142,11 @@ local function start(q, job, h, set, data, options)
   if kept ~= 'none' then call('PERSIST', K.execution(job, execution)) end
   call('ZADD', K.executions(job), '+inf', execution)
   if listed ~= 'none' then call('PERSIST', K.executions(job)) end
-  if h['hl:key'] then L.key_starts(q, h['hl:key'], member) end
+  if h['hl:key'] then
+    spend('key')
+    L.key_starts(q, h['hl:key'], member)
+  end
+  spend('claim')
   L.rate_spend(q, set, member)
   call('ZADD', K.started(q), '+inf', member)
   call('ZADD', K.inflight(install), L.int(NOW), member)
@@ -181,6 +189,7 @@ local function judge(q, job, p, set, keyed)
     L.place(q, job, h, false, nil)
     return 'gone'
   elseif L.key(h) ~= keyed and L.rule(q).apart then -- it came before keys were kept apart
+    spend('moved')
     if L.key(h) then L.lane_put(q, job, h, 'since') else L.place(q, job, h, false, nil) end
     return 'gone'
   end
@@ -223,6 +232,7 @@ end
 local function soonest(due) if due and (next_due < 0 or due - NOW < next_due) then next_due = max(due - NOW, 0) end end
 
 local function promote_one(q, job, due, front_allowed)
+  spend('promoted')
   local h, why = L.load(job, L.PLACED)
   if h and h.status == 'scheduled' then
     local wrong = L.unfit(q, h)
@@ -302,6 +312,7 @@ local function start_some(q, set)
     return verdict
   end
   L.rate_trim(q, set)
+  spend('rechecked', L.recheck(q))
   local why = L.serve(q, c)
   if breaker and #claims > before then L.breaker_probe(q, claims[#claims][1] .. ':' .. claims[#claims][4]) end
   for _, one in ipairs(bound) do
@@ -347,7 +358,7 @@ local function serve_all()
   end
   for _, job in ipairs(L.type(K.todo) == 'set' and call('SRANDMEMBER', K.todo, 1) or {}) do
     local h = L.load(job, { 'status' })
-    L.free_dependents(job, h and L.STATES[h.status or ''] or 'completed', 100)
+    L.free_dependents(job, h and L.STATES[h.status or ''] or 'completed', 10 + floor(max(left.looked, 0) / COST.freed))
   end
 end
 

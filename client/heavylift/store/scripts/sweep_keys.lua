@@ -1,18 +1,20 @@
 -- One bounded step of a sweep over a queue's concurrency keys: what counts is compared with the started registry, what
 -- waits with the jobs themselves, the indexes with what waits.
 -- ARGV: prefix, prefix, queue, step, then where to go on in each: running entries, executions, waiting entries, keys
---   ('' and 0 begin).
--- Returns: {the four places to go on from ('' or 0 = that one is done), how many were mended}.
+--   ('' and 0 begin, '\255' and -1 = that one is done).
+-- Returns: {the four places to go on from (all at the beginning = done), how many were mended}.
 local q, step, mended = ARGV[3], tonumber(ARGV[4]), 0
 local wrong = L.wrong_keys(q) or L.wrong(K.started(q), 'zset')
 if wrong then return { '', 0, '', 0, 0 } end -- claim says so, and stops the queue
 local function page(zset, after)
+  if after == '\255' then return {}, after end
   local found = call('ZRANGEBYLEX', zset, after == '' and '-' or '(' .. after, '+', 'LIMIT', 0, step)
-  return found, #found == step and found[#found] or ''
+  return found, #found == step and found[#found] or '\255'
 end
 local function ranks(zset, from)
+  if from < 0 then return {}, from end
   local found = call('ZRANGE', zset, from, from + step - 1)
-  return found, #found == step and from + step or 0
+  return found, #found == step and from + step or -1
 end
 local seen, changed = {}, {} -- keys: changed ones follow their jobs, which is no other fault
 
@@ -58,4 +60,5 @@ if mended > 0 then
   L.count(q, 'repaired:keys', mended)
   L.emit(q, 'repaired', '', 'case', 'keys', 'count', L.int(mended))
 end
+if running == '\255' and executions == -1 and waiting == '\255' and known == -1 then return { '', 0, '', 0, mended } end
 return { running, executions, waiting, known, mended }
