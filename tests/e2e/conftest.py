@@ -1,4 +1,7 @@
-"""One real cluster and one helm installation for the session, and a second one with a Redis of its own."""
+"""One real cluster and one helm installation for the session, one with a Redis of its own, and one of plain defaults.
+
+The last has the autoscaler, as a cluster has one provider of external metrics; the others have a fixed number.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +34,9 @@ LOCAL_IMAGES: Json = {
     "redis": {"embedded": {"image": {"registry": "localhost", "repository": "heavylift/redis", "tag": "dev"}}},
 }
 """Values that take the images built from this checkout."""
+QUICK_HPA = ("--horizontal-pod-autoscaler-sync-period=3s",)
+FIXED: Json = {"autoscaling": {"enabled": False}}
+TRIAL = "trial"
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,7 @@ def target() -> Iterator[Target]:
         return
     kept = os.environ.get("HEAVYLIFT_E2E_NAME", "")
     name = kept or f"e2e-{os.getpid()}"
-    cluster = up(ClusterSpec(nodes="real", name=name))
+    cluster = up(ClusterSpec(nodes="real", name=name, kcm_flags=QUICK_HPA))
     try:
         images.load_listed(cluster, IMAGES)
         yield Target(Tools(cluster.kubeconfig, cluster.layout.bin), Kube(cluster.kubeconfig), LOCAL_IMAGES)
@@ -85,7 +91,7 @@ def bench(target: Target) -> Iterator[Bench]:
     namespace = "analytics"
     made = queues(namespace, JOB_IMAGE)
     prepare_namespace(target.kube, namespace, [])
-    values = {**target.values, "watchNamespaces": [{"name": namespace}], "dispatcher": {"slots": 40}}
+    values = {**target.values, **FIXED, "watchNamespaces": [{"name": namespace}], "dispatcher": {"slots": 40}}
     release = Release(target.tools, "heavylift", "heavylift", values)
     release.install()
     prepare_namespace(target.kube, namespace, made)
@@ -108,6 +114,7 @@ def external(target: Target, bench: Bench) -> Iterator[Bench]:
     redis = {"embedded": {"enabled": False}, "external": {"host": "redis.database.svc", "existingSecret": "own-redis"}}
     values: dict[str, Any] = {
         **target.values,
+        **FIXED,
         "redis": redis,
         "watchNamespaces": [{"name": namespace}],
         "crds": {"install": False},
@@ -118,6 +125,24 @@ def external(target: Target, bench: Bench) -> Iterator[Bench]:
     with working(target, release, namespace, ("database", "pod/redis", password)) as ready:
         wait_serving(target.kube, namespace, ["tasks"])
         yield ready
+        release.uninstall()
+
+
+@pytest.fixture(scope="session")
+def trial(target: Target, bench: Bench) -> Iterator[Release]:
+    """Give a release with the chart's defaults, which serves its own namespace; what it left comes back in a moment."""
+    assert bench.release.name != TRIAL, "the first release brings the CRDs"
+    behavior = {"scaleDown": {"stabilizationWindowSeconds": 5}}
+    values = {
+        **target.values,
+        "crds": {"install": False},
+        "rbac": {"aggregateRoles": False},
+        "autoscaling": {"behavior": behavior},
+    }
+    release = Release(target.tools, TRIAL, TRIAL, values)
+    release.install()
+    yield release
+    if release.pods():
         release.uninstall()
 
 

@@ -3,33 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 import pytest
 import yaml
 
 from heavylift.client import Client
-from tests.e2e.bench import Bench
-from tests.e2e.conftest import JOB_IMAGE, Target, wait_serving
+from tests.e2e.conftest import JOB_IMAGE, TRIAL, Target, wait_serving
 from tests.proofs.helm import Release
 from tests.proofs.kube import Json, core
 from tests.proofs.waiting import until
 
-NAMESPACE = "trial"
+NAMESPACE = TRIAL
 CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/heavyqueues.heavylift.dev"
 REDIS_CLI = "REDISCLI_AUTH=$(cat /etc/heavylift/redis/password) redis-cli"
-
-
-@pytest.fixture(scope="module")
-def trial(target: Target, bench: Bench) -> Iterator[Release]:
-    """Give a release with the chart's defaults, which serves its own namespace."""
-    assert bench.release.name != NAMESPACE, "the first release brings the CRDs"
-    values = {**target.values, "crds": {"install": False}, "rbac": {"aggregateRoles": False}}
-    release = Release(target.tools, NAMESPACE, NAMESPACE, values)
-    release.install()
-    yield release
-    if release.pods():
-        release.uninstall()
 
 
 def redis_cli(release: Release, *words: str) -> str:
@@ -86,11 +72,14 @@ def test_an_uninstall_leaves_the_queue_its_volume_and_nothing_else(target: Targe
     """CRDs and the volume claim stay; no rights, accounts or hook are left; the namespace can be deleted."""
     trial.uninstall()
     assert target.kube.get(CRD) is not None
-    kinds = "deployments,statefulsets,jobs,services,secrets,serviceaccounts,roles,rolebindings,pods,pdb"
+    kinds = "deployments,statefulsets,jobs,services,secrets,serviceaccounts,roles,rolebindings,pods,pdb,hpa"
     mine = target.tools.kubectl(
         "-n", NAMESPACE, "get", kinds, "-l", "app.kubernetes.io/part-of=heavylift", "-o", "name"
     )
     assert mine.split() == []
+    everywhere = "apiservices,clusterroles,clusterrolebindings"
+    cluster = target.tools.kubectl("get", everywhere, "-l", f"app.kubernetes.io/instance={NAMESPACE}", "-o", "name")
+    assert cluster.split() == []
     claims, _ = target.kube.items(core(NAMESPACE, "persistentvolumeclaims"))
     assert [claim["metadata"]["name"] for claim in claims] == [f"data-{NAMESPACE}-redis-0"]
     target.kube.delete(f"/api/v1/namespaces/{NAMESPACE}")
