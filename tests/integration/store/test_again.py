@@ -8,11 +8,11 @@ import pytest
 
 from heavylift.contract import limits
 from heavylift.contract.outcomes import OutcomeClass
-from heavylift.contract.states import JobState
+from heavylift.contract.states import JobState, Phase
 from heavylift.errors import InvalidInputError
 from heavylift.spec.following import Backoff, Case, Spent, Step, follow
 from heavylift.spec.rules import default_rules
-from heavylift.store import Next, Spend, Verdict, ops
+from heavylift.store import Fence, Next, Observation, Spend, Verdict, ops
 from heavylift.store.model import Change
 from tests.integration.store.kit import QUEUE, World
 
@@ -128,6 +128,17 @@ def test_a_checkpoint_is_bounded(w: World) -> None:
     with pytest.raises(InvalidInputError, match="2048 bytes"):
         w.finish(claim, Next.RETRY, checkpoint='{"x":"' + "y" * limits.CHECKPOINT_MAX + '"}')
     assert w.job(claim.job).state is JobState.ACTIVE
+
+
+@pytest.mark.parametrize("character", ["x", "ü", "\N{SNOWMAN}", '"', "\x01"])
+def test_the_longest_last_words_are_kept_whole(w: World, character: str) -> None:
+    """4,096 bytes of any text: a result or checkpoint that is cut in the evidence would be lost with its pod."""
+    claim = w.active()
+    words = character * (4096 // len(character.encode()))
+    pod = {"end_message": words, "message": "m" * 1000, "disruption_message": "d" * 1000, "waiting_message": "w" * 1000}
+    seen = Observation(phase=Phase.RUNNING, reason="r" * 900, evidence={"pod": pod}, terminal=True)
+    w.run(ops.observe(Fence(job=claim.job, execution=claim.execution), seen))
+    assert w.job(claim.job).evidence["pod"]["end_message"] == words
 
 
 @pytest.mark.parametrize("where", ["queue", "job"])

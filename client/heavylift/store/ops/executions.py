@@ -104,7 +104,7 @@ def observe(fence: Fence, obs: Observation) -> Op[tuple[Verdict, JobRecord | Non
     expected, stored = b"", decode.obj("{}")
     for _ in range(_OBSERVE_TRIES):
         merged = merge(stored, obs.evidence, terminal=obs.terminal)
-        text = bodies.compact(bodies.bounded(merged, limits.EVIDENCE_MAX)) if merged else expected
+        text = bodies.compact(bodies.bounded(merged, limits.OBSERVED_MAX)) if merged else expected
         answer = yield Call(
             "observe",
             (
