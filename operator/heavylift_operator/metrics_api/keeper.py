@@ -12,10 +12,11 @@ from urllib.parse import quote
 
 from prometheus_client import Gauge
 
-from heavylift.errors import ClusterUnavailableError, HeavyliftError
+from heavylift.errors import ClusterUnavailableError, ConfigurationError, HeavyliftError
 from heavylift.runtime import logs
 from heavylift.runtime.kube import MERGE_PATCH, KubeApi, KubeStatusError
 from heavylift.runtime.service import Service, StateLine
+from heavylift_operator.adapters.clock import ClusterClock
 from heavylift_operator.core.reading import Json, child, flag, text
 from heavylift_operator.metrics_api import certificates
 from heavylift_operator.metrics_api.certificates import Material, Policy
@@ -59,6 +60,8 @@ class Keeper:
     place: Place
     policy: Policy
     door: Door
+    clock: ClusterClock
+    """The API server's time: replicas whose machines disagree must not renew each other's certificates in turn."""
     interval_s: float
     certificate: StateLine
     registration: StateLine
@@ -162,12 +165,15 @@ class Keeper:
     # -- both ---------------------------------------------------------------------------------------------------------
     async def _read(self, path: str) -> Json:
         reply = await self.api.request("GET", path)
+        self.clock.learn(reply.headers)
+        if reply.status == HTTPStatus.NOT_FOUND:
+            raise ConfigurationError(f"{path} is not there: the chart makes it (operator.metricsApi)")
         if not reply.ok:
             raise KubeStatusError(reply.status, path, reply.message)
         return reply.object
 
     def _now(self) -> dt.datetime:
-        return dt.datetime.fromtimestamp(self.service.clock.now_ms() / 1000, dt.UTC)
+        return dt.datetime.fromtimestamp(self.clock.now_ms() / 1000, dt.UTC)
 
 
 def _secret_words(error: Exception, place: Place) -> str:

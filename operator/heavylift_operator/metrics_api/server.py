@@ -28,6 +28,8 @@ _VERBS: Final = {"GET": "list", "HEAD": "list"}
 _HEADERS_MAX: Final = 1_024
 """A user's groups are a header each."""
 _LINE_MAX: Final = 16 * 1024
+_IDLE_S: Final = 120.0
+"""Longer than the API server leaves a connection unused."""
 _SHUTDOWN_S: Final = 2.0
 
 
@@ -102,6 +104,7 @@ class MetricsServer:
             app,
             access_log=None,
             shutdown_timeout=_SHUTDOWN_S,
+            keepalive_timeout=_IDLE_S,
             max_headers=_HEADERS_MAX,
             max_line_size=_LINE_MAX,
         )

@@ -12,6 +12,7 @@ from heavylift.runtime.health import Beat, Check, HealthServer
 from heavylift.runtime.kube import KubeApi
 from heavylift.runtime.link import RedisLink
 from heavylift.runtime.service import Service, StateLine
+from heavylift_operator.adapters.clock import ClusterClock
 from heavylift_operator.metrics.registry import Metrics
 from heavylift_operator.metrics_api.access import Access
 from heavylift_operator.metrics_api.certificates import Policy
@@ -130,6 +131,7 @@ def _keeper(parts: Parts, place: Place, server: MetricsServer, log: Any) -> Keep
         place=place,
         policy=Policy(names=place.names, settle=dt.timedelta(seconds=settings.metrics_api_settle)),
         door=server.door,
+        clock=ClusterClock(parts.service.clock),
         interval_s=settings.reconcile_interval,
         certificate=StateLine(log, "serving certificate", ok=False, why="it was not read yet"),
         registration=StateLine(log, "APIService", ok=False, why="it was not read yet"),

@@ -228,7 +228,13 @@ def followed(stand: Stand) -> Stand:
             "spec": {"selector": {"matchLabels": selected}, "template": template},
         },
     )
-    metric = {"metric": {"name": DEMAND}, "target": {"type": "AverageValue", "averageValue": "2"}}
+    follow(stand, DEMAND)
+    return stand
+
+
+def follow(stand: Stand, *metrics: str) -> None:
+    """Let the HPA go by these metrics, two a replica."""
+    target = {"type": "AverageValue", "averageValue": "2"}
     stand.kube.apply(
         SCALERS.format(stand.home),
         {
@@ -239,12 +245,13 @@ def followed(stand: Stand) -> Stand:
                 "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "followed"},
                 "minReplicas": 1,
                 "maxReplicas": 10,
-                "metrics": [{"type": "External", "external": metric}],
+                "metrics": [
+                    {"type": "External", "external": {"metric": {"name": name}, "target": target}} for name in metrics
+                ],
                 "behavior": {"scaleDown": {"stabilizationWindowSeconds": 0}},
             },
         },
     )
-    return stand
 
 
 def replicas(stand: Stand) -> int:
@@ -298,5 +305,21 @@ def test_a_paused_queue_asks_for_nobody(followed: Stand) -> None:
     stand.told({"a": "0", "b": "0"})
     assert stand.values_of("heavylift_queue_waiting") == {"a": "3", "b": "0"}
     until(lambda: replicas(stand) == 1, "the HPA to follow")
+    stand.queue("a", paused=False)
+    stand.told({"a": "3", "b": "0"})
+
+
+def test_one_metric_that_fails_lets_an_hpa_grow_and_not_shrink(followed: Stand) -> None:
+    """Beside one that nobody serves ours still scales up; on the way down the HPA waits for both."""
+    stand = followed
+    follow(stand, DEMAND, "heavylift_queue_nowhere")
+    until(lambda: replicas(stand) == 2, "the HPA to grow")
+    stand.queue("a", paused=True)
+    stand.told({"a": "0", "b": "0"})
+    misses = answered(stand, "404")
+    until(lambda: answered(stand, "404") >= misses + 2, "the HPA to look twice more")
+    assert replicas(stand) == 2
+    follow(stand, DEMAND)
+    until(lambda: replicas(stand) == 1, "the HPA to shrink")
     stand.queue("a", paused=False)
     stand.told({"a": "3", "b": "0"})

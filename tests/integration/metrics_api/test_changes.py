@@ -235,3 +235,12 @@ def test_one_replica_that_dies_is_not_missed(stand: Stand) -> None:
     leading[0].daemon.kill()
     with never_wrong(stand):
         until(lambda: last.daemon.metric("heavylift_operator_leads") == 1, "the other to lead")
+
+
+def test_with_nobody_left_the_api_server_says_so(stand: Stand) -> None:
+    """No values are made up: 503, which leaves an HPA's replicas as they are."""
+    for replica in stand.live:
+        replica.daemon.kill()
+    status, body = stand.ask()
+    assert status == 503
+    assert "items" not in body

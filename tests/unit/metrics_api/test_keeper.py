@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
+from email.utils import format_datetime
 from typing import Any, cast
 
 import pytest
@@ -12,6 +13,7 @@ from prometheus_client import CollectorRegistry, Gauge
 from heavylift.runtime import logs
 from heavylift.runtime.kube import KubeApi, KubeReply
 from heavylift.runtime.service import Service, StateLine
+from heavylift_operator.adapters.clock import ClusterClock
 from heavylift_operator.metrics_api.certificates import Material, Policy, step
 from heavylift_operator.metrics_api.keeper import Keeper, Place
 from heavylift_operator.metrics_api.tls import Door
@@ -31,6 +33,7 @@ class Api:
         self.writes: list[str] = []
         self.refuse: dict[str, int] = {}
         self.before_write: Any = None
+        self.date = format_datetime(dt.datetime.now(dt.UTC), usegmt=True)
 
     async def request(self, method: str, path: str, *, body: Any = None, **_: Any) -> KubeReply:
         """Answer GET, PUT and PATCH."""
@@ -39,7 +42,7 @@ class Api:
             return KubeReply(status, {"message": "refused"})
         held: Json = getattr(self, name)
         if method == "GET":
-            return KubeReply(200, {**held, "metadata": dict(held["metadata"])})
+            return KubeReply(200, {**held, "metadata": dict(held["metadata"])}, {"date": self.date})
         if self.before_write is not None:
             hook, self.before_write = self.before_write, None
             hook()
@@ -67,6 +70,7 @@ def keeper(api: Api, place: Place = PLACE) -> Keeper:
         place=place,
         policy=POLICY,
         door=Door(),
+        clock=ClusterClock(),
         interval_s=1.0,
         certificate=StateLine(log, "certificate", ok=False, why="new"),
         registration=StateLine(log, "registration", ok=False, why="new"),
@@ -154,7 +158,7 @@ async def test_a_bundle_that_changed_under_us_is_left_for_the_next_round() -> No
     [
         ({"GET secret": 403}, "certificate", "the Secret lift/certificate cannot be used"),
         ({"PUT secret": 403}, "certificate", "the Secret lift/certificate cannot be used"),
-        ({"GET registered": 404}, "registration", "answers 404"),
+        ({"GET registered": 404}, "registration", "is not there: the chart makes it"),
         ({"PATCH registered": 403}, "registration", "check the Role"),
     ],
 )
@@ -203,3 +207,17 @@ async def test_a_given_secret_is_served_and_never_written() -> None:
     await one.once()
     assert "cannot be used" in one.certificate.why
     assert one.door._chain == made.leaf.certificate_pem if made.leaf else False
+
+
+async def test_the_api_servers_time_counts_whatever_the_machines_clock_says() -> None:
+    """Two replicas with clocks years apart agree on when a certificate ends, and do not write in turn."""
+    api = Api()
+    api.date = "Sat, 22 Nov 2031 10:00:00 GMT"
+    one, other = keeper(api), keeper(api)
+    for _ in range(3):
+        await one.once()
+        await other.once()
+    assert api.writes == ["PUT secret", "PATCH registered"]
+    leaf = Material.read(api.secret["data"]).leaf
+    assert leaf is not None
+    assert leaf.certificate.not_valid_after_utc.year == 2032
