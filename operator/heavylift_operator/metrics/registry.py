@@ -53,6 +53,11 @@ class Metrics:
             "When Redis and the cluster were last compared to the end; 0 = not by this replica.",
             registry=self.registry,
         )
+        self.compared_s = Gauge(
+            "heavylift_reconcile_seconds",
+            "How long the last comparison of Redis and the cluster took; 0 = not by this replica.",
+            registry=self.registry,
+        )
         self.watched = Gauge(
             "heavylift_watch_last_event_timestamp_seconds",
             "When the last event of a kind came; 0 = none yet.",
@@ -93,6 +98,7 @@ OVER_REPLICAS: Final = {
     "heavylift_job_pending_seconds": "sum",
     "heavylift_job_run_seconds": "sum",
     "heavylift_reconcile_last_success_timestamp_seconds": "max",
+    "heavylift_reconcile_seconds": "max",
     "heavylift_watch_last_event_timestamp_seconds": "each",
     "heavylift_external_metrics_api_owned": "each",
     "heavylift_external_metrics_certificate_expiry_timestamp_seconds": "each",

@@ -46,6 +46,7 @@ class Reconciler:
         Raises:
             HeavyliftError: Redis or the cluster could not be read to the end.
         """
+        began = self.cluster.clock.monotonic()
         listed = await self._in_flight()
         seen: set[tuple[str, str]] = set()
         refusal: KubeStatusError | None = None
@@ -67,6 +68,7 @@ class Reconciler:
         if refusal is not None:
             raise refusal
         await self.cluster.check_pods()
+        self.metrics.compared_s.set(self.cluster.clock.monotonic() - began)
         self.metrics.reconciled.set(self.cluster.clock.now_ms() / 1000)
         return len(seen) + len(missing)
 
