@@ -17,6 +17,7 @@ from heavylift.store.steps import Op, T
 
 LOOK_S: Final = 1.0
 """Longest pause between two looks: a schedule defined just now is seen by then."""
+_USUAL: Final = {"fired", "replacing"}
 _SHORTEST_S: Final = 0.01
 _OVERTAKEN_S: Final = 0.05
 """Pause after a look at which all was decided already: another operator is at it."""
@@ -86,7 +87,7 @@ class Ticks:
                 )
             )
         )
-        if reply.verdict is Verdict.APPLIED and (decision.missed or reply.message != "fired"):
+        if reply.verdict is Verdict.APPLIED and (decision.missed or reply.message not in _USUAL):
             self._log.info(
                 "ticks decided", schedule=schedule.id, became=reply.message, tick=decision.fire, missed=decision.missed
             )

@@ -124,6 +124,21 @@ async def test_replace_cancels_what_is_unfinished(each_stand: Stand) -> None:
     assert set(stand.record("newest").jobs) == {claim.job, stand.jobs()[0]}
 
 
+async def test_replace_cancels_many_in_bounded_steps(stand: Stand) -> None:
+    """After a change from Allow: however many are unfinished, all of them end before the tick is fired, once."""
+    stand.define("many", every="1h", catch_up="all")
+    await stand.at("2025-01-01T11:00")
+    old = stand.jobs()
+    claim = stand.player.claim(QUEUE)
+    assert claim is not None
+    stand.define("many", every="1h", catch_up="all", concurrency="Replace")
+    await stand.at("2025-01-01T12:00")
+    assert stand.hours("many") == ["01 12:00"]
+    assert {stand.client.job(job).info().state for job in old[1:]} == {JobState.CANCELLED}
+    assert stand.client.job(claim.job).info().cancel["by"] == "schedule many"
+    assert (stand.record("many").fired, stand.record("many").skipped) == (12, 0)
+
+
 async def test_allow_lets_them_pile_up(stand: Stand) -> None:
     """Each tick enqueues, and the schedule knows its unfinished jobs."""
     stand.define("many", every="1h")

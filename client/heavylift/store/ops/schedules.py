@@ -13,9 +13,9 @@ from heavylift.store.ops.replies import reply
 from heavylift.store.schedules import Due, ScheduleFire, SchedulePut, ScheduleRecord, record
 from heavylift.store.steps import Arg, Call, Command, Op
 
-_DUE_MAX = 20
-_DUE_BYTES = 256 * 1024
-_PAGE = 20
+_DUE_MAX = 10
+_DUE_BYTES = 128 * 1024
+_PAGE = 10
 
 
 def now() -> Op[int]:
@@ -94,8 +94,9 @@ def due_schedules(not_after: int | None = None) -> Op[Due]:
 def fire_schedule(fire: ScheduleFire) -> Op[Reply]:
     """Decide a schedule's next ticks: skip what was missed, fire at most one.
 
-    APPLIED: the message says what became of the tick: fired | forbidden | over | taken | missed. ALREADY: decided
-    before, or the schedule was changed, or suspended. REFUSED: not now, the message says why. MISSING, CORRUPT.
+    APPLIED: the message says what became of the tick: fired | forbidden | over | taken | missed, or replacing: there are
+    more jobs to cancel first, ask again. ALREADY: decided before, or the schedule was changed, or suspended. REFUSED:
+    not now, the message says why. MISSING, CORRUPT.
     """
     replaced = f"cancelled by its schedule {fire.id}: the next tick replaces it"
     end = Outcome(cls=OutcomeClass.CANCELLED, message=replaced)

@@ -7,6 +7,7 @@ K.schedules = US .. ':schedules'
 function K.schedule(id) return US .. ':schedule:' .. id end
 
 L.SCHEDULE_JOBS = 50 -- unfinished jobs a schedule remembers
+L.REPLACED = 4 -- jobs that one call cancels
 L.LOOK_AGAIN = 30000 -- when something outside keeps a tick from being fired
 
 -- A schedule's hash as a table, or nil and `missing` | `corrupt` and a sentence.
@@ -34,6 +35,13 @@ function L.unfinished(h)
     if state == 'waiting' or state == 'delayed' or state == 'active' or state == 'waiting-children' then
       found[#found + 1] = job
     end
+  end
+  return found
+end
+function L.uncancelled(jobs)
+  local found = {}
+  for _, job in ipairs(jobs) do
+    if not call('HGET', K.job(job), 'hl:cancel') then found[#found + 1] = job end
   end
   return found
 end

@@ -11,7 +11,7 @@ for _, id in ipairs(call('ZRANGEBYSCORE', K.schedules, '-inf', L.int(now), 'LIMI
   if h then
     bytes = bytes - #h.definition
     if bytes < 0 and #rows > 0 then break end
-    rows[#rows + 1] = L.schedule_row(id, h)
+    rows[#rows + 1] = { id, L.flat(h) }
   elseif why == 'missing' then
     call('ZREM', K.schedules, id)
   else

@@ -4,7 +4,8 @@
 --   next ms or '', policy Allow|Forbid|Replace, limit or '', cancel request JSON, its end JSON; with a tick its entry
 --   as of `enqueue`.
 -- Returns: {verdict, message}: applied | already (decided, changed or suspended since) | refused (not now; looked at
---   again) | missing | corrupt; the message says what became of the tick: fired | forbidden | over | taken | missed.
+--   again) | missing | corrupt; the message says what became of the tick: fired | forbidden | over | taken | missed, or
+--   replacing: it is not decided yet, there are more jobs to cancel first.
 -- With: _schedules.lua, _accept.lua, _cancel.lua
 local id, key = ARGV[3], K.schedule(ARGV[3])
 local mark, tick, missed, next_ = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
@@ -52,14 +53,18 @@ local unserved = L.unserved(h)
 if unserved then return later(unserved) end
 local unfinished = L.unfinished(h)
 if policy == 'Forbid' and #unfinished > 0 then return skipped('forbidden') end
+local replaced = policy == 'Replace' and L.uncancelled(unfinished) or {}
+local function cancel(job) L.cancel(job, ARGV[12], cjson.decode(ARGV[13])) end
+if #replaced > L.REPLACED then
+  for i = 1, L.REPLACED do cancel(replaced[i]) end
+  return { 'applied', 'replacing' }
+end
 local entry = L.entry(14)
 local made = L.accept(entry)
 if made[4] == 'corrupt' or made[4] == 'unknown-queue' then return later(made[5]) end
 if made[4] ~= '' then return skipped('taken', made[5]) end -- somebody else's job has this tick's id
-if policy == 'Replace' then
-  for _, job in ipairs(unfinished) do
-    if job ~= made[1] then L.cancel(job, ARGV[12], cjson.decode(ARGV[13])) end
-  end
+for _, job in ipairs(replaced) do
+  if job ~= made[1] then cancel(job) end
 end
 call('HDEL', key, 'problem')
 local fired = L.num(h.fired, 0) + 1
