@@ -115,7 +115,9 @@ class JobInfo:
     """Executions that got a Job, whatever became of them; at most 100 (limits.STARTS_MAX)."""
     priority: int
     position: int | None
-    """0-based place in the queue; None when not waiting or beyond the first 1,000."""
+    """0-based place in the queue, or among the jobs of its key; None when not waiting or beyond the first 1,000."""
+    key: str = ""
+    """Concurrency key; empty = none."""
     progress: None = None
     """Reported by the task through the API, which is not available yet."""
     outcome: Outcome | None = None
@@ -123,6 +125,10 @@ class JobInfo:
     history: tuple[Attempt, ...] = ()
     """Ended attempts, newest last, at most 20."""
     labels: Mapping[str, str] = field(default_factory=dict)
+    lifo: bool = False
+    """Whether it goes to the front of its priority."""
+    dedupe: str = ""
+    """Deduplication key it was enqueued with; empty = none."""
     depends_on: tuple[str, ...] = ()
     execution: str = ""
     namespace: str = ""
@@ -161,7 +167,10 @@ class JobInfo:
             attempts_made=record.attempts_made,
             starts=record.starts,
             priority=record.priority,
+            lifo=record.lifo,
+            dedupe=record.dedupe,
             position=record.position,
+            key=record.key,
             outcome=Outcome.read(record.outcome),
             result=read_result(record),
             history=tuple(Attempt.read(entry) for entry in record.history),

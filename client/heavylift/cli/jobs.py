@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -224,10 +224,7 @@ def explain(context: typer.Context, id: Id) -> None:  # noqa: A002 - the argumen
 def surroundings(client: Client, info: JobInfo) -> Surroundings:
     """Return what else decides about a job."""
     owner = client.run(ops.settings_owner(info.queue))
-    dispatchers = None
-    if owner is not None:
-        snapshot: dict[str, Any] = client.run(ops.snapshot(owner.install, [info.queue]))
-        dispatchers = snapshot.get("dispatchers")
+    gauges = client.run(ops.gauges(owner.install if owner is not None else "", [info.queue]))
     dependencies: dict[str, JobState | None] = {}
     for job in info.depends_on:
         found = client.run(ops.get_job(job))
@@ -237,8 +234,9 @@ def surroundings(client: Client, info: JobInfo) -> Surroundings:
         settings=client.run(ops.get_settings(info.queue)),
         paused=client.run(ops.paused(info.queue)),
         troubles=client.run(ops.troubles(info.queue)),
-        counts=client.queue(info.queue).counts(),
-        dispatchers=dispatchers if isinstance(dispatchers, int) else None,
+        counts=gauges.queues.get(info.queue),
+        key=client.run(ops.key_standing(info.queue, info.key)) if info.key else None,
+        dispatchers=gauges.dispatchers if owner is not None else None,
         dependencies=dependencies,
     )
 

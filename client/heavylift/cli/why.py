@@ -8,10 +8,12 @@ from datetime import datetime
 from typing import Any
 
 from heavylift.cli.output import iso, until
+from heavylift.contract.durations import format_ms
 from heavylift.contract.states import JobState, Phase
 from heavylift.jobs import Attempt, JobInfo, failure_message, moment
 from heavylift.spec import quantities
-from heavylift.store.model import QueueCounts
+from heavylift.store.model import QueueGauges
+from heavylift.store.ops import KeyStanding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +26,9 @@ class Surroundings:
     paused: Mapping[str, Any] | None = None
     """``by``, ``at`` (ms), ``reason`` of a pause by a client."""
     troubles: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    counts: QueueCounts | None = None
+    counts: QueueGauges | None = None
+    key: KeyStanding | None = None
+    """What its concurrency key runs; None = it has none."""
     dispatchers: int | None = None
     """Live ones of the install that serves the queue; None = unknown."""
     dependencies: Mapping[str, JobState | None] = field(default_factory=dict)
@@ -46,7 +50,7 @@ def why(info: JobInfo, around: Surroundings) -> list[str]:
 
 
 def _waiting(info: JobInfo, around: Surroundings) -> Iterator[str]:
-    blocked = list(_queue_blocks(info.queue, around))
+    blocked = [*_queue_blocks(info.queue, around), *_key_blocks(info, around)]
     yield from blocked
     if info.position is not None:
         ahead = f"{info.position} jobs are" if info.position != 1 else "1 job is"
@@ -77,6 +81,30 @@ def _queue_blocks(queue: str, around: Surroundings) -> Iterator[str]:
     cap = around.settings.get("concurrencyMax")
     if isinstance(cap, int) and around.counts is not None and around.counts.active >= cap:
         yield f"Queue {queue} runs {around.counts.active} jobs, the most it may (spec.concurrency.max: {cap})."
+
+    yield from _rate(queue, around)
+
+
+def _rate(queue: str, around: Surroundings) -> Iterator[str]:
+    left, wait = (around.counts.rate_left, around.counts.rate_next) if around.counts is not None else (None, None)
+    if left != 0 or around.settings is None:
+        return
+    limit = around.settings.get("rateLimit")
+    following = f"; the next may start in {format_ms(wait)}" if wait else ""
+    if isinstance(limit, Mapping) and isinstance(limit.get("period"), int):
+        most = f"{limit.get('limit')} jobs in {format_ms(limit['period'])}"
+        yield f"Queue {queue} may start {most} (spec.rateLimit), and did{following}."
+    else:
+        yield f"A program of queue {queue} asked to slow down (RateLimited){following}."
+
+
+def _key_blocks(info: JobInfo, around: Surroundings) -> Iterator[str]:
+    standing = around.key
+    if standing is not None and standing.cap is not None and standing.running >= standing.cap:
+        yield (
+            f"Its key {info.key!r} runs {standing.running} jobs, the most it may "
+            f"(spec.concurrency.perKey: {standing.cap}); {standing.waiting} wait."
+        )
 
 
 def _paused(queue: str, note: Mapping[str, Any]) -> str:

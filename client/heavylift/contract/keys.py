@@ -88,11 +88,11 @@ class Keys:
         return f"{self.ours}:levels:{queue}"
 
     def rate(self, queue: str) -> str:
-        """Zset ``job:execution`` -> ms of the starts inside the rate limit's window; expires a window after the last."""
+        """Zset ``job:execution`` -> ms of the starts in the rate limit's window; expires a window after the last."""
         return f"{self.ours}:rate:{queue}"
 
     def lanes(self, queue: str) -> str:
-        """Zset of one score, ``<key>\\0<level><rank><job>`` of each job that waits by its concurrency key."""
+        """Zset of one score: key, NUL, level, rank and job of each job that waits by its concurrency key."""
         return f"{self.ours}:lanes:{queue}"
 
     def heads(self, queue: str) -> str:
@@ -100,7 +100,7 @@ class Keys:
         return f"{self.ours}:heads:{queue}"
 
     def ring(self, queue: str) -> str:
-        """Zset of one score, ``<place>\\0<key>`` of keys that have room, in the order of service; no key = the lists."""
+        """Zset of one score: place, NUL and key of keys that have room, in order of service; no key = the lists."""
         return f"{self.ours}:ring:{queue}"
 
     def slots(self, queue: str) -> str:
@@ -116,7 +116,7 @@ class Keys:
         return f"{self.ours}:full:{queue}"
 
     def keyed(self, queue: str) -> str:
-        """Zset of one score, ``<key>\\0<job>:<execution>`` of what runs; follows from the started registry."""
+        """Zset of one score: key, NUL and ``job:execution`` of what runs; follows from the started registry."""
         return f"{self.ours}:keyed:{queue}"
 
     def lane_list(self, queue: str) -> str:

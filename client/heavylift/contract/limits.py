@@ -19,7 +19,7 @@ PRIORITY_MAX = 1000
 """Priorities go from minus this to this."""
 CLAIM_MAX = 20
 CLAIM_LOOKED_AT = 200
-"""Units of work of one claim: an id looked at is one, a job started, ended or moved several (``COST`` in the script)."""
+"""Units of work of one claim: an id looked at is one; a job started, ended or moved is several (``COST`` there)."""
 CLAIM_BYTES = 256 * 1024
 CLAIM_PROMOTIONS = 50
 CLAIM_DEADLINE_MS = 60_000

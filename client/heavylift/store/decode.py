@@ -107,6 +107,7 @@ def record(job: str, fields: Mapping[str, Any], position: int | None = None) -> 
         cancel=obj(fields.get(Field.CANCEL)),
         dependencies=tuple(entry for entry in array(fields.get("dependency_ids")) if isinstance(entry, str)),
         position=position,
+        lifo=text(fields.get(Field.LIFO)) == "1",
         task=text(fields.get(Field.TASK)) or text(fields.get("func")),
         enqueued_at=_enqueued_at(fields),
         **_plain(fields),
@@ -145,6 +146,8 @@ _TEXTS: dict[str, Any] = {
     "job_name": Field.JOB_NAME,
     "job_uid": Field.JOB_UID,
     "checkpoint": Field.CHECKPOINT,
+    "dedupe": Field.DEDUP,
+    "key": Field.KEY,
 }
 _COUNTS: dict[str, Any] = {
     "seq": Field.SEQ,

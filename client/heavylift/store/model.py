@@ -287,7 +287,10 @@ class JobRecord:
     cancel: Json
     dependencies: tuple[str, ...] = ()
     position: int | None = None
-    """0-based place in the queue when asked for and found within the first 1,000."""
+    """0-based place in the queue when asked for and found within the first 1,000; of a job that waits by its key, among
+    those of its key."""
+    key: str = ""
+    """Concurrency key; empty = none."""
     result_ttl: int | None = None
     """Seconds, as plain RQ's producer asked; capped by retention."""
     failure_ttl: int | None = None
@@ -297,6 +300,9 @@ class JobRecord:
     """Bytes of memory the next attempt asks for, grown after an end as ``oom``; None = as written."""
     checkpoint: str = ""
     """JSON text the last attempts left for the next one; empty = none."""
+    lifo: bool = False
+    dedupe: str = ""
+    """Deduplication key it was enqueued with; empty = none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

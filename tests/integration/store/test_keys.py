@@ -478,3 +478,14 @@ def test_the_sweep_of_a_large_queue_goes_in_steps(w: World) -> None:
     assert len(w.ask().claims) > 10
     standing = w.run(ops.key_standing(QUEUE, "key-1"))
     assert (standing.running, standing.waiting, standing.cap, standing.fair) == (1, 2, 1, False)
+
+
+def test_a_position_in_a_lane_is_told(w: World) -> None:
+    """A job that waits by its key tells its place among those of its key, and its key."""
+    w.serve(concurrencyPerKey=1)
+    keyed(w, "a1", "b1", "a2", "a3")
+    keyed(w, "a0", priority=-1)
+    for job, place in {"a0": 0, "a1": 1, "b1": 0, "a3": 3}.items():
+        found = w.run(ops.get_job(job, position=True))
+        assert found is not None
+        assert (found.position, found.key) == (place, job[0])

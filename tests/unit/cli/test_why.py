@@ -10,7 +10,8 @@ import pytest
 from heavylift.cli.why import Surroundings, why
 from heavylift.contract.states import JobState, Phase
 from heavylift.jobs import Attempt, JobInfo, Outcome
-from heavylift.store.model import QueueCounts
+from heavylift.store.model import QueueGauges
+from heavylift.store.ops import KeyStanding
 
 NOW = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)
 JOB = JobInfo(
@@ -25,7 +26,11 @@ JOB = JobInfo(
     priority=0,
     position=0,
 )
-COUNTS = QueueCounts(waiting=1, delayed=0, active=2, waiting_children=0, completed=0, failed=0, cancelled=0)
+COUNTS = QueueGauges(
+    waiting=1, delayed=0, active=2, waiting_children=0, completed=0, failed=0, cancelled=0, demand=3, startable=1,
+    aside=0, held="", cap=None, rate_left=None, rate_next=None, install="prod", counters={},
+)  # fmt: skip
+LIMITED = replace(COUNTS, rate_left=0, rate_next=12_000)
 AROUND = Surroundings(now=NOW, settings={"paused": False, "concurrencyMax": None}, counts=COUNTS, dispatchers=1)
 OOM = Attempt(
     seq=1,
@@ -57,6 +62,25 @@ OOM = Attempt(
             replace(AROUND, settings={"concurrencyMax": 2}),
             ["runs 2 jobs, the most it may (spec.concurrency.max: 2)"],
             id="cap",
+        ),
+        pytest.param(
+            JOB,
+            replace(AROUND, counts=LIMITED, settings={"rateLimit": {"limit": 100, "period": 60_000}}),
+            ["may start 100 jobs in 1m (spec.rateLimit), and did; the next may start in 12s."],
+            id="rate",
+        ),
+        pytest.param(JOB, replace(AROUND, counts=LIMITED), ["asked to slow down (RateLimited)"], id="held back"),
+        pytest.param(
+            replace(JOB, key="acme"),
+            replace(AROUND, key=KeyStanding(running=2, waiting=7, cap=2, fair=False)),
+            ["Its key 'acme' runs 2 jobs, the most it may (spec.concurrency.perKey: 2); 7 wait."],
+            id="key at its cap",
+        ),
+        pytest.param(
+            replace(JOB, key="acme"),
+            replace(AROUND, key=KeyStanding(running=1, waiting=7, cap=2, fair=False)),
+            ["It is next"],
+            id="key with room",
         ),
         pytest.param(
             JOB,

@@ -198,24 +198,33 @@ function L.lane_put(q, job, h, where)
   L.regard(q, key)
 end
 
--- Take a job out of its lane, if it stands among the first of its level or close to its time; else claim drops it.
-function L.lane_leave(q, job, h)
+-- A job's entry in its lane, if it stands among the first of its level or close to its time, or nil.
+local function lane_find(q, job, h)
   local key = L.key(h)
-  if not key or L.in_lanes(q) == 0 then return end
+  if not key or L.in_lanes(q) == 0 then return nil end
   local stem = key .. '\0' .. in_level(L.priority(h))
   local function seek(low, most)
     for _, member in ipairs(ask('ZRANGEBYLEX', K.lanes(q), low, '(' .. stem .. ':', 'LIMIT', 0, most) or {}) do
-      if #member == #stem + 16 + #job and string.sub(member, -#job) == job then
-        ask('ZREM', K.lanes(q), member)
-        return true
-      end
+      if #member == #stem + 16 + #job and string.sub(member, -#job) == job then return member end
     end
-    return false
+    return nil
   end
-  if seek('[' .. stem, 100) or seek('[' .. stem .. digits(L.rank(h)), 1000) then
-    L.regard(q, key)
-    L.mirror(q)
-  end
+  return seek('[' .. stem, 100) or seek('[' .. stem .. digits(L.rank(h)), 1000)
+end
+
+-- Take a job out of its lane, where it can be found; else claim drops it.
+function L.lane_leave(q, job, h)
+  local member = lane_find(q, job, h)
+  if not member then return end
+  ask('ZREM', K.lanes(q), member)
+  L.regard(q, L.key(h))
+  L.mirror(q)
+end
+
+-- How many jobs of its key stand before a job in its lane, or nil.
+function L.lane_position(q, job, h)
+  local member = lane_find(q, job, h)
+  return member and ask('ZLEXCOUNT', K.lanes(q), '[' .. L.key(h) .. '\0', '(' .. member)
 end
 
 -- Make RQ's list of fillers as long as the lanes are, in bounded steps.
