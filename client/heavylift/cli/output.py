@@ -16,7 +16,7 @@ from rich.table import Table
 
 from heavylift.cli.exits import safe, safe_json
 from heavylift.contract.durations import format_ms
-from heavylift.jobs import JobInfo, Outcome
+from heavylift.jobs import Attempt, JobInfo, Outcome
 from heavylift.spec import quantities
 
 
@@ -166,20 +166,22 @@ def job_detail(info: JobInfo) -> dict[str, Any]:
         "startedAt": iso(info.started_at),
         "endedAt": iso(info.ended_at),
         "cancel": dict(info.cancel),
-        "history": [
-            {
-                "seq": attempt.seq,
-                "attempt": attempt.attempt,
-                "outcome": _outcome(attempt.outcome),
-                "startedAt": iso(attempt.started_at),
-                "endedAt": iso(attempt.ended_at),
-                "next": attempt.next,
-                "delay": format_ms(attempt.delay_ms) if attempt.delay_ms else "",
-                "spent": attempt.spent,
-                "nextMemory": quantities.memory(attempt.next_memory) if attempt.next_memory is not None else None,
-            }
-            for attempt in info.history
-        ],
+        "history": [_attempt(attempt) for attempt in info.history],
+    }
+
+
+def _attempt(attempt: Attempt) -> dict[str, Any]:
+    memory = attempt.next_memory
+    return {
+        "seq": attempt.seq,
+        "attempt": attempt.attempt,
+        "outcome": _outcome(attempt.outcome),
+        "startedAt": iso(attempt.started_at),
+        "endedAt": iso(attempt.ended_at),
+        "next": attempt.next,
+        "delay": format_ms(attempt.delay_ms) if attempt.delay_ms else "",
+        "spent": attempt.spent,
+        "nextMemory": None if memory is None else quantities.memory(memory),
     }
 
 
