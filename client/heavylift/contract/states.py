@@ -66,6 +66,7 @@ TRANSITIONS: dict[str, tuple[tuple[JobState | None, JobState], ...]] = {
         (None, JobState.WAITING_CHILDREN),
     ),
     "promote": ((JobState.DELAYED, JobState.WAITING), (JobState.WAITING_CHILDREN, JobState.WAITING)),
+    "change": ((JobState.WAITING, JobState.DELAYED), (JobState.DELAYED, JobState.WAITING)),
     "claim": ((JobState.WAITING, JobState.ACTIVE),),
     "release": ((JobState.ACTIVE, JobState.WAITING), (JobState.ACTIVE, JobState.DELAYED)),
     "finish": (

@@ -30,6 +30,8 @@ def test_retention_by_count(w: World) -> None:
     kept = {record.id for record in w.run(ops.list_jobs(QUEUE, JobState.COMPLETED))}
     assert kept == set(jobs[-3:])
     assert _leftovers(w, jobs[0]) == []
+    assert w.names(jobs[0])[-1] == "removed"
+    assert w.run(ops.counters(QUEUE))["trimmed"] == 5
     assert set(scan(w)["finished"]) == kept
 
 

@@ -100,12 +100,17 @@ function L.trim(q, state, step)
       -- While its finishing PATCH is not confirmed it stays, but not for ever: its operator may be gone.
       if type(open) ~= 'string' or at < NOW - keep.age - 3600000 then
         L.remove(q, job, state)
-        L.emit(q, 'removed', job, 'reason', 'retention')
+        L.emit(q, 'removed', job, 'reason', 'retention', 'prev', state)
+        L.count(q, 'trimmed')
         removed = removed + 1
       end
     else
       call('ZREM', index, job) -- gone, or living again
-      if why == 'missing' then try('ZREM', K.registry(L.REGISTRY[state], q), job) end
+      if why == 'missing' then -- its own time to live ended, or RQ deleted it
+        try('ZREM', K.registry(L.REGISTRY[state], q), job)
+        L.emit(q, 'removed', job, 'reason', 'gone', 'prev', state)
+        L.count(q, 'trimmed')
+      end
       removed = removed + 1
     end
   end
