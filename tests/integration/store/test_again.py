@@ -14,7 +14,7 @@ from heavylift.spec.following import Backoff, Case, Spent, Step, follow
 from heavylift.spec.rules import default_rules
 from heavylift.store import Fence, Next, Observation, Spend, Verdict, ops
 from heavylift.store.model import Change
-from tests.integration.store.kit import QUEUE, World
+from tests.integration.store.kit import INSTALL, QUEUE, WORKER, World
 
 HOUR = 3_600_000
 
@@ -68,6 +68,7 @@ def test_checkpoint_and_memory_reach_the_next_claims(w: World) -> None:
     assert (claim.checkpoint, claim.memory) == ("", None)
     w.finish(claim, Next.RETRY, checkpoint='{"page":1}', memory=144 * 1024**2)
     claim = w.claim()
+    assert w.run(ops.own_claims(INSTALL, WORKER)) == (claim,)  # a dispatcher that asks again gets it all again
     w.record(claim)
     assert (claim.checkpoint, claim.memory) == ('{"page":1}', 144 * 1024**2)
     w.finish(claim, Next.RETRY, checkpoint='{"page":2,"note":"ü"}')
