@@ -203,6 +203,10 @@ class Keys:
         """Zset schedule id -> ms when somebody should look at it next; +inf while suspended or over."""
         return f"{self.ours}:schedules"
 
+    def failing_schedules(self) -> str:
+        """Zset schedule id -> ms its tick was due that cannot be fired; it leaves with the next decision."""
+        return f"{self.ours}:schedules-failing"
+
     def schedule(self, schedule: str) -> str:
         """Hash of one schedule; lives until it is deleted, by its client or with its HeavySchedule."""
         return f"{self.ours}:schedule:{schedule}"

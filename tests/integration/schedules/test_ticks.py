@@ -227,11 +227,13 @@ async def test_a_queue_that_nobody_serves_counts_as_an_operator_that_is_down(sta
     assert stand.jobs() == []
     assert "no HeavyQueue serves the queue reports" in stand.record("hourly").problem
     assert [event["reason"] for event in stand.events("schedule-deferred")] == [stand.record("hourly").problem]
+    assert stand.store.run(ops.gauges(INSTALL, [])).oldest_due == ms("2025-01-01T01:00")
     stand.player.serve(QUEUE)
     stand.store.redis.zadd("heavylift:schedules", {"hourly": stand.clock.now})  # half a minute later
     await stand.until_idle()
     assert stand.hours("hourly") == ["01 01:00", "01 02:00"]
     assert stand.record("hourly").problem == ""
+    assert list(stand.store.redis.scan_iter("heavylift:schedules-failing")) == []
 
 
 async def test_what_the_queue_does_not_allow_is_said_and_waits(stand: Stand) -> None:

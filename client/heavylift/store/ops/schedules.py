@@ -94,9 +94,9 @@ def due_schedules(not_after: int | None = None) -> Op[Due]:
 def fire_schedule(fire: ScheduleFire) -> Op[Reply]:
     """Decide a schedule's next ticks: skip what was missed, fire at most one.
 
-    APPLIED: the message says what became of the tick: fired | forbidden | over | taken | missed, or replacing: there are
-    more jobs to cancel first, ask again. ALREADY: decided before, or the schedule was changed, or suspended. REFUSED:
-    not now, the message says why. MISSING, CORRUPT.
+    APPLIED: the message says what became of the tick: fired | forbidden | over | taken | missed, or replacing: more
+    jobs are to be cancelled first, ask again. ALREADY: decided before, or the schedule was changed or suspended.
+    REFUSED: not now, the message says why. MISSING, CORRUPT.
     """
     replaced = f"cancelled by its schedule {fire.id}: the next tick replaces it"
     end = Outcome(cls=OutcomeClass.CANCELLED, message=replaced)

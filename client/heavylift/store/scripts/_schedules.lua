@@ -4,6 +4,7 @@
 -- look), suspended (by whom), suspendedAt, problem, created, updated, by; install, namespace, name, uid, generation of
 -- the HeavySchedule it came from. Times are ms.
 K.schedules = US .. ':schedules'
+K.failing = US .. ':schedules-failing'
 function K.schedule(id) return US .. ':schedule:' .. id end
 
 L.SCHEDULE_JOBS = 50 -- unfinished jobs a schedule remembers
@@ -56,6 +57,7 @@ end
 -- Have it looked at when its next tick comes; never, while it is suspended or over.
 function L.look(id, next_, suspended)
   call('ZADD', K.schedules, (suspended or not next_) and '+inf' or L.int(next_), id)
+  try('ZREM', K.failing, id)
 end
 
 -- Nothing is decided: the same ticks are looked at again, late ones then as the catch-up policy says.
@@ -65,6 +67,7 @@ function L.defer(id, h, problem)
     L.emit(h.queue, 'schedule-deferred', '', 'schedule', id, 'reason', string.sub(problem, 1, 500))
   end
   if not h.suspended then call('ZADD', K.schedules, L.int(NOW + L.LOOK_AGAIN), id) end
+  try('ZADD', K.failing, L.int(L.num(h.next, NOW)), id)
   return { 'applied', problem }
 end
 

@@ -7,10 +7,12 @@ local h, why, message = L.schedule(id)
 if why == 'corrupt' then return { why, message } end
 if not h then
   call('ZREM', K.schedules, id)
+  try('ZREM', K.failing, id)
   return { why, message }
 end
 if (h.uid or '') ~= ARGV[4] then return { 'refused', L.foreign(h) } end
 call('DEL', K.schedule(id))
 call('ZREM', K.schedules, id)
+try('ZREM', K.failing, id)
 L.emit(h.queue, 'schedule-deleted', '', 'schedule', id, 'by', ARGV[5])
 return { 'applied', '' }

@@ -14,6 +14,7 @@ for _, id in ipairs(call('ZRANGEBYSCORE', K.schedules, '-inf', L.int(now), 'LIMI
     rows[#rows + 1] = { id, L.flat(h) }
   elseif why == 'missing' then
     call('ZREM', K.schedules, id)
+    try('ZREM', K.failing, id)
   else
     call('ZADD', K.schedules, L.int(now + L.LOOK_AGAIN), id)
   end

@@ -12,7 +12,12 @@ local out = { at = NOW, inflight = n('ZCARD', K.inflight(ARGV[3])), unfinalized 
 local schedules = US .. ':schedules'
 local due = try('ZRANGEBYSCORE', schedules, '-inf', L.int(NOW), 'WITHSCORES', 'LIMIT', 0, 1)
 out.schedules, out.suspended = n('ZCARD', schedules), n('ZCOUNT', schedules, '+inf', '+inf')
-out.due = not due.err and tonumber(due[2]) or -1
+local failing = try('ZRANGE', schedules .. '-failing', 0, 0, 'WITHSCORES') -- due, and looked at again later
+for _, found in ipairs({ due, failing }) do
+  local at = not found.err and tonumber(found[2])
+  if at and (not out.due or at < out.due) then out.due = at end
+end
+out.due = out.due or -1
 for i = 4, #ARGV do
   local q = ARGV[i]
   local c = L.gauges(q)
