@@ -141,14 +141,7 @@ class Operator:
             install=install,
             passes=finisher.passes,
         )
-        queues = Queues(
-            link=self.link,
-            cluster=cluster,
-            install=install,
-            identity=settings.identity,
-            interval_ms=interval_ms,
-            status_interval_ms=round(settings.status_interval * 1000),
-        )
+        queues = self._queues(cluster, interval_ms)
         wake = Wake(link=self.link, queue=self.queue, service=self.service, install=install)
         self._beat("kopf", KOPF_LIMIT_S)
         self._beat("reconcile", PASS_LIMIT_S + 5 * settings.reconcile_interval)
@@ -208,6 +201,17 @@ class Operator:
             lines=(StateLine(self._log, "ticks"), StateLine(self._log, "heavyschedules")),
             beats=(self._beat("ticks", TICKS_LIMIT_S), self._beat("heavyschedules", PASS_LIMIT_S + 5 * interval_s)),
             changed=self._schedules_changed,
+        )
+
+    def _queues(self, cluster: Cluster, interval_ms: int) -> Queues:
+        settings = self.settings
+        return Queues(
+            link=self.link,
+            cluster=cluster,
+            install=settings.install_id,
+            identity=settings.identity,
+            interval_ms=interval_ms,
+            status_interval_ms=round(settings.status_interval * 1000),
         )
 
     def _finisher(self, cluster: Cluster, interval_ms: int) -> Finisher:
