@@ -35,13 +35,14 @@ class AsyncClient(AsyncClientSchedules):
         strict: bool = True,
         actor: str = "client",
         patience: float = 2.0,
+        timeout: float = 2.0,
     ) -> None:
         self.strict = strict
         self.actor = actor
         if redis is not None:
             self._store = AsyncStore(redis=redis, patience=patience)
         else:
-            self._store = AsyncStore.connect(**operations.redis_settings(url), patience=patience)
+            self._store = AsyncStore.connect(**operations.redis_settings(url), patience=patience, timeout=timeout)
 
     def queue(self, name: str) -> AsyncQueue:
         """Return a queue; asks nothing. Raises as ``Client.queue``."""

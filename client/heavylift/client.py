@@ -32,6 +32,8 @@ class Client(ClientSchedules):
         strict: refuse to enqueue into a queue that no HeavyQueue serves.
         actor: who cancels or pauses, for people who ask why.
         patience: seconds an operation tries again while Redis cannot be reached, before it raises.
+        timeout: seconds a connection and each answer may take; not of a client that was given. Without Redis an enqueue
+            raises RedisUnavailableError within ``patience`` plus twice this: 6 seconds, or 2 where it refuses at once.
 
     Raises:
         ConfigurationError: no Redis is named, or the URL cannot be used.
@@ -45,13 +47,14 @@ class Client(ClientSchedules):
         strict: bool = True,
         actor: str = "client",
         patience: float = 2.0,
+        timeout: float = 2.0,
     ) -> None:
         self.strict = strict
         self.actor = actor
         if redis is not None:
             self._store = Store(redis=redis, patience=patience)
         else:
-            self._store = Store.connect(**operations.redis_settings(url), patience=patience)
+            self._store = Store.connect(**operations.redis_settings(url), patience=patience, timeout=timeout)
 
     def queue(self, name: str) -> Queue:
         """Return a queue; asks nothing.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -383,3 +384,14 @@ def test_plain_rq_jobs_are_seen_and_steered_too(served: Player, client: Client, 
     assert [info.id for info in client.queue("reports").jobs("waiting")] == [second.id]
     assert waiting.cancel()
     assert served.claim() is None
+
+
+def test_a_silent_redis_is_given_up() -> None:
+    """A server that takes connections and never answers is an error of the client's own time, not an endless wait."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
+        with (
+            Client(url, patience=0.05, timeout=0.05) as client,
+            pytest.raises(RedisUnavailableError, match="does not answer in time"),
+        ):
+            client.queue("reports").enqueue("annual", YEAR)
