@@ -21,6 +21,7 @@ from heavylift.store import ops
 SKEW_MS = 2000
 """Clocks further apart than this make times in messages misleading; Redis's own clock decides all else."""
 _FULL = 0.9
+METRICS_API = "v1beta1.external.metrics.k8s.io"
 
 
 class Level(StrEnum):
@@ -156,9 +157,33 @@ def _cluster(here: Session) -> Iterator[Finding]:
             yield Finding(f"deployment {name}", Level.FAIL, f"{state}: kubectl -n {namespace} get pods")
         if not down:
             yield Finding("deployments", Level.OK, "all ready")
+        yield metrics_api_finding(kube.api_service(METRICS_API), namespace)
         yield from _resources(kube.heavyqueues(), kube.may)
     except (ConfigurationError, ClusterUnavailableError) as error:
         yield Finding("cluster", Level.FAIL, str(error))
+
+
+def metrics_api_finding(found: Mapping[str, Any] | None, namespace: str) -> Finding:
+    """Return what an APIService, or that there is none, means for autoscaling by external metrics.
+
+    Args:
+        found: the cluster's APIService of external metrics; None = there is none.
+        namespace: where Heavylift is installed.
+    """
+    check = "metrics api"
+    if found is None:
+        return Finding(check, Level.OK, f"{METRICS_API} is not registered: no HPA reads queues by it")
+    service = found.get("spec", {}).get("service") or {}
+    owner = f"{service.get('namespace')}/{service.get('name')}"
+    if service.get("namespace") != namespace or not str(service.get("name")).endswith("-metrics-api"):
+        return Finding(check, Level.WARN, f"{METRICS_API} belongs to {owner}: set autoscaling.provider to what it is")
+    conditions = found.get("status", {}).get("conditions", [])
+    available: Mapping[str, Any] = next((one for one in conditions if one.get("type") == "Available"), {})
+    if available.get("status") == "True":
+        return Finding(check, Level.OK, f"{METRICS_API} is served by {owner}")
+    why = f"{available.get('reason')}: {available.get('message')}"
+    remedy = "no namespace of the cluster can be deleted meanwhile; see the operators' logs"
+    return Finding(check, Level.FAIL, f"{METRICS_API} is not available, {why}: {remedy}")
 
 
 def _resources(queues: list[dict[str, Any]], may: Any) -> Iterator[Finding]:

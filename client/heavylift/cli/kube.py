@@ -222,6 +222,20 @@ def crds_served() -> bool:
     return any(resource.name == "heavyqueues" for resource in found.resources)
 
 
+def api_service(name: str) -> dict[str, Any] | None:
+    """Return an APIService, None when there is none; raises as ``crds_served``."""
+    _load_config()
+    path = ("apiregistration.k8s.io", "v1", "apiservices", name)
+    with _answers(f"the APIService {name}"):
+        try:
+            found = kubernetes.CustomObjectsApi().get_cluster_custom_object(*path, _request_timeout=_TIMEOUT_S)
+        except kubernetes.ApiException as error:
+            if error.status == _NOT_FOUND:
+                return None
+            raise
+    return found if isinstance(found, dict) else None
+
+
 def heavyqueues() -> list[dict[str, Any]]:
     """Return all HeavyQueues the kubeconfig may list; raises as ``crds_served``."""
     _load_config()
