@@ -269,7 +269,7 @@ def test_rq_counts_jobs_in_lanes(w: World) -> None:
     assert lanes.get_jobs() == []
     w.ask()
     assert lanes.count == 7
-    lanes.empty()
+    lanes.empty()  # type: ignore[no-untyped-call]
     w.ask()
     assert lanes.count == 7 == w.run(ops.counts(QUEUE)).waiting
     assert len(w.run(ops.list_jobs(QUEUE, JobState.WAITING))) == 7
