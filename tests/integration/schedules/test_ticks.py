@@ -139,6 +139,18 @@ async def test_replace_cancels_many_in_bounded_steps(stand: Stand) -> None:
     assert (stand.record("many").fired, stand.record("many").skipped) == (12, 0)
 
 
+async def test_replace_does_not_wait_for_what_it_cannot_stop(stand: Stand) -> None:
+    """Jobs that stock workers took are left to them; the tick is fired."""
+    stand.define("many", every="1h", catch_up="all")
+    await stand.at("2025-01-01T06:00")
+    for job in stand.jobs():
+        stand.store.redis.hset(f"rq:job:{job}", "status", "started")
+    stand.store.redis.delete(f"rq:queue:{QUEUE}")
+    stand.define("many", every="1h", catch_up="all", concurrency="Replace")
+    await stand.at("2025-01-01T07:00")
+    assert stand.hours("many") == ["01 07:00"]
+
+
 async def test_allow_lets_them_pile_up(stand: Stand) -> None:
     """Each tick enqueues, and the schedule knows its unfinished jobs."""
     stand.define("many", every="1h")
@@ -279,6 +291,7 @@ HOSTILE: dict[str, dict[str, str | bytes]] = {
         "definition": '{"v":1,"queue":"reports","every":1000,"job":{"task":"t","data":{},"options":{"resources":[[]]}}}'
     },
     "deep": {"definition": '{"v":1,"queue":"reports","every":1000,"job":' + "[" * 5000 + "]" * 5000 + "}"},
+    "many jobs": {"jobs": "x " * 130_000},
     "no numbers": {"mark": "x", "fired": "NaN", "next": b"\xff", "jobs": b"\xff \x00 \xf0"},
     "huge": {"definition": "x" * 300_000},
     "no queue": {"queue": ""},

@@ -29,8 +29,10 @@ end
 
 -- Those of a schedule's jobs that have not ended, newest last.
 function L.unfinished(h)
-  local found = {}
+  local found, looked = {}, 0
   for job in string.gmatch(h.jobs or '', '%S+') do
+    looked = looked + 1
+    if looked > L.SCHEDULE_JOBS then break end
     local status = try('HGET', K.job(job), 'status')
     local state = type(status) == 'string' and L.STATES[status]
     if state == 'waiting' or state == 'delayed' or state == 'active' or state == 'waiting-children' then

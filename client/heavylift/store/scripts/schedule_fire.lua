@@ -54,17 +54,21 @@ if unserved then return later(unserved) end
 local unfinished = L.unfinished(h)
 if policy == 'Forbid' and #unfinished > 0 then return skipped('forbidden') end
 local replaced = policy == 'Replace' and L.uncancelled(unfinished) or {}
-local function cancel(job) L.cancel(job, ARGV[12], cjson.decode(ARGV[13])) end
+local function cancel(job)
+  local verdict = L.cancel(job, ARGV[12], cjson.decode(ARGV[13]))[1]
+  return verdict == 'applied' or verdict == 'cancelled'
+end
 if #replaced > L.REPLACED then
-  for i = 1, L.REPLACED do cancel(replaced[i]) end
-  return { 'applied', 'replacing' }
+  local some = false
+  for i = 1, L.REPLACED do some = cancel(replaced[i]) or some end
+  if some then return { 'applied', 'replacing' } end -- none: they run elsewhere, and nobody here can stop them
 end
 local entry = L.entry(14)
 local made = L.accept(entry)
 if made[4] == 'corrupt' or made[4] == 'unknown-queue' then return later(made[5]) end
 if made[4] ~= '' then return skipped('taken', made[5]) end -- somebody else's job has this tick's id
-for _, job in ipairs(replaced) do
-  if job ~= made[1] then cancel(job) end
+for i = 1, min(#replaced, L.REPLACED) do
+  if replaced[i] ~= made[1] then cancel(replaced[i]) end
 end
 call('HDEL', key, 'problem')
 local fired = L.num(h.fired, 0) + 1
