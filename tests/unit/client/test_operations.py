@@ -47,16 +47,16 @@ def test_batch_that_redis_leaves_half_way_names_what_is_not_confirmed() -> None:
     batch = drive(
         operations.enqueue_many("reports", requests, strict=True),
         settings,
-        accepted(100),
-        accepted(100),
+        accepted(60),
+        accepted(60),
         RedisUnavailableError("gone"),
     )
 
     assert isinstance(batch, Batch)
-    assert len(batch.accepted) == 200
+    assert len(batch.accepted) == 120
     refused = batch.refused(batch.accepted)
     assert refused is not None
-    assert [str(error) for error in refused.exceptions] == ["entries 200 to 249 are not confirmed: gone"]
+    assert [str(error) for error in refused.exceptions] == ["entries 120 to 249 are not confirmed: gone"]
 
 
 def test_bad_entries_are_refused_before_redis_is_asked_to_store_them() -> None:

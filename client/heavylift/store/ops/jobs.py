@@ -15,6 +15,8 @@ from heavylift.store.ops.replies import reply
 from heavylift.store.steps import Arg, Call, Op
 
 _BATCH_BYTES = 4 * 1024 * 1024
+_WORK = {"key": 2, "dedupe": 1}
+"""What an option adds to the work of accepting an entry, in plain entries, as measured."""
 
 CLAIM_ENDS = {
     "expired": Outcome(
@@ -121,13 +123,15 @@ def enqueue_batch(reqs: Sequence[EnqueueRequest]) -> Op[list[Enqueued]]:
 def batches(reqs: Sequence[EnqueueRequest]) -> Iterator[list[EnqueueRequest]]:
     """Yield the requests in parts of which each fits into one call."""
     batch: list[EnqueueRequest] = []
-    size = 0
+    size = work = 0
     for req in reqs:
-        if batch and (len(batch) >= limits.BATCH_MAX or size + len(req.data) > _BATCH_BYTES):
+        needs = 1 + sum(more for name, more in _WORK.items() if name in req.options)
+        if batch and (work + needs > limits.BATCH_WORK or size + len(req.data) > _BATCH_BYTES):
             yield batch
-            batch, size = [], 0
+            batch, size, work = [], 0, 0
         batch.append(req)
         size += len(req.data)
+        work += needs
     if batch:
         yield batch
 
