@@ -79,6 +79,7 @@ class Operator:
         """Make what needs no connection."""
         self.service = Service("operator", grace_s=5.0)
         self.queue = WorkQueue(clock=self.service.clock)
+        self.metrics.backlog.set_function(lambda: self.queue.depth)
         self.link = RedisLink(self.settings, StateLine(self._log, "redis", ok=False, why="redis was not reached yet"))
         self.crds = StateLine(self._log, "custom resources", ok=False, why="discovery was not asked yet")
         self.kubernetes = StateLine(self._log, "kubernetes")
@@ -349,7 +350,6 @@ class Operator:
     async def _scraped(self, scrape: Scrape) -> None:
         """Bring all gauges up to date for a scrape."""
         self.metrics.leads.set(1 if self.leads else 0)
-        self.metrics.backlog.set(self.queue.depth)
         await scrape.refresh()
 
     def _checks(self) -> Mapping[str, Check]:

@@ -130,9 +130,9 @@ def comparison_s(leader: Daemon) -> float:
     """Return how long the leading operator's next comparison takes, to the last item it led to."""
     stamp = "heavylift_reconcile_last_success_timestamp_seconds"
     before = leader.metric(stamp)
-    until(lambda: leader.metric(stamp) > before, "the next comparison", limit=180, every=0.02)
+    until(lambda: leader.metric(stamp) > before, "the next comparison", limit=180, every=0.2)
     compared, ended = leader.metric("heavylift_reconcile_seconds"), leader.metric(stamp)
-    until(lambda: leader.metric("heavylift_operator_work_items") == 0, "an empty work queue", limit=180, every=0.02)
+    until(lambda: leader.metric("heavylift_operator_work_items") == 0, "an empty work queue", limit=180, every=0.2)
     return compared + max(0.0, time.time() - ended)
 
 

@@ -106,7 +106,7 @@ def through(effort: Effort) -> Iterator[Row]:
     """Jobs end to end per second, controller-manager raised and at its defaults, beside bare loops."""
     for words, flags, count in (
         ("controller-manager raised", RAISED, effort.of(300, 60)),
-        ("controller-manager at defaults", (), effort.of(40, 10)),
+        ("controller-manager at defaults", (), effort.of(40, 8)),
     ):
         with control_plane(flags) as cluster, site(cluster) as here:
             yield from _through(here, words, count, effort.runs)

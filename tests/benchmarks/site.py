@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
@@ -103,7 +104,11 @@ class Site:
         name = f"{kind}-{len(self.daemons)}"
         made = Daemon(kind, {f"HEAVYLIFT_{key}": value for key, value in values.items()}, self.folder, name)
         self.daemons.append(made)
-        return made.start().wait_ready()
+        made.start()
+        until(lambda: made.probe()[0] == HTTPStatus.OK or not made.running, f"{name} to be ready", limit=180)
+        if not made.running:
+            raise RuntimeError(f"{name} ended: {made.log()[-2000:]}")
+        return made
 
     def dispatcher(self, slots: int, **settings: str) -> Daemon:
         """Start a dispatcher that creates as fast as it can."""
