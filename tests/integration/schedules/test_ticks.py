@@ -72,6 +72,14 @@ async def test_every_tick_counts_once_however_many_decide(stand: Stand) -> None:
     assert (stand.record("hourly").fired, stand.record("hourly").missed) == (3, 0)
 
 
+async def test_any_operator_takes_over_at_once(stand: Stand) -> None:
+    """There is nothing to hand over: whichever looks goes on from the mark."""
+    stand.define("hourly", cron="0 * * * *")
+    for hour, operator in ((1, 0), (2, 0), (3, 1), (4, 0), (5, 1)):
+        await stand.at(f"2025-01-01T{hour:02}:00:05", operator)
+    assert stand.hours("hourly") == [f"01 {hour:02}:00" for hour in range(1, 6)]
+
+
 async def test_no_operator_fires_the_future(stand: Stand) -> None:
     """Redis's clock has the last word: an operator whose own runs ahead gets nothing fired."""
     stand.define("hourly", cron="0 * * * *")
