@@ -106,6 +106,33 @@ def test_what_only_the_dispatcher_knows_becomes_the_reason(bench: Bench) -> None
     says(bench, "troubled", ("True", "Serving"))
 
 
+def test_images_that_do_not_come_open_the_breaker_until_one_starts(bench: Bench) -> None:
+    """Two in a row that cannot be pulled: Ready says so, claims stop but for one probe, and its start ends it."""
+    queue = bench.queue(
+        "unpullable", breaker={"consecutiveFailures": 2}, outcomes={"image": {"action": "Fail"}}, defaults={}
+    )
+    broken = {"waiting": "InvalidImageName", "message": "couldn't parse"}
+
+    def opened() -> bool:  # a simulated node may show a pod as running for a moment: that ends the row
+        job = bench.enqueue("unpullable", broken)
+        bench.ended(bench.create(bench.prepare(queue, bench.claim("unpullable", job))))
+        return bench.store.run(ops.gauges(bench.install, ["unpullable"])).queues["unpullable"].held == "breaker"
+
+    until(opened, "two failures in a row")
+    says(bench, "unpullable", ("False", "ImagePullFailing"))
+    fine = bench.enqueue("unpullable", {"hold": "true"})
+    waiting = bench.enqueue("unpullable", {"hold": "true"})
+    operator = bench.operators[0]
+    until(lambda: operator.metric("heavylift_queue_waiting", queue="unpullable") == 2, "two waiting jobs")
+    assert operator.metric("heavylift_queue_demand", queue="unpullable") == 0
+    with bench.server.client() as raw:
+        raw.hset("heavylift:breaker:unpullable", "next", 1)
+    probe = bench.create(bench.prepare(queue, bench.claim("unpullable", fine)))
+    bench.running(probe)
+    says(bench, "unpullable", ("True", "Serving"))
+    assert bench.claim("unpullable", waiting).job == waiting
+
+
 def test_counts_and_gauges_are_true(bench: Bench) -> None:
     """In the status and in the metrics, from the same snapshot."""
     bench.queue("counted")

@@ -89,7 +89,7 @@ def test_the_queue_cannot_change(kube: Kube, namespace: str) -> None:
         ("rateLimit", {"limit": 5}, "spec.rateLimit.period: Required value"),
         ("concurrency", {"perKey": 0}, "spec.concurrency.perKey"),
         ("concurrency", {"order": "Lifo"}, 'supported values: "Fifo", "RoundRobin"'),
-        ("outcomes.oom", {"action": "Retry", "memory": {"growthPercent": 50}}, "memory is not supported yet"),
+        ("outcomes.oom", {"action": "Retry", "memory": {"growthPercent": 50}}, "oom.memory.max: Required value"),
         ("defaults.backoff.delay", "3d", "spec.defaults.backoff.delay"),
         ("defaults.backoff.delay", "3h", "delay is longer than max: lower delay or raise max"),
         ("defaults.maxAttempts", 0, "spec.defaults.maxAttempts"),
