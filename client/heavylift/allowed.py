@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeGuard
+from dataclasses import dataclass
+from typing import Any, Self, TypeGuard
 
 from heavylift.contract import limits
 from heavylift.contract.durations import format_ms
@@ -11,15 +12,75 @@ from heavylift.errors import InvalidInputError
 from heavylift.spec import quantities
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admission:
+    """What one queue's settings admit, read once for any number of jobs; durations in ms, 0 = no limit."""
+
+    served: bool
+    """Whether there are settings; without them there is nothing to hold a job against."""
+    payload: int
+    """Bytes of JSON a job's data may have."""
+    priority: int
+    """The priority of jobs whose producer names none."""
+    min_priority: int
+    attempts: int
+    run: int
+    pending: int
+    total: int
+    delay: int
+    env: frozenset[str]
+    labels: frozenset[str]
+    resources: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any] | None) -> Self:
+        """Return what a queue's settings admit; what is missing or odd in them admits nothing more than usual."""
+        allow, defaults = _part(settings, "allow"), _part(settings, "defaults")
+        timeouts, size = _part(settings, "timeouts"), _part(settings, "payload").get("maxSize")
+        priority = _whole(defaults, "priority")
+        return cls(
+            served=bool(settings),
+            payload=min(size, limits.PAYLOAD_MAX) if _is_whole(size) else limits.PAYLOAD_DEFAULT,
+            priority=priority,
+            min_priority=min(_whole(allow, "minPriority"), priority),
+            attempts=max(_whole(allow, "maxAttempts"), _whole(defaults, "maxAttempts")),
+            run=max(_whole(allow, "runTimeout"), _whole(timeouts, "run")),
+            pending=_whole(timeouts, "pending"),
+            total=_whole(timeouts, "total"),
+            delay=_whole(allow, "delay"),
+            env=_names(allow.get("env")),
+            labels=_names(allow.get("labels")),
+            resources=_part(allow, "resources"),
+        )
+
+    def check(self, options: Mapping[str, Any], delay_ms: int) -> None:
+        """Check a job's stored options and delay.
+
+        Raises:
+            InvalidInputError: names what ``spec.allow`` does not admit, or its maximum.
+        """
+        if not self.served:
+            return
+        _at_most_ms("delay", delay_ms, self.delay, "allow.delay")
+        if not options:
+            return
+        _at_most("max_attempts", options.get("maxAttempts"), self.attempts, "allow.maxAttempts")
+        if timeouts := _part(options, "timeouts"):
+            _at_most_ms("timeouts.run", timeouts.get("run"), self.run, "allow.runTimeout")
+            _at_most_ms("timeouts.pending", timeouts.get("pending"), self.pending, "timeouts.pending")
+            _at_most_ms("timeouts.total", timeouts.get("total"), self.total, "timeouts.total")
+        _priority(options.get("priority"), self.min_priority)
+        for option, names in (("env", self.env), ("labels", self.labels)):
+            for name in options.get(option) or ():
+                if name not in names:
+                    raise _refused(f"{option}.{name}", f"allow.{option}")
+        if "resources" in options:
+            _resources(_part(options, "resources"), self.resources)
+
+
 def payload_limit(settings: Mapping[str, Any] | None) -> int:
     """Return the bytes a job's data may have in this queue."""
-    size = _part(settings, "payload").get("maxSize")
-    return min(size, limits.PAYLOAD_MAX) if _is_whole(size) else limits.PAYLOAD_DEFAULT
-
-
-def default_priority(settings: Mapping[str, Any] | None) -> int:
-    """Return the priority of jobs whose producer names none."""
-    return _whole(_part(settings, "defaults"), "priority")
+    return Admission.of(settings).payload
 
 
 def check_allowed(options: Mapping[str, Any], delay_ms: int, settings: Mapping[str, Any] | None) -> None:
@@ -28,24 +89,7 @@ def check_allowed(options: Mapping[str, Any], delay_ms: int, settings: Mapping[s
     Raises:
         InvalidInputError: names what ``spec.allow`` does not admit, or its maximum.
     """
-    if not settings or not (options or delay_ms):
-        return
-    allow, timeouts = _part(settings, "allow"), _part(options, "timeouts")
-    if "maxAttempts" in options:
-        attempts = max(_whole(allow, "maxAttempts"), _whole(_part(settings, "defaults"), "maxAttempts"))
-        _at_most("max_attempts", options["maxAttempts"], attempts, "allow.maxAttempts")
-    if timeouts:
-        queue_timeouts = _part(settings, "timeouts")
-        run = max(_whole(allow, "runTimeout"), _whole(queue_timeouts, "run"))
-        _at_most_ms("timeouts.run", timeouts.get("run"), run, "allow.runTimeout")
-        _at_most_ms("timeouts.pending", timeouts.get("pending"), _whole(queue_timeouts, "pending"), "timeouts.pending")
-        _at_most_ms("timeouts.total", timeouts.get("total"), _whole(queue_timeouts, "total"), "timeouts.total")
-    _at_most_ms("delay", delay_ms, _whole(allow, "delay"), "allow.delay")
-    if "priority" in options:
-        _priority(options["priority"], min(_whole(allow, "minPriority"), default_priority(settings)))
-    for option in ("env", "labels"):
-        _names(option, _part(options, option), allow.get(option))
-    _resources(_part(options, "resources"), _part(allow, "resources"))
+    Admission.of(settings).check(options, delay_ms)
 
 
 def _priority(asked: object, most: int) -> None:
@@ -55,11 +99,12 @@ def _priority(asked: object, most: int) -> None:
         )
 
 
-def _names(option: str, given: Mapping[str, Any], allowed: object) -> None:
-    names = allowed if isinstance(allowed, list | tuple) else ()
-    for name in given:
-        if name not in names:
-            raise _refused(f"{option}.{name}", f"allow.{option}")
+def _names(allowed: object) -> frozenset[str]:
+    return (
+        frozenset(name for name in allowed if isinstance(name, str))
+        if isinstance(allowed, list | tuple)
+        else frozenset()
+    )
 
 
 def _resources(given: Mapping[str, Any], allowed: Mapping[str, Any]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from heavylift.allowed import Admission
 from heavylift.contract import ids, limits
 from heavylift.contract.states import JobState
 from heavylift.errors import (
@@ -26,7 +27,7 @@ from heavylift.errors import (
 )
 from heavylift.jobs import JobEvent, JobInfo, Outcome, failure_message, read_result
 from heavylift.options import JobRequest, duration_ms
-from heavylift.requests import Draft, draft, request
+from heavylift.requests import Draft, admit, draft, request
 from heavylift.store import ops
 from heavylift.store.model import Enqueued, EnqueueRequest, JobRecord, Verdict
 from heavylift.store.steps import Op
@@ -119,12 +120,12 @@ class Batch:
 def enqueue_many(queue: str, entries: Sequence[JobRequest], *, strict: bool) -> Op[Batch]:
     """Enqueue a batch: entries that are refused do not keep the others out."""
     batch = Batch()
-    settings = yield from ops.get_settings(queue)
+    admission = Admission.of((yield from ops.get_settings(queue)))
     ready: list[tuple[int, EnqueueRequest]] = []
     for index, entry in enumerate(entries):
         try:
             checked = draft(entry.task, entry.data, entry.options)
-            ready.append((index, request(checked, queue, settings, strict=strict)))
+            ready.append((index, admit(checked, queue, admission, strict=strict)))
         except HeavyliftError as error:
             batch.errors.append(_at(index, error))
     done = 0

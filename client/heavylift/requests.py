@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from heavylift.allowed import check_allowed, default_priority, payload_limit
+from heavylift.allowed import Admission
 from heavylift.contract import ids, limits, payload
 from heavylift.contract.plain import to_plain
 from heavylift.errors import InvalidInputError, InvalidPayloadError, PayloadTooLargeError
@@ -82,7 +82,7 @@ def data_json(data: Any, settings: Mapping[str, Any] | None) -> str:
         PayloadTooLargeError: it is larger than the queue admits.
     """
     text = payload.compact(_data(data))
-    _check_size(text, payload_limit(settings))
+    _check_size(text, Admission.of(settings).payload)
     return text
 
 
@@ -93,10 +93,14 @@ def request(checked: Draft, queue: str, settings: Mapping[str, Any] | None, *, s
         PayloadTooLargeError: the data is larger than the queue admits.
         InvalidInputError: the queue's owner does not allow an option; the message names it.
     """
-    _check_size(checked.data_json, payload_limit(settings))
-    check_allowed(checked.options, checked.delay_ms, settings)
-    priority = default_priority(settings)
-    options = {"priority": priority, **checked.options} if priority else checked.options
+    return admit(checked, queue, Admission.of(settings), strict=strict)
+
+
+def admit(checked: Draft, queue: str, admission: Admission, *, strict: bool) -> EnqueueRequest:
+    """Return the request for one queue whose settings were read already; raises as ``request``."""
+    _check_size(checked.data_json, admission.payload)
+    admission.check(checked.options, checked.delay_ms)
+    options = {"priority": admission.priority, **checked.options} if admission.priority else checked.options
     return EnqueueRequest(
         queue=queue,
         task=checked.task,

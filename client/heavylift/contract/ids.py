@@ -48,8 +48,8 @@ def new_job_id() -> str:
 
 
 def new_incarnation() -> str:
-    """Return a random incarnation (80 bits, lower-case base32, 16 characters)."""
-    return base64.b32encode(secrets.token_bytes(10)).decode().lower()
+    """Return a random incarnation (64 bits, hex, 16 characters)."""
+    return secrets.token_hex(8)
 
 
 def plain_source(job: str, created_at: str) -> str:

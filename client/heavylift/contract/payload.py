@@ -19,6 +19,7 @@ from heavylift.errors import InvalidPayloadError, PayloadTooLargeError
 
 _TASK = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/-]*")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_CANONICAL = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True)
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 _PARTS = 4  # func, instance, args, kwargs
 PICKLE_REMEDY = (
@@ -242,7 +243,7 @@ def fingerprint(task: str, data_json: str) -> str:
         InvalidPayloadError: ``data_json`` is not JSON.
     """
     try:
-        canonical = json.dumps(json.loads(data_json), ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+        canonical = _CANONICAL.encode(json.loads(data_json))
     except (ValueError, RecursionError) as error:
         raise InvalidPayloadError(f"data is not JSON: {error}") from error
     return hashlib.sha256(f"{task}\n{canonical}".encode()).hexdigest()[:32]

@@ -15,11 +15,12 @@ SMALL_EVIDENCE = 1024
 """Bytes of evidence an entry of the history keeps."""
 _ROUNDS = 200
 _SHORTEST = 16
+_ENCODER = json.JSONEncoder(separators=(",", ":"), default=str)
 
 
 def compact(value: Any) -> str:
     """Return ASCII JSON in one line; what JSON does not know becomes text."""
-    return json.dumps(value, separators=(",", ":"), default=str)
+    return _ENCODER.encode(value)
 
 
 def bounded(value: Json, limit: int) -> Json:
