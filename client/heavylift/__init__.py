@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     )
     from heavylift.jobs import Attempt, Job, JobEvent, JobInfo, QueueCounts
     from heavylift.options import Backoff, EnqueueOptions, JobRequest, Timeouts
-    from heavylift.schedules import ScheduleInfo, ScheduleOptions
+    from heavylift.scheduleinfo import ScheduleInfo
+    from heavylift.schedules import ScheduleOptions
     from heavylift.scheduling import Schedule
     from heavylift.tasks import Failure, Task, task
 
@@ -57,7 +58,8 @@ _HOMES = {
     "heavylift.dedupe": ("Dedupe",),
     "heavylift.jobs": ("Attempt", "Job", "JobEvent", "JobInfo", "QueueCounts"),
     "heavylift.options": ("Backoff", "EnqueueOptions", "JobRequest", "Timeouts"),
-    "heavylift.schedules": ("ScheduleInfo", "ScheduleOptions"),
+    "heavylift.scheduleinfo": ("ScheduleInfo",),
+    "heavylift.schedules": ("ScheduleOptions",),
     "heavylift.scheduling": ("Schedule",),
     "heavylift.tasks": ("Failure", "Task", "task"),
 }

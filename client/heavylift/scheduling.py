@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Unpack
 
 from heavylift import schedules
-from heavylift.schedules import ScheduleInfo, ScheduleOptions
+from heavylift.scheduleinfo import ScheduleInfo
+from heavylift.schedules import ScheduleOptions
 
 if TYPE_CHECKING:
     from heavylift.client import Client

@@ -10,7 +10,7 @@ import typer
 from heavylift.cli.output import Format, Output, age, emit, emit_one, iso
 from heavylift.cli.session import session
 from heavylift.errors import ScheduleNotFoundError
-from heavylift.schedules import ScheduleInfo
+from heavylift.scheduleinfo import ScheduleInfo
 
 app = typer.Typer(no_args_is_help=True, help="Look at schedules; suspend, resume, trigger, delete them.")
 

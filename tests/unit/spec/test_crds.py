@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from heavylift.contract.outcomes import CONFIGURABLE
-from heavylift.spec import HeavyQueue, crds
+from heavylift.spec import HeavyQueue, crds, structural
 from heavylift.spec.settings import settings
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -124,4 +124,4 @@ def test_without_a_pod_schema_the_template_is_left_open() -> None:
     """Tests that need no pod schema can build small CRDs."""
     crd, _ = crds.build()
     job = schema_of(crd)["properties"]["spec"]["properties"]["jobTemplate"]["properties"]["spec"]
-    assert job["properties"]["template"] == crds.OPEN
+    assert job["properties"]["template"] == structural.OPEN
