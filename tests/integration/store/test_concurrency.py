@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+from collections import Counter
 from multiprocessing.queues import Queue as Pipe
 
 from heavylift.contract import ids
@@ -86,3 +87,40 @@ def test_many_finishers_one_end(w: World) -> None:
     assert verdicts.count("applied") == 1
     assert w.finals(claim.job) == ["completed"]
     assert w.job(claim.job).state is JobState.COMPLETED
+
+
+def test_keys_rate_and_cap_hold_over_processes(w: World) -> None:
+    """Four processes, all bounds on: the history shows none of them passed, and each key in its order."""
+    limit, period, per, keys = 40, 100, 2, 6
+    w.serve(concurrencyMax=CAP, concurrencyPerKey=per, concurrencyOrder="RoundRobin",
+            rateLimit={"limit": limit, "period": period})  # fmt: skip
+    w.run(ops.enqueue_many([request(id=f"{i % keys}-{i:03}", options={"key": f"k{i % keys}"}) for i in range(240)]))
+    context = multiprocessing.get_context("spawn")
+    seen: Pipe[tuple[str, str, int]] = context.Queue()
+    workers = [
+        context.Process(target=_dispatch, args=(w.server.url, f"w{i}", seen), daemon=True) for i in range(PROCESSES)
+    ]
+    for process in workers:
+        process.start()
+    done = 0
+    while done < PROCESSES:
+        done += not seen.get(timeout=120)[0]
+    for process in workers:
+        process.join(timeout=60)
+    running: set[str] = set()
+    starts: list[tuple[int, str]] = []
+    for event in w.events():
+        if event.name == "active":
+            running.add(event.job)
+            starts.append((event.at, event.job))
+        elif event.fields.get("final") == "1":
+            running.discard(event.job)
+        assert len(running) <= CAP
+        assert max(Counter(job[0] for job in running).values(), default=0) <= per
+    assert all(later - sooner >= period for (sooner, _), (later, _) in zip(starts, starts[limit:], strict=False))
+    for key in range(keys):
+        order = [job for _, job in starts if job.startswith(str(key))]
+        assert order == sorted(order)
+        assert len(order) == 240 // keys
+    assert not [*w.redis.scan_iter("heavylift:lanes:*"), *w.redis.scan_iter("heavylift:keyed:*")]
+    assert w.idle()
