@@ -100,16 +100,22 @@ class Material:
         return "".join(pem(one) for one in [*pairs, *([self.former] if self.former else [])])
 
 
-def step(held: Material, policy: Policy, now: dt.datetime) -> tuple[Material, str]:
+def step(held: Material, policy: Policy, now: dt.datetime, *, known: str | None = None) -> tuple[Material, str]:
     """Return what the Secret should hold next and why in words; the same and nothing when all is well.
 
     One step at a time: whoever writes it reads again and asks for the next.
+
+    Args:
+        held: what it holds.
+        policy: for how long, and for which names.
+        now: the API server's time.
+        known: the authorities the API server trusts, PEM; one it does not know never signs. None = it does not ask us.
     """
     authority = held.authority
     if authority is None or not _signs(authority.certificate, now):
         fresh = new_authority(policy, now)
         return Material(fresh, new_leaf(fresh, policy, now)), "there is no authority that can sign: a new one is made"
-    if held.upcoming is not None and _age(held.upcoming.certificate, now) >= policy.settle:
+    if held.upcoming is not None and _announced(held.upcoming, policy, now, known):
         promoted = held.upcoming
         return (
             Material(promoted, new_leaf(promoted, policy, now), None, authority.certificate),
@@ -122,6 +128,11 @@ def step(held: Material, policy: Policy, now: dt.datetime) -> tuple[Material, st
     if held.upcoming is None and _left(authority.certificate, now) < policy.authority / 5:
         return replace(held, upcoming=new_authority(policy, now)), "the authority ends soon: the next one is announced"
     return held, ""
+
+
+def _announced(upcoming: Pair, policy: Policy, now: dt.datetime, known: str | None) -> bool:
+    trusted = known is None or upcoming.certificate_pem in known
+    return trusted and _age(upcoming.certificate, now) >= policy.settle
 
 
 def _leaf_trouble(leaf: Pair | None, authority: x509.Certificate, policy: Policy, now: dt.datetime) -> str:

@@ -77,24 +77,30 @@ class Keeper:
 
     async def once(self) -> None:
         """Do one round; what fails is said once and tried again in the next."""
+        found: Json | None = None
+        try:
+            found = await self._read(_API_SERVICE_PATH)
+            ours = self._is_ours(found)
+        except HeavyliftError as error:
+            self.registration.bad(str(error))
+            ours = True  # nobody else is known to have it: no new authority signs before it is seen there
         bundle = ""
         try:
-            bundle = await self._given() if self.place.given else await self._made()
+            known = text(child(found, "spec"), "caBundle", 4 * _PEM_MAX) if ours else None
+            bundle = await self._given() if self.place.given else await self._made(_decoded(known))
             self.certificate.good("the serving certificate is there")
         except (HeavyliftError, ValueError) as error:
             self.certificate.bad(_secret_words(error, self.place))
-        try:
-            await self._register(bundle)
-        except HeavyliftError as error:
-            self.registration.bad(str(error))
+        if found is not None and ours:
+            await self._register(found, bundle)
 
     # -- the Secret ---------------------------------------------------------------------------------------------------
-    async def _made(self) -> str:
+    async def _made(self, known: str | None) -> str:
         """Show our own certificate, making or renewing it first; return the authorities to be trusted."""
         for _ in range(_STEPS_MAX):
             secret = await self._read(self.place.secret_path)
             held = Material.read(child(secret, "data"))
-            wanted, why = certificates.step(held, self.policy, self._now())
+            wanted, why = certificates.step(held, self.policy, self._now(), known=known)
             if why and not await self._write(secret, wanted, why):
                 continue  # somebody was quicker: what is there now counts
             if wanted.leaf is not None:
@@ -133,34 +139,35 @@ class Keeper:
             self.expires.set(leaf.not_valid_after_utc.timestamp())
 
     # -- the APIService -----------------------------------------------------------------------------------------------
-    async def _register(self, bundle: str) -> None:
-        found = await self._read(_API_SERVICE_PATH)
-        spec = child(found, "spec")
-        owner = child(spec, "service")
+    def _is_ours(self, found: Json) -> bool:
+        """Return whether the APIService names our Service; somebody else's is told of."""
+        owner = child(found, "spec", "service")
         name = f"{text(owner, 'namespace')}/{text(owner, 'name')}"
-        if name != f"{self.place.namespace}/{self.place.service}":
-            self.owned.set(0)
+        ours = name == f"{self.place.namespace}/{self.place.service}"
+        self.owned.set(1 if ours else 0)
+        if not ours:
             whose = f"belongs to {name}" if owner else "is served by the API server itself"
             self.registration.bad(
                 f"{API_SERVICE} {whose} and is left alone: no HPA can read Heavylift's metrics there; "
                 "set autoscaling.provider=keda or prometheus, or remove the other provider"
             )
-            return
-        self.owned.set(1)
-        wanted = base64.b64encode(bundle.encode()).decode()
-        if bundle and (text(spec, "caBundle", 4 * _PEM_MAX) != wanted or flag(spec, "insecureSkipTLSVerify")):
-            await self._patch(found, wanted)
-        self.registration.good(f"{API_SERVICE} names our Service")
+        return ours
 
-    async def _patch(self, found: Json, bundle: str) -> None:
+    async def _register(self, found: Json, bundle: str) -> None:
         """Write the bundle, unless the object changed since it was read: then the next round looks again."""
-        body = {
-            "metadata": {"resourceVersion": text(child(found, "metadata"), "resourceVersion")},
-            "spec": {"caBundle": bundle, "insecureSkipTLSVerify": None},
-        }
-        reply = await self.api.request("PATCH", _API_SERVICE_PATH, body=body, content_type=MERGE_PATCH)
-        if not reply.ok and reply.status != HTTPStatus.CONFLICT:
-            raise KubeStatusError(reply.status, _API_SERVICE_PATH, reply.message)
+        spec, wanted = child(found, "spec"), base64.b64encode(bundle.encode()).decode()
+        try:
+            if bundle and (spec.get("caBundle") != wanted or flag(spec, "insecureSkipTLSVerify")):
+                body = {
+                    "metadata": {"resourceVersion": text(child(found, "metadata"), "resourceVersion")},
+                    "spec": {"caBundle": wanted, "insecureSkipTLSVerify": None},
+                }
+                reply = await self.api.request("PATCH", _API_SERVICE_PATH, body=body, content_type=MERGE_PATCH)
+                if not reply.ok and reply.status != HTTPStatus.CONFLICT:
+                    raise KubeStatusError(reply.status, _API_SERVICE_PATH, reply.message)
+            self.registration.good(f"{API_SERVICE} names our Service")
+        except HeavyliftError as error:
+            self.registration.bad(str(error))
 
     # -- both ---------------------------------------------------------------------------------------------------------
     async def _read(self, path: str) -> Json:
@@ -181,7 +188,11 @@ def _secret_words(error: Exception, place: Place) -> str:
 
 
 def _pem(data: Mapping[str, Any], key: str) -> str:
+    return _decoded(text(data, key, _PEM_MAX)) or ""
+
+
+def _decoded(raw: str | None) -> str | None:
     try:
-        return base64.b64decode(text(data, key, _PEM_MAX), validate=True).decode("ascii")
+        return None if raw is None else base64.b64decode(raw, validate=True).decode("ascii")
     except ValueError:
         return ""

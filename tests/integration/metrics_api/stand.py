@@ -185,7 +185,7 @@ class Stand:
             "HEAVYLIFT_METRICS_API_HOST": "127.0.0.1",
             "HEAVYLIFT_METRICS_API_PORT": str(port),
             "HEAVYLIFT_METRICS_API_SAMPLE": "100ms",
-            "HEAVYLIFT_METRICS_API_STALE": "2s",
+            "HEAVYLIFT_METRICS_API_STALE": "6s",
             "HEAVYLIFT_METRICS_API_SETTLE": "3s",
             **settings,
         }

@@ -39,7 +39,7 @@ class Asking(threading.Thread):
     @override
     def run(self) -> None:
         """Ask until stopped."""
-        while not self._over.wait(0.02):
+        while not self._over.wait(0.1):
             status, body = self.stand.ask()
             self.asked += 1
             found = {item["metricLabels"].get("queue"): item["value"] for item in body.get("items", [])}
@@ -76,7 +76,7 @@ def authorities(stand: Stand) -> list[bytes]:
 
 def material(stand: Stand) -> Material:
     """Return what the Secret holds."""
-    return Material.read((stand.kube.get(stand.secret) or {})["data"])
+    return Material.read((stand.kube.get(stand.secret) or {}).get("data") or {})
 
 
 def test_our_authority_is_rotated_without_a_gap(stand: Stand) -> None:
@@ -111,6 +111,20 @@ def test_a_bundle_that_is_wrong_is_put_right(stand: Stand) -> None:
     until(lambda: bundle(stand.kube.get(API_SERVICE) or {}) == right, "the bundle to be right again")
     stand.available()
     stand.told(VALUES)
+
+
+def test_an_emptied_secret_is_filled_again(stand: Stand) -> None:
+    """That is how to begin anew: another authority, and the API is available again by itself."""
+    before = authorities(stand)
+    stand.kube.merge(stand.secret, {"data": None})
+    until(lambda: before != authorities(stand) == _held(stand), "another authority")
+    stand.available()
+    stand.told(VALUES)
+
+
+def _held(stand: Stand) -> list[bytes]:
+    authority = material(stand).authority
+    return [ssl.PEM_cert_to_DER_cert(authority.certificate_pem)] if authority else []
 
 
 def test_without_our_authority_the_api_server_refuses_to_ask(stand: Stand) -> None:

@@ -108,7 +108,9 @@ def test_a_new_authority_waits_until_it_is_known_and_the_old_one_leaves_last() -
     assert "announced" in why
     assert len(trusted(announced)) == 2
     assert step(announced, POLICY, now + 9 * MINUTE)[1] == ""
-    signing, why = step(announced, POLICY, now + 10 * MINUTE)
+    for unknown in ("", old.bundle):
+        assert step(announced, POLICY, now + 10 * MINUTE, known=unknown)[1] == "", "the API server has not read it"
+    signing, why = step(announced, POLICY, now + 10 * MINUTE, known=announced.bundle)
     assert "signs from now on" in why
     assert signing.former == trusted(old)[0]
     assert len(trusted(signing)) == 2

@@ -14,7 +14,7 @@ from heavylift.runtime import logs
 from heavylift.runtime.kube import KubeApi, KubeReply
 from heavylift.runtime.service import Service, StateLine
 from heavylift_operator.adapters.clock import ClusterClock
-from heavylift_operator.metrics_api.certificates import Material, Policy, step
+from heavylift_operator.metrics_api.certificates import Material, Policy, new_authority, step
 from heavylift_operator.metrics_api.keeper import Keeper, Place
 from heavylift_operator.metrics_api.tls import Door
 
@@ -221,3 +221,31 @@ async def test_the_api_servers_time_counts_whatever_the_machines_clock_says() ->
     leaf = Material.read(api.secret["data"]).leaf
     assert leaf is not None
     assert leaf.certificate.not_valid_after_utc.year == 2032
+
+
+async def test_an_authority_that_could_not_be_announced_does_not_sign() -> None:
+    """While the APIService cannot be patched the old one goes on, and its certificate is still renewed."""
+    api = Api()
+    one = keeper(api)
+    await one.once()
+    held = Material.read(api.secret["data"])
+    coming = new_authority(POLICY, dt.datetime.now(dt.UTC) - dt.timedelta(minutes=11))
+    api.secret["data"] = Material(held.authority, held.leaf, coming).data
+    api.refuse = {"PATCH registered": 403}
+    for _ in range(3):
+        await one.once()
+    assert one.door._chain == _chain(held)
+    api.refuse = {"GET registered": 500}
+    await one.once()
+    assert one.door._chain == _chain(held)
+    api.refuse = {}
+    await one.once()
+    assert coming.certificate_pem in api.bundle
+    await one.once()
+    assert Material.read(api.secret["data"]).authority is not None
+    assert one.door._chain != _chain(held)
+
+
+def _chain(held: Material) -> str:
+    assert held.leaf is not None
+    return held.leaf.certificate_pem
