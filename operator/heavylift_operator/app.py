@@ -44,7 +44,6 @@ BACKLOG_LIMIT_S: Final = 300.0
 """An item of the work queue that waits longer than this means that we do not keep up, or cannot."""
 FOLLOW_S: Final = 5.0
 """How long the replica without the lock leaves an end to the one that has it."""
-_TIDY_S: Final = 60.0
 _LOCK_MIN_S: Final = 3.0
 _LOCK_MAX_S: Final = 15.0
 _DISCOVERY_S: Final = 2.0
@@ -133,7 +132,11 @@ class Operator:
         clock = ClusterClock(self.service.clock)
         cluster = Cluster(api, install=install, namespaces=settings.namespaces, clock=clock)
         interval_ms = round(settings.reconcile_interval * 1000)
-        finisher = self._finisher(cluster, interval_ms)
+        queues = self._queues(cluster, interval_ms)
+        janitor = Janitor(
+            link=self.link, cluster=cluster, leads=lambda: self.leads, kept=lambda: kept_jobs(queues.found)
+        )
+        finisher = self._finisher(cluster, interval_ms, janitor)
         reconciler = Reconciler(
             link=self.link,
             cluster=cluster,
@@ -142,7 +145,6 @@ class Operator:
             install=install,
             passes=finisher.passes,
         )
-        queues = self._queues(cluster, interval_ms)
         wake = Wake(link=self.link, queue=self.queue, service=self.service, install=install)
         self._beat("kopf", KOPF_LIMIT_S)
         self._beat("reconcile", PASS_LIMIT_S + 5 * settings.reconcile_interval)
@@ -151,9 +153,9 @@ class Operator:
             self.service.add(f"finisher {number}", finisher.work, drain=False)
         self.service.add("lead", self._lead, drain=False)
         self.service.add("events", lambda: self._start_events(cluster), drain=False)
-        self.service.add(
-            "reconcile", lambda: self._reconcile(reconciler, Janitor(link=self.link, cluster=cluster), queues)
-        )
+        self.service.add("reconcile", lambda: self._reconcile(reconciler))
+        tidying = StateLine(self._log, "tidying up")
+        self.service.add("janitor", lambda: janitor.run(self.service, tidying), drain=False)
         self.service.add("heavyqueues", lambda: self._serve_queues(queues))
         self.service.add("wake", wake.run, drain=False)
         self._scheduling(cluster).add_loops()
@@ -182,6 +184,7 @@ class Operator:
             )
         )
         self.external.add_loops()
+        queues.metrics_api = self.external.keeper.standing
 
     def _scheduling(self, cluster: Cluster) -> Scheduling:
         settings = self.settings
@@ -215,7 +218,7 @@ class Operator:
             status_interval_ms=round(settings.status_interval * 1000),
         )
 
-    def _finisher(self, cluster: Cluster, interval_ms: int) -> Finisher:
+    def _finisher(self, cluster: Cluster, interval_ms: int, janitor: Janitor) -> Finisher:
         settings = self.settings
         return Finisher(
             link=self.link,
@@ -228,6 +231,7 @@ class Operator:
             trouble=StateLine(self._log, "attending to jobs"),
             leads=lambda: self.leads,
             follow_s=min(FOLLOW_S, 2 * settings.reconcile_interval),
+            finished=janitor.finished,
         )
 
     # -- loops --------------------------------------------------------------------------------------------------------
@@ -276,18 +280,15 @@ class Operator:
             self.crds.bad("HeavyQueues are not served: install the CRDs (manifests/crds, or crds.install=true)")
         return served
 
-    async def _reconcile(self, reconciler: Reconciler, janitor: Janitor, queues: Queues) -> None:
+    async def _reconcile(self, reconciler: Reconciler) -> None:
         """Compare Redis and the cluster every interval, in the replica that holds the lock."""
-        interval, tidied = self.settings.reconcile_interval, 0.0
+        interval = self.settings.reconcile_interval
         while not self.service.stop.is_set():
             self._took_over.clear()
             try:
                 judge(self.policy, await self.link.run(ops.server_report()))
                 if self.leads:
                     await reconciler.once()
-                    if self.service.clock.monotonic() - tidied > _TIDY_S:
-                        await janitor.once(kept_jobs(queues.found))
-                        tidied = self.service.clock.monotonic()
                 self.kubernetes.good()
             except RedisUnavailableError:
                 pass  # the link has said so

@@ -64,6 +64,8 @@ class Finisher:
     leads: Callable[[], bool] = lambda: True
     """Whether this replica holds the lock; the other keeps evidence at once and does the rest a little later."""
     follow_s: float = 2.0
+    finished: Callable[[str], None] = lambda _: None
+    """Told the queue of each Job that was finalized."""
     random: Random = field(default_factory=random.Random)
     _actor: Actor = field(init=False)
     _views: Views = field(init=False)
@@ -76,7 +78,9 @@ class Finisher:
 
     def __post_init__(self) -> None:
         """Make what carries the actions out."""
-        self._actor = Actor(link=self.link, cluster=self.cluster, metrics=self.metrics, install=self.install)
+        self._actor = Actor(
+            link=self.link, cluster=self.cluster, metrics=self.metrics, install=self.install, finished=self.finished
+        )
         self._identity = Identity(link=self.link, cluster=self.cluster, install=self.install)
         self._views = Views(install=self.install, grace_ms=self.grace_ms)
 

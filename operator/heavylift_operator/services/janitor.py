@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from heavylift.errors import HeavyliftError, RedisUnavailableError
 from heavylift.runtime import logs
 from heavylift.runtime.link import RedisLink
+from heavylift.runtime.service import Service, StateLine
 from heavylift.store import ops
 from heavylift_operator.adapters.cluster import Cluster
 from heavylift_operator.core.evidence import JobEvidence
 
+TIDY_S: Final = 60.0
+_PAUSE_S: Final = 2.0
+"""Between two passes at least."""
 _DELETES_PER_PASS: Final = 200
 _TRIMS_PER_QUEUE: Final = 20
 _SWEEPS_PER_QUEUE: Final = 20
@@ -25,32 +32,68 @@ class Janitor:
 
     link: RedisLink
     cluster: Cluster
+    leads: Callable[[], bool] = lambda: True
+    kept: Callable[[], Mapping[str, int]] = dict
+    """Queue -> finished Jobs kept at most; queues that are not named keep 200."""
+    _room: dict[str, int] = field(default_factory=dict)
+    """Queue -> finished Jobs that may come before a pass is due."""
+    _full: asyncio.Event = field(default_factory=asyncio.Event)
     _keys: dict[str, ops.KeyCursor] = field(default_factory=dict)
     """Queue -> where the sweep over its concurrency keys goes on."""
     _dedupe: dict[str, int] = field(default_factory=dict)
     """Queue -> where the sweep over its deduplication keys goes on."""
     _log: Any = field(default_factory=lambda: logs.get("janitor"))
 
-    async def once(self, kept: Mapping[str, int]) -> int:
+    def finished(self, queue: str) -> None:
+        """Note that a Job of a queue was finalized: a pass comes early when there are more than are kept."""
+        room = self._room[queue] = self._room.get(queue, 0) - 1
+        if room < 0:
+            self._full.set()
+
+    @property
+    def due(self) -> bool:
+        """Whether a queue has no room for the next finished Job."""
+        return self._full.is_set()
+
+    async def run(self, service: Service, line: StateLine) -> None:
+        """Tidy up each minute, and when a queue has more finished Jobs than it keeps."""
+        while not service.stop.is_set():
+            try:
+                if self.leads():
+                    await self.once()
+                line.good()
+            except RedisUnavailableError:
+                pass  # the link has said so
+            except HeavyliftError as error:
+                line.bad(str(error))
+            await service.pause(_PAUSE_S)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._full.wait(), TIDY_S - _PAUSE_S)
+            self._full.clear()
+
+    async def once(self) -> int:
         """Delete finalized Jobs beyond each queue's ``retention.pods.count``, oldest first; returns how many.
 
-        Args:
-            kept: queue -> count; queues that are not named keep 200.
+        Where there are more than are kept, a tenth more goes, so that the next pass is not due with the next Job.
 
         Raises:
             HeavyliftError: Redis or the cluster failed; the next pass goes on.
         """
+        kept = self.kept()
         finalized: dict[str, list[JobEvidence]] = defaultdict(list)
         async for job in self.cluster.jobs(finalized=True):
             if job.deleted_at is None:
                 finalized[job.queue].append(job)
         deleted = 0
-        for queue, jobs in finalized.items():
+        for queue in {*kept, *finalized}:
+            jobs, most = finalized[queue], kept.get(queue, _KEPT_DEFAULT)
+            surplus = len(jobs) - most + most // 10 if len(jobs) > most - most // 20 else 0
+            gone = max(0, min(surplus, _DELETES_PER_PASS - deleted))
             jobs.sort(key=lambda job: job.condition_at or job.created_at or 0)
-            surplus = len(jobs) - kept.get(queue, _KEPT_DEFAULT)
-            for job in jobs[: max(0, min(surplus, _DELETES_PER_PASS - deleted))]:
+            for job in jobs[:gone]:
                 await self.cluster.delete_job(job, pods_first=False)
-                deleted += 1
+            deleted += gone
+            self._room[queue] = most - most // 20 - (len(jobs) - gone)
         if deleted:
             self._log.info("finished Jobs beyond retention.pods.count deleted", count=deleted)
         for queue in kept:
