@@ -13,6 +13,8 @@ class Condition(StrEnum):
     """Jobs of this queue are claimed and run."""
     PAUSED = "Paused"
     """Somebody paused it: spec.paused, or a client."""
+    METRICS_SERVED = "MetricsServed"
+    """HPAs can read its figures from the operator; absent where the operator does not serve them."""
 
 
 class ReadyReason(StrEnum):

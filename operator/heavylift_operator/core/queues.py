@@ -79,6 +79,8 @@ class Standing:
     troubles: Mapping[str, Mapping[str, Any]]
     pause: Mapping[str, Any] | None = None
     """The client's pause."""
+    metrics: tuple[bool, str, str] | None = None
+    """Whether HPAs can read the queue's figures, with reason and message; None = the operator does not serve them."""
 
 
 def _ready(one: Found, now: Standing) -> tuple[bool, str, str]:
@@ -134,6 +136,8 @@ def status(one: Found, now: Standing, stamp: str, stamped: Any) -> Json:
         _condition(one, Condition.READY, _ready(one, now), stamp),
         _condition(one, Condition.PAUSED, _paused(one, now), stamp),
     ]
+    if now.metrics is not None:
+        conditions.append(_condition(one, Condition.METRICS_SERVED, now.metrics, stamp))
     written: Json = {"observedGeneration": one.generation, "conditions": conditions}
     if now.counts is not None and now.owner is None and not now.taken:
         for name in ("waiting", "delayed", "active", "failed"):

@@ -68,6 +68,8 @@ class Keeper:
     """About the APIService: that it names somebody else's Service is told here, and changes nothing else."""
     owned: Gauge
     expires: Gauge
+    _taken: bool | None = None
+    """Whether somebody else has the APIService; None = it was not read yet."""
 
     async def run(self) -> None:
         """Go round until told to stop."""
@@ -93,6 +95,14 @@ class Keeper:
             self.certificate.bad(_secret_words(error, self.place))
         if found is not None and ours:
             await self._register(found, bundle)
+
+    def standing(self) -> tuple[bool, str, str] | None:
+        """Return whether HPAs are led to us, with a condition's reason and message; None = nothing was read yet."""
+        if self._taken is None:
+            return None
+        if self.registration.ok:
+            return True, "Served", f"{API_SERVICE} leads to {self.place.namespace}/{self.place.service}"
+        return False, "APIServiceTaken" if self._taken else "NotRegistered", self.registration.why
 
     # -- the Secret ---------------------------------------------------------------------------------------------------
     async def _made(self, known: str | None) -> str:
@@ -145,6 +155,7 @@ class Keeper:
         name = f"{text(owner, 'namespace')}/{text(owner, 'name')}"
         ours = name == f"{self.place.namespace}/{self.place.service}"
         self.owned.set(1 if ours else 0)
+        self._taken = not ours
         if not ours:
             whose = f"belongs to {name}" if owner else "is served by the API server itself"
             self.registration.bad(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -50,6 +50,8 @@ class Queues:
     served: Mapping[str, str] | None = None
     """Queue -> namespace of the HeavyQueue that owns its name, where those cannot be read now as known before; None =
     nothing was read yet."""
+    metrics_api: Callable[[], tuple[bool, str, str] | None] = lambda: None
+    """Whether HPAs can read figures, with reason and message; None = not known, or not served."""
     unserved: tuple[str, ...] = ()
     """Queues in Redis that have no settings, as the last pass found them."""
     _unread: frozenset[str] = frozenset()
@@ -85,7 +87,8 @@ class Queues:
         except HeavyliftError as error:
             trouble = error
             standings = {
-                one.uid: Standing(owner=_other(one, owned), redis=str(error), troubles={}) for one in self.found
+                one.uid: Standing(owner=_other(one, owned), redis=str(error), troubles={}, metrics=self.metrics_api())
+                for one in self.found
             }
         if leads or trouble is not None:
             for one in self.found:
@@ -192,6 +195,7 @@ class Queues:
             dispatchers=integer(snapshot, "dispatchers") or 0,
             troubles=troubles,
             pause=pause,
+            metrics=self.metrics_api(),
         )
 
     async def _write(self, one: Found, standing: Standing) -> None:

@@ -20,7 +20,7 @@ from tests.cluster.pki import Identity, create_authority
 from tests.integration.metrics_api.direct import HPA, Caller
 from tests.integration.metrics_api.stand import API_SERVICE, DEMAND, GROUP, Replica, Stand, bundle, condition
 from tests.proofs.install import ensure_namespace
-from tests.proofs.kube import core
+from tests.proofs.kube import Json, core, heavyqueues
 from tests.proofs.waiting import until
 
 VALUES = {"a": "3", "b": "0"}
@@ -148,7 +148,7 @@ def test_without_our_authority_the_api_server_refuses_to_ask(stand: Stand) -> No
 
 
 def test_somebody_elses_api_service_is_told_and_never_overwritten(stand: Stand) -> None:
-    """Gauge, log and readiness say whose it is; operators go on, and take it up again when it is ours."""
+    """Gauge, log, readiness and a condition say whose it is; operators go on, and take it up again when it is ours."""
     ours = (stand.kube.get(API_SERVICE) or {})["spec"]
     theirs = {"namespace": "keda", "name": "keda-metrics-apiserver", "port": 443}
     stand.kube.merge(API_SERVICE, {"spec": {"service": theirs, "caBundle": "Y2E="}})
@@ -159,6 +159,7 @@ def test_somebody_elses_api_service_is_told_and_never_overwritten(stand: Stand) 
         assert status == 200
         assert "v1beta1.external.metrics.k8s.io belongs to keda/keda-metrics-apiserver and is left alone" in body
         assert "set autoscaling.provider=keda" in replica.daemon.log()
+    until(lambda: _served(stand)["reason"] == "APIServiceTaken", "the condition to tell")
     held = (stand.kube.get(API_SERVICE) or {})["spec"]
     assert (held["service"], held["caBundle"]) == (theirs, "Y2E=")
     stand.kube.merge(API_SERVICE, {"spec": {"service": ours["service"]}})
@@ -167,6 +168,12 @@ def test_somebody_elses_api_service_is_told_and_never_overwritten(stand: Stand) 
     stand.told(VALUES)
     for replica in stand.live:
         until(lambda daemon=replica.daemon: daemon.metric(gauge) == 1, "the gauge to tell")  # type: ignore[misc]
+
+    until(lambda: _served(stand)["status"] == "True", "the condition to tell")
+
+
+def _served(stand: Stand) -> Json:
+    return condition(stand.kube.get(heavyqueues(stand.watched, "a")) or {}, "MetricsServed")
 
 
 @pytest.fixture

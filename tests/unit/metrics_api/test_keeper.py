@@ -127,14 +127,17 @@ async def test_somebody_elses_api_service_is_told_and_left_alone(owner: Json, wo
     """Log, gauge and readiness' remark say so; the certificate is kept, the operator goes on."""
     api = Api(owner=owner)
     one = keeper(api)
+    assert one.standing() is None
     await one.once()
     assert api.writes == ["PUT secret"]
     assert "caBundle" not in api.registered["spec"]
     assert words in one.registration.why
     assert (value(one.owned), one.certificate.ok) == (0, True)
+    assert one.standing() == (False, "APIServiceTaken", one.registration.why)
     api.registered["spec"]["service"] = {"namespace": "lift", "name": "metrics"}
     await one.once()
     assert (value(one.owned), one.registration.ok) == (1, True)
+    assert one.standing() == (True, "Served", "v1beta1.external.metrics.k8s.io leads to lift/metrics")
     assert api.bundle
 
 
