@@ -45,6 +45,8 @@ class ClaimLoop:
     _pending: ClaimRequest | None = None
     """A claim whose answer was lost: asked for again under the same request id."""
     _turn: int = 0
+    _seen: set[str] = field(default_factory=set)
+    """Queues that had nothing since something was claimed last."""
     _places: dict[tuple[str, str], int] = field(default_factory=dict)
     """Claims in the order they were made, kept for handing back."""
     _claimed: int = 0
@@ -101,12 +103,24 @@ class ClaimLoop:
         if not room.free:
             return due_s
         wanted = min(spare, limits.CLAIM_MAX)
-        reply = await self._claim(self._request(self._turned(room.free), wanted))
-        if reply.claims:
+        request = self._request(self._turned(room.free), wanted)
+        reply = await self._claim(request)
+        if not self._all_seen(request, reply):
             return 0.0
         if reply.next_due_ms is not None:
             due_s = min(due_s, max(0.01, reply.next_due_ms / 1000))
         return due_s
+
+    def _all_seen(self, request: ClaimRequest, reply: ClaimReply) -> bool:
+        """Return whether no queue has anything now; a claim's work is bounded, so the next begins where it ended."""
+        new = reply.blocked.keys() - self._seen
+        self._seen |= new
+        following = next((place for place, queue in enumerate(request.queues) if queue not in self._seen), None)
+        if reply.claims or following is None or not new:
+            self._seen.clear()
+            return not reply.claims
+        self._turn += following - 1
+        return False
 
     def _turned(self, queues: tuple[str, ...]) -> tuple[str, ...]:
         """Start at another queue each time, so that none is served last for ever."""

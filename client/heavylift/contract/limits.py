@@ -61,3 +61,5 @@ KEY_MAX = 200
 """Bytes of a concurrency key."""
 KEY_SWEEP_STEP = 25
 """Entries of each kind that one step of a sweep over concurrency keys looks at."""
+SNAPSHOT_QUEUES = 25
+"""Queues whose gauges one script call reads."""

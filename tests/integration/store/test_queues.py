@@ -94,10 +94,27 @@ def test_queues_are_served_in_the_order_given(w: World) -> None:
     """Claims go queue by queue, and each gets its own reason."""
     w.serve("second")
     w.serve("third", paused=True)
-    a, b = w.enqueue().id, w.enqueue(queue="second").id
+    a, b, _ = w.enqueue().id, w.enqueue(queue="second").id, w.enqueue(queue="third")
     reply = w.ask("second", QUEUE, "third", "fourth")
     assert [claim.job for claim in reply.claims] == [b, a]
     assert reply.blocked == {"second": "empty", QUEUE: "empty", "third": "paused", "fourth": "no-heavyqueue"}
+
+
+def test_a_claim_over_many_queues_is_bounded(w: World) -> None:
+    """Queues that are empty cost next to nothing; of those that are not, one claim looks at some, the next at the rest."""
+    names = [f"q{i}" for i in range(60)]
+    for name in names:
+        w.serve(name, concurrencyMax=0)
+        w.enqueue(queue=name)
+    empty = [f"e{i}" for i in range(300)]
+    first = w.ask(*empty, *names).blocked
+    assert first.keys() >= set(empty)
+    seen = [name for name in names if name in first]
+    assert 20 < len(seen) < 60
+    assert first[seen[0]] == "cap"
+    second = w.ask(*names[len(seen) :], *names[: len(seen)]).blocked
+    assert second.keys() >= set(names[len(seen) :])
+    assert set(w.run(ops.gauges(INSTALL, names)).queues) == set(names)
 
 
 def test_levels_are_taken_in_order(w: World) -> None:

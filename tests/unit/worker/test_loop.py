@@ -132,6 +132,19 @@ async def test_claims_are_carried_out(make: Callable[..., Stand]) -> None:
     assert stand.loop.active == 0
 
 
+async def test_a_claim_goes_on_where_the_last_one_had_to_stop(make: Callable[..., Stand]) -> None:
+    """Queues a bounded claim did not come to are asked for at once, and only then the loop waits."""
+    stand = make()
+    for name in ("a", "b", "c", "d"):
+        stand.bench.dispatch.cache._found[("analytics", name)] = make_queue(name)
+    del stand.bench.dispatch.cache._found[("analytics", "reports")]
+    stand.replies = [ClaimReply(claims=(), blocked={"b": "cap", "c": "empty"}), NONE]
+
+    await stand.run()
+
+    assert [queues[0] for queues in stand.asked[:2]] == ["b", "d"]
+
+
 async def test_each_claim_starts_at_another_queue(make: Callable[..., Stand]) -> None:
     """The order of queues turns, so that none is last for ever."""
     stand = make()

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from heavylift.contract import limits
 from heavylift.contract.states import JobState
 from heavylift.errors import StoreCorruptError
 from heavylift.store import decode
@@ -118,19 +119,25 @@ def counters(queue: str) -> Op[dict[str, int]]:
 
 
 def snapshot(install: str, queues: Sequence[str]) -> Op[Json]:
-    """Return all gauges in one step; ``gauges`` gives the same as values.
+    """Return all gauges in one step (more for more than 25 queues); ``gauges`` gives the same as values.
 
     ``{"at", "inflight", "dispatchers", "unfinalized", "queues": {name: {"waiting", "delayed", "active", "children",
     "completed", "failed", "cancelled", "quarantined", "oldest" (ms or -1), "paused", "held" (what holds all of it back,
     or ""), "cap" (or -1), "startable", "demand", "aside", "rateLeft" (-1 = no limit), "rateNext" (ms, -1 = now),
     "install", "counters"}}}``.
     """
+    found = yield from _snapshot(install, queues[: limits.SNAPSHOT_QUEUES])
+    for start in range(limits.SNAPSHOT_QUEUES, len(queues), limits.SNAPSHOT_QUEUES):
+        more = yield from _snapshot(install, queues[start : start + limits.SNAPSHOT_QUEUES])
+        found["queues"] |= more["queues"]
+    return found
+
+
+def _snapshot(install: str, queues: Sequence[str]) -> Op[Json]:
     answer = yield Call("snapshot", (install, *queues))
     found: Json = json.loads(decode.text(answer))
-    for name in ("queues", "queue_names"):
-        found[name] = found[name] or type(found[name])()
-    found["queues"] = found["queues"] if isinstance(found["queues"], dict) else {}
     found.pop("queue_names")
+    found["queues"] = found["queues"] if isinstance(found["queues"], dict) else {}
     for queue in found["queues"].values():
         queue["counters"] = queue["counters"] if isinstance(queue["counters"], dict) else {}
     return found

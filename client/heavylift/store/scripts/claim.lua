@@ -23,7 +23,7 @@ end
 local claims, blocked, next_due, left = {}, {}, -1, { looked = limits.looked, promote = limits.promote, bytes = 0 }
 local room = 0 -- executions this install may still start
 -- What things cost beside the look itself, of the units `looked`: measured, so that no claim holds Redis for long.
-local COST = { claim = 5, key = 7, ended = 10, moved = 2, promoted = 2, rechecked = 2, freed = 2 }
+local COST = { claim = 5, key = 7, ended = 10, moved = 2, promoted = 2, rechecked = 2, freed = 2, queue = 6 }
 local function spend(what, n) left.looked = left.looked - COST[what] * (n or 1) end
 
 -- Counts are written together at the end.
@@ -330,7 +330,20 @@ local function corrupt(q, message)
   block(q, 'corrupt')
 end
 
+-- Why a queue without a job to take needs no closer look, or nil. Most queues of an installation are empty most of the time.
+local function idle(q)
+  local keys = { K.queue(q), K.levels(q), K.lanes(q), K.delayed(q), K.registry('scheduled', q), K.trouble(q) }
+  if call('EXISTS', unpack(keys)) > 0 then return nil end
+  local settings, pause = L.type(K.settings(q)), L.type(K.pause(q))
+  if pause ~= 'none' then return pause == 'hash' and 'paused' or nil end
+  if settings == 'hash' then return 'empty' end
+  return settings == 'none' and 'no-heavyqueue' or nil
+end
+
 local function serve(q)
+  local nothing = idle(q)
+  if nothing then return block(q, nothing) end
+  spend('queue')
   local set, message = L.settings(q)
   if message then return corrupt(q, message) end
   message = L.wrong(K.pause(q), 'hash')
