@@ -247,7 +247,7 @@ spec:
             httpGet: {path: /livez, port: http}
             periodSeconds: 1
             timeoutSeconds: 5
-            failureThreshold: 60
+            failureThreshold: 120
           resources:
             {{- toYaml $values.resources | nindent 12 }}
           securityContext:
