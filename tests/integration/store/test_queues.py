@@ -101,7 +101,7 @@ def test_queues_are_served_in_the_order_given(w: World) -> None:
 
 
 def test_a_claim_over_many_queues_is_bounded(w: World) -> None:
-    """Queues that are empty cost next to nothing; of those that are not, one claim looks at some, the next at the rest."""
+    """Empty queues cost next to nothing; of the others one claim looks at some, and the next at the rest."""
     names = [f"q{i}" for i in range(60)]
     for name in names:
         w.serve(name, concurrencyMax=0)
