@@ -256,8 +256,9 @@ ROWS: Final[dict[str, tuple[Panel, ...]]] = {
             queries={
                 "{{kind}}, {{instance}}": f"time() - (heavylift_watch_last_event_timestamp_seconds{{{_HERE}}} > 0)",
                 "compared": f"time() - max(heavylift_reconcile_last_success_timestamp_seconds{{{_HERE}}})",
+                "comparing took": f"max(heavylift_reconcile_seconds{{{_HERE}}})",
             },
-            says="Since the last event of a kind (quiet times are long), and since the last pass of the reconciler.",
+            says="Since the last event of a kind (quiet times are long); since the last pass, and how long it took.",
             unit="s",
         ),
         Panel(

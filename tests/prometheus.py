@@ -182,6 +182,6 @@ class Prometheus:
         assert len(found) <= 1, f"{expression} gives {len(found)} series"
         return found[0] if found else None
 
-    def alerts(self) -> set[str]:
-        """Return the names of alerts that fire or are about to."""
-        return {one["labels"]["alertname"] for one in self.ask("alerts")["alerts"]}
+    def alerts(self, state: str = "firing") -> set[str]:
+        """Return the names of alerts that fire, or with ``pending`` of those that will if it lasts."""
+        return {one["labels"]["alertname"] for one in self.ask("alerts")["alerts"] if one["state"] == state}

@@ -1,4 +1,4 @@
-"""The dispatcher's Prometheus metrics (names: interface "Metrics and autoscaling")."""
+"""The dispatcher's Prometheus metrics."""
 
 from __future__ import annotations
 
@@ -18,6 +18,10 @@ class Metrics:
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call] # a series more for each counter, unread
         self.registry = CollectorRegistry()
+        self._add_counts()
+        self._add_gauges()
+
+    def _add_counts(self) -> None:
         self.claimed = Counter(
             "heavylift_jobs_claimed", "Jobs this dispatcher claimed.", ["queue"], registry=self.registry
         )
@@ -40,6 +44,8 @@ class Metrics:
             ["queue"],
             registry=self.registry,
         )
+
+    def _add_gauges(self) -> None:
         self.slots = Gauge(
             "heavylift_dispatcher_slots",
             "Slots by state: total, in-use (this dispatcher's share of the installation's executions), creating.",

@@ -102,7 +102,7 @@ def test_the_monitor_finds_the_pods(helm: Helm) -> None:
 def test_the_rules_are_those_of_the_file(helm: Helm) -> None:
     """Thresholds in their places; what is disabled is left out, and a name that is none is refused."""
     assert named(helm.render(ALL), "PrometheusRule", "rel")["spec"]["groups"] == monitoring.rules()
-    thresholds = {"backlog": 5, "backlogFor": "1m"}
+    thresholds: Json = {"backlog": 5, "backlogFor": "1m"}
     changed = {"enabled": True, "thresholds": thresholds, "disabled": ["HeavyliftRepairs"]}
     groups = named(helm.render({"metrics": {"prometheusRule": changed}}), "PrometheusRule", "rel")["spec"]["groups"]
     expected = monitoring.rules(**thresholds)
