@@ -161,11 +161,14 @@ class Operator:
         self._scheduling(cluster).add_loops()
         if settings.metrics_api_service:
             self._serve_metrics(api, queues)
+        return self._scrape(queues)
+
+    def _scrape(self, queues: Queues) -> Scrape:
         return Scrape(
             link=self.link,
             metrics=self.metrics,
             clock=self.service.clock,
-            install=install,
+            install=self.settings.install_id,
             leads=lambda: self.leads,
             queues=queues.told_of,
         )
