@@ -113,7 +113,7 @@ def admit(checked: Draft, queue: str, admission: Admission, *, strict: bool) -> 
         expires_ms=checked.expires_ms,
         depends_on=checked.depends_on,
         options=options,
-        description=f"{checked.task}({checked.data_json[:80]})",
+        description=checked.task,
         strict=strict,
     )
 

@@ -12,8 +12,6 @@ from heavylift.store.model import Change, JobRecord, Reply, Verdict
 from heavylift.store.ops.replies import reply
 from heavylift.store.steps import Arg, Call, Command, Op
 
-_BEGINNING = 80
-
 
 def _applied(done: Reply) -> Reply:
     """Return the reply; a repeat of the same operation is a success."""
@@ -25,10 +23,6 @@ def _data(task: str, change: Change) -> tuple[Arg, Arg]:
     if change.data_json is None or not task:
         return ("" if change.data_json is None else "?", "")
     return payload.wrap(task, change.data_json), payload.fingerprint(task, change.data_json)
-
-
-def _beginning(change: Change) -> str:
-    return (change.data_json or "")[:_BEGINNING]
 
 
 def promote(job: str) -> Op[Reply]:
@@ -51,9 +45,7 @@ def change(found: JobRecord, change: Change) -> Op[Reply]:
     data, fingerprint = _data(found.task, change)
     priority = "" if change.priority is None else change.priority
     delay = "" if change.delay_ms is None else change.delay_ms
-    answer = yield Call(
-        "change", (found.id, secrets.token_hex(8), priority, delay, data, fingerprint, _beginning(change))
-    )
+    answer = yield Call("change", (found.id, secrets.token_hex(8), priority, delay, data, fingerprint))
     return _applied(reply(answer))
 
 
@@ -84,7 +76,6 @@ def _retry(jobs: Sequence[tuple[str, JobRecord | None]], change: Change, by: str
         secrets.token_hex(8),
         bodies.clip(by, 200),
         "" if change.priority is None else change.priority,
-        _beginning(change),
     ]
     for job, found in jobs:
         options = bodies.compact({**found.options, **change.options}) if found and change.options else ""

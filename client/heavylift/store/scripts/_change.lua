@@ -1,14 +1,13 @@
 -- What a person changes of a job: shared by `change` and `retry`.
 -- Fields to set for another priority (nil = keep) and other data ('' = keep), or nil and why that cannot be.
-function L.changed(h, priority, data, fingerprint, beginning)
+function L.changed(h, priority, data, fingerprint)
   local set = {}
   if priority then
     set[1], set[2] = 'hl:priority', L.int(priority)
   end
   if data == '' then return set end
   if not h['hl:task'] then return nil, 'it is a job of plain RQ: its data cannot be changed' end
-  for _, value in ipairs({ 'data', data, 'hl:fp', fingerprint, 'description', h['hl:task'] .. '(' .. beginning .. ')',
-    'hl:checkpoint', '' }) do -- it was of the other data
+  for _, value in ipairs({ 'data', data, 'hl:fp', fingerprint, 'hl:checkpoint', '' }) do -- it was of the other data
     set[#set + 1] = value
   end
   return set

@@ -1,6 +1,5 @@
 -- Change a job that has not ended: its priority at any time; its delay and its data while nothing of it runs.
--- ARGV: prefix, prefix, job, token of this operation, priority or '', delay ms or '', data or '', fingerprint, the data's
---   beginning for the description.
+-- ARGV: prefix, prefix, job, token of this operation, priority or '', delay ms or '', data or '', fingerprint.
 -- Returns: {verdict, message}.
 -- With: _change.lua
 local job, token = ARGV[3], ARGV[4]
@@ -13,7 +12,7 @@ if state == 'completed' or state == 'failed' or state == 'cancelled' then return
 local active = state == 'active' or h['hl:exec'] ~= nil
 local priority, delay = tonumber(ARGV[5]), tonumber(ARGV[6])
 if active and (delay or ARGV[7] ~= '') then return { 'refused', 'it is active: only its priority can be changed' } end
-local set, refused = L.changed(h, priority, ARGV[7], ARGV[8], ARGV[9])
+local set, refused = L.changed(h, priority, ARGV[7], ARGV[8])
 if refused then return { 'refused', refused } end
 local wrong = L.unfit(q, h) or L.unfit(q, { ['hl:priority'] = priority and L.int(priority) or h['hl:priority'] })
 if wrong then return { 'corrupt', wrong } end

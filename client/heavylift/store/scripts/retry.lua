@@ -1,6 +1,6 @@
 -- Let failed or cancelled jobs wait again: attempts from zero, history kept, new seq; each for itself.
--- ARGV: prefix, prefix, token of this operation, by, priority or '', the data's beginning, then per job: id, options JSON
---   or '' to keep them, data or '' to keep it, fingerprint.
+-- ARGV: prefix, prefix, token of this operation, by, priority or '', then per job: id, options JSON or '' to keep them,
+--   data or '' to keep it, fingerprint.
 -- Returns: per job {verdict, message}.
 -- With: _change.lua
 local token, priority = ARGV[3], tonumber(ARGV[5])
@@ -17,7 +17,7 @@ local function retry(job, options, data, fingerprint)
   if h['hl:exec'] then return { 'refused', 'its pod is still being stopped' } end
   local rival = L.dedup_rival(q, h['hl:dedup'], job)
   if rival then return { 'refused', 'the job ' .. rival .. ' holds its deduplication key' } end
-  local set, refused = L.changed(h, priority, data, fingerprint, ARGV[6])
+  local set, refused = L.changed(h, priority, data, fingerprint)
   if refused then return { 'refused', refused } end
   if priority then h['hl:priority'] = L.int(priority) end
   local wrong = L.unfit(q, h)
@@ -37,5 +37,5 @@ local function retry(job, options, data, fingerprint)
 end
 
 local replies = {}
-for i = 7, #ARGV, 4 do replies[#replies + 1] = retry(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]) end
+for i = 6, #ARGV, 4 do replies[#replies + 1] = retry(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]) end
 return replies
