@@ -284,6 +284,19 @@ async def test_believing_nobody_refuses_everybody_with_a_certificate(stand: Stan
     assert (await stand.get("/readyz", context=stand.context(None)))[0] == 200
 
 
+async def test_a_client_that_names_no_server_is_served_too(stand: Stand) -> None:
+    """A kubelet probes by address, without a server name in its greeting."""
+    context = stand.context(None)
+    context.check_hostname = False
+    reader, writer = await asyncio.open_connection("127.0.0.1", stand.server.port, ssl=context, server_hostname="")
+    writer.write(b"GET /readyz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+    answer = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    assert answer.startswith(b"HTTP/1.1 200 OK")
+    assert answer.endswith(b"ready\n")
+
+
 # -- what is answered -------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("path", ["/healthz", "/livez", "/readyz"])
 async def test_probes_need_no_certificate(stand: Stand, path: str) -> None:
