@@ -184,6 +184,21 @@ def test_keep_last_runs_the_latest_after_the_active_one(w: World, next_: Next) -
     assert holder(w) == ""
 
 
+def test_the_latest_data_runs_last_when_the_active_one_is_given_back(w: World) -> None:
+    """A job whose pod was never made waits again as if it had not started: the follower keeps the latest data."""
+    offer(w, "keep_last", 2024)
+    claim = w.claim()
+    follower = offer(w, "keep_last", 2025)
+    assert w.run(ops.release(fence_of(claim), reason="quota")).verdict is Verdict.APPLIED
+    assert offer(w, "keep_last", 2026).id == follower.id
+    order = []
+    for _ in range(2):
+        claim = w.claim()
+        order.append(payload.decode(claim.data).data_json)
+        w.finish(claim)
+    assert order == ['{"year":2024}', '{"year":2026}']
+
+
 def test_a_follower_that_is_cancelled_leaves_the_key_to_the_other(w: World) -> None:
     """The next enqueue makes a new follower."""
     offer(w, "keep_last")

@@ -134,11 +134,11 @@ local function target(e, entry, h)
   local state = L.STATES[h.status or '']
   local fresh = not h['hl:exec'] and L.num(h['hl:seq'], 0) == 0
   if e.mode == 'first' then return nil end
+  local next_ = entry.follower and L.load(entry.follower, L.HOLDER) -- it runs last, so the latest data is its
+  if next_ and next_.status == 'deferred' and next_['hl:dedup'] == e.dedup then return entry.follower, 'waiting-children' end
   if fresh and (state == 'delayed' or (e.mode == 'keep_last' and (state == 'waiting' or state == 'waiting-children'))) then
     return entry.job, state
   end
-  local next_ = entry.follower and L.load(entry.follower, L.HOLDER)
-  if next_ and next_.status == 'deferred' and next_['hl:dedup'] == e.dedup then return entry.follower, 'waiting-children' end
   return nil
 end
 
