@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     top = argparse.ArgumentParser(
         prog="python -m scripts.demo",
-        description="A local Kubernetes, Heavylift installed by helm, some sixty real jobs, shown to a person.",
+        description="A local Kubernetes, Heavylift installed by helm, some hundred real jobs, shown to a person.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -51,6 +51,7 @@ def parser() -> argparse.ArgumentParser:
         "--years", nargs=2, type=int, default=(FIRST_YEAR, LAST_YEAR), metavar=("FIRST", "LAST"), help="years to report"
     )
     started.add_argument("--resamples", type=int, default=3000, help="work in each report (default 3000)")
+    started.add_argument("--words", type=int, default=40, help="light jobs beside them (default 40)")
     verbs.add_parser("down", help="remove everything `up` made")
     verbs.add_parser("env", help="print shell lines that set up a shell for this demo")
     return top
@@ -62,14 +63,18 @@ def _up(args: argparse.Namespace) -> None:
     with Client(demo.redis_url) as client:
         with step("Enqueue from Python"):
             jobs = watch.enqueue(client, range(first, last + 1), args.resamples)
-            say(f"    {len(jobs)} jobs, six of which cannot succeed")
-        infos, seconds = watch.until_done(jobs, demo.cluster)
-    _tell(demo, infos, seconds)
+            light = watch.enqueue_words(client, args.words)
+            say(f"    {len(jobs)} reports, six of which cannot succeed, and {len(light)} light jobs in plain shell")
+        infos, seen = watch.until_done([*jobs, *light], demo.cluster)
+    _tell(demo, infos, seen)
 
 
-def _tell(demo: install.Demo, infos: Sequence[JobInfo], seconds: float) -> None:
+def _tell(demo: install.Demo, infos: Sequence[JobInfo], seen: watch.Watch) -> None:
     say(f"\n{BOLD}Results{PLAIN}")
-    for line in closing.results(infos, seconds):
+    for line in closing.results(infos, seen.ended or seen.seconds):
+        say(f"  {line}")
+    say(f"\n{BOLD}Autoscaling{PLAIN}")
+    for line in closing.scaled(seen.scaling, seen.path):
         say(f"  {line}")
     say(f"\n{BOLD}Failed, and why{PLAIN}")
     for job, attempts, cls, message in closing.failures(infos):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +15,8 @@ from rich.text import Text
 
 from heavylift.contract.states import JobState
 from heavylift.jobs import JobInfo
+from scripts.demo import scaling as autoscaler
+from scripts.demo.scaling import Path, Scaling
 
 ACTIVE_ROWS, OUTCOME_ROWS = 8, 8
 MESSAGE_WIDTH = 110
@@ -53,6 +55,9 @@ class Board:
     ended: Sequence[Ended]
     """Newest first."""
     pods: Mapping[str, int]
+    scaling: Scaling | None = None
+    path: Path = field(default_factory=Path)
+    """Of the dispatchers' number."""
 
     @property
     def total(self) -> int:
@@ -70,8 +75,13 @@ class Board:
         return self.done == self.total
 
 
-def make(infos: Sequence[JobInfo], pods: Iterable[Mapping[str, Any]]) -> Board:
-    """Return the board of these jobs, and of pods as the API server describes them."""
+def make(
+    infos: Sequence[JobInfo],
+    pods: Iterable[Mapping[str, Any]],
+    scaling: Scaling | None = None,
+    path: Path | None = None,
+) -> Board:
+    """Return the board of these jobs, of pods as the API server describes them, and of the autoscaler."""
     active = [info for info in infos if info.state is JobState.ACTIVE]
     ended = [entry for info in infos for entry in _ended(info)]
     return Board(
@@ -81,6 +91,8 @@ def make(infos: Sequence[JobInfo], pods: Iterable[Mapping[str, Any]]) -> Board:
         active=sorted(active, key=lambda info: (info.started_at is None, info.started_at or 0, info.id)),
         ended=sorted(ended, key=lambda entry: entry.at.timestamp() if entry.at else 0.0, reverse=True),
         pods=Counter(pod_word(pod) for pod in pods),
+        scaling=scaling,
+        path=path or Path(),
     )
 
 
@@ -133,7 +145,8 @@ def line(board: Board, seconds: float) -> str:
         words[JobState.ACTIVE] += f" ({shown(board.phases)})"
     states = "  ".join(words.values())
     newest = f"  |  last: {board.ended[0].job} {board.ended[0].cls}" if board.ended else ""
-    return f"{seconds:5.0f} s  {board.done}/{board.total} done  {states}  attempts {board.attempts}{newest}"
+    scaled = f"  |  {autoscaler.line(board.scaling)}" if board.scaling else ""
+    return f"{seconds:5.0f} s  {board.done}/{board.total} done  {states}  attempts {board.attempts}{newest}{scaled}"
 
 
 def render(board: Board, seconds: float, now: datetime) -> RenderableType:
@@ -145,8 +158,10 @@ def render(board: Board, seconds: float, now: datetime) -> RenderableType:
     head.append(f"attempts ended {board.attempts}   ")
     head.append(f"{seconds:.0f} s", style="dim")
     parts: list[RenderableType] = [head, _bar(board), Text(f"pods: {shown(board.pods) or 'none yet'}")]
+    for place, words in enumerate(autoscaler.lines(board.scaling, board.path)):
+        parts.append(Text(words, style="bold cyan" if place == 0 else "dim", overflow="ellipsis", no_wrap=True))
     parts += [table for table in (_active_table(board, now), _ended_table(board)) if table.row_count]
-    return Panel(Group(*parts), title="Heavylift: queue reports", border_style="blue")
+    return Panel(Group(*parts), title="Heavylift: queues reports and words", border_style="blue")
 
 
 def _bar(board: Board, width: int = 60) -> Text:

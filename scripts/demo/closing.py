@@ -9,6 +9,7 @@ from pathlib import Path
 
 from heavylift.contract.states import JobState
 from heavylift.jobs import JobInfo
+from scripts.demo import scaling as autoscaler
 
 SHOWN = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED, *(state for state in JobState if not state.terminal))
 """The order in which states are told."""
@@ -31,6 +32,14 @@ def results(infos: Sequence[JobInfo], seconds: float) -> list[str]:
         )
         lines.append(f"The shortest day was {shortest['shortestDay']}.")
     return lines
+
+
+def scaled(scaling: autoscaler.Scaling | None, path: autoscaler.Path) -> list[str]:
+    """Return how the number of dispatchers went, and the autoscaler's own events."""
+    if scaling is None:
+        return ["the autoscaler could not be seen: kubectl describe hpa -n heavylift"]
+    went = f"Dispatchers: {path.told()} (seconds since the enqueuing); none that went held a job."
+    return [went, *(f"HorizontalPodAutoscaler says {event}" for event in scaling.events)]
 
 
 def failures(infos: Sequence[JobInfo]) -> list[tuple[str, int, str, str]]:

@@ -8,10 +8,24 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
+import yaml
+
 from scripts.demo.board import pod_word
-from scripts.demo.place import CLUSTER, EXAMPLE, IMAGES, JOBS_NAMESPACE, NAMESPACE, QUEUE, RELEASE, ROOT
+from scripts.demo.place import (
+    CLUSTER,
+    EXAMPLE,
+    IMAGES,
+    JOBS_NAMESPACE,
+    NAMESPACE,
+    QUEUE,
+    RELEASE,
+    ROOT,
+    SHELL_EXAMPLE,
+    WORDS,
+)
 from scripts.demo.shell import DemoError, run, say, step
 from tests.cluster import Cluster, ClusterSpec, find, up
 from tests.cluster.images import build_listed, list_images, listed, load_image
@@ -53,8 +67,8 @@ def bring_up() -> Demo:
         images = load_images(cluster)
     with step("helm install heavylift"):
         install(cluster, images)
-    with step("kubectl apply -f examples/reports/queue.yaml"):
-        apply_queue(cluster)
+    with step("kubectl apply -f examples/reports/queue.yaml, and the queue of examples/any-language"):
+        apply_queues(cluster)
     return Demo(cluster, redis_url(cluster))
 
 
@@ -104,18 +118,29 @@ def not_ready(cluster: Cluster) -> str:
     return "\n".join(lines)
 
 
-def apply_queue(cluster: Cluster) -> None:
-    """Apply the example's HeavyQueue and wait until it is served."""
+def apply_queues(cluster: Cluster) -> None:
+    """Apply the examples' HeavyQueues and wait until they are served."""
     cluster.kubectl("apply", "-f", str(EXAMPLE / "queue.yaml"))
-    run(
-        [
-            *(cluster.bin("kubectl"), "wait", f"heavyqueue/{QUEUE}", "-n", JOBS_NAMESPACE),
-            *("--for=condition=Ready", f"--timeout={READY}"),
-        ],
-        env=cluster.environment(),
-        remedy=f"its condition says why: KUBECONFIG={cluster.kubeconfig} {cluster.bin('kubectl')} "
-        f"describe heavyqueue {QUEUE} -n {JOBS_NAMESPACE}",
-    )
+    cluster.kubectl("apply", "-n", JOBS_NAMESPACE, "-f", "-", stdin=json.dumps(words_queue()))
+    for name in (QUEUE, WORDS):
+        run(
+            [
+                *(cluster.bin("kubectl"), "wait", f"heavyqueue/{name}", "-n", JOBS_NAMESPACE),
+                *("--for=condition=Ready", f"--timeout={READY}"),
+            ],
+            env=cluster.environment(),
+            remedy=f"its condition says why: KUBECONFIG={cluster.kubeconfig} {cluster.bin('kubectl')} "
+            f"describe heavyqueue {name} -n {JOBS_NAMESPACE}",
+        )
+
+
+def words_queue() -> dict[str, Any]:
+    """Return the shell example's queue with room for many at once on a small node."""
+    queue: dict[str, Any] = yaml.safe_load((SHELL_EXAMPLE / "queue.yaml").read_text("utf-8"))
+    queue["spec"]["concurrency"] = {"max": 60}
+    (container,) = queue["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    container["resources"]["requests"] = {"cpu": "5m", "memory": "8Mi"}
+    return queue
 
 
 def running() -> Demo:

@@ -8,7 +8,9 @@ ROOT = Path(__file__).resolve().parents[2]
 CLUSTER = "demo"
 RELEASE = NAMESPACE = "heavylift"
 JOBS_NAMESPACE = "analytics"
-QUEUE = "reports"
+DISPATCHER = "heavylift-dispatcher"
+QUEUE, WORDS = "reports", "words"
 EXAMPLE = ROOT / "examples" / "reports"
+SHELL_EXAMPLE = ROOT / "examples" / "any-language"
 IMAGES = ("heavylift", "redis", "reports", "job-shell")
-"""Of images/images.toml: what the demo runs; the last is for examples/any-language, which is for trying."""
+"""Of images/images.toml: what the demo runs."""
