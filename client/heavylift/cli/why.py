@@ -145,6 +145,9 @@ def _name(attempt: Attempt) -> str:
     return f"Attempt {attempt.attempt} (start {attempt.seq})"
 
 
+_FOLLOWS = "follows "
+
+
 def _deferred(info: JobInfo, around: Surroundings) -> Iterator[str]:
     for job, state in around.dependencies.items():
         if state is None:
@@ -153,7 +156,10 @@ def _deferred(info: JobInfo, around: Surroundings) -> Iterator[str]:
             yield f"It waits for job {job}, which {state.value}: retry that one (heavylift jobs retry {job})."
         elif state is not JobState.COMPLETED:
             yield f"It waits for job {job}, which is {state.value}."
-    if not around.dependencies:
+    if info.reason.startswith(_FOLLOWS):
+        holder = info.reason.removeprefix(_FOLLOWS)
+        yield f"It waits for the end of job {holder}, which has the same deduplication key, {info.dedupe!r}."
+    elif not around.dependencies:
         yield "It waits for other jobs to complete."
     yield from _queue_blocks(info.queue, around)
 

@@ -121,6 +121,12 @@ OOM = Attempt(
             id="dependencies",
         ),
         pytest.param(
+            replace(JOB, state=JobState.WAITING_CHILDREN, reason="follows b", dedupe="annual"),
+            AROUND,
+            ["It waits for the end of job b, which has the same deduplication key, 'annual'."],
+            id="follower",
+        ),
+        pytest.param(
             replace(JOB, state=JobState.ACTIVE, phase=Phase.CLAIMED, attempt=1), AROUND, ["being created"], id="claimed"
         ),
         pytest.param(
