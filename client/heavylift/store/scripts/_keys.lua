@@ -170,7 +170,7 @@ function L.rank(h)
   return h['hl:lifo'] == '1' and MIDDLE - since or MIDDLE + since
 end
 
-local puts = -1
+local puts, known = -1, {}
 
 -- Put a waiting job into its key's lane: at the `front` or `back` of its level, or where it stood in time (`since`).
 function L.lane_put(q, job, h, where)
@@ -194,7 +194,8 @@ function L.lane_put(q, job, h, where)
   end
   call('ZADD', lanes, 0, stem .. digits(max(rank, 0)) .. job)
   try('RPUSH', K.lane_list(q), L.FILLER)
-  try('SADD', K.queues, K.lane_list(q))
+  if not known[q] then try('SADD', K.queues, K.lane_list(q)) end
+  known[q] = true
   L.regard(q, key)
 end
 

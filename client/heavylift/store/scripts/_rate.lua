@@ -31,7 +31,12 @@ function L.rate_spend(q, set, member)
   local period = L.number(L.table(set.spec.rateLimit).period)
   if not period then return end
   call('ZADD', K.rate(q), L.int(NOW), member)
-  call('PEXPIRE', K.rate(q), L.int(period))
+end
+
+-- After the starts of one claim: they are kept for one window.
+function L.rate_keep(q, set)
+  local period = L.number(L.table(set.spec.rateLimit).period)
+  if period then call('PEXPIRE', K.rate(q), L.int(period)) end
 end
 
 function L.rate_return(q, member) try('ZREM', K.rate(q), member) end

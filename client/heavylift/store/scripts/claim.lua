@@ -314,6 +314,7 @@ local function start_some(q, set)
   L.rate_trim(q, set)
   spend('rechecked', L.recheck(q))
   local why = L.serve(q, c)
+  if #claims > before then L.rate_keep(q, set) end
   if breaker and #claims > before then L.breaker_probe(q, claims[#claims][1] .. ':' .. claims[#claims][4]) end
   for _, one in ipairs(bound) do
     if one.why == why and (one.wait or 0) > 0 then soonest(NOW + one.wait) end
