@@ -21,6 +21,22 @@ function L.levels(q)
   return out
 end
 
+-- What bounds the starts of one queue now, each {why, left, wait = ms until that changes by itself, or nil}.
+function L.bounds(q, set)
+  local out, held, breaker = {}, call('PTTL', K.hold(q)), L.breaker(q)
+  local function bound(why, left, wait) out[#out + 1] = { why = why, left = left, wait = wait } end
+  local most, rate, wait = L.number(set.spec.concurrencyMax), L.rate(q, set)
+  if breaker and breaker.probing then
+    bound('breaker', 0, nil)
+  elseif breaker then
+    bound('breaker', breaker.wait > 0 and 0 or 1, breaker.wait)
+  end
+  if most then bound('cap', most - call('ZCARD', K.started(q)), nil) end
+  if rate then bound('rate', rate, wait) end
+  if held > 0 then bound('rate', 0, held) end
+  return out, breaker
+end
+
 -- The first id of the lists: level and id, or nil; levels found empty are forgotten.
 local function first(q, order)
   while order[1] do

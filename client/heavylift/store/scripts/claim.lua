@@ -3,7 +3,7 @@
 -- ARGV: prefix, prefix, worker, request, install, max, slots, deadline ms, limits JSON {max, looked, bytes, promote,
 --   stored, id, starts}, ends JSON {code: {class, body, exc}}, queues...
 -- Returns: {claims, {queue, reason, ...}, next due in ms or -1}; a claim as L.claim makes it.
--- With: _tally.lua, _serve.lua
+-- With: _tally.lua, _serve.lua, _frozen.lua
 local worker, request, install = ARGV[3], ARGV[4], ARGV[5]
 local limits, ends = cjson.decode(ARGV[9]), cjson.decode(ARGV[10])
 local wanted, slots, patience = min(tonumber(ARGV[6]), limits.max), tonumber(ARGV[7]), tonumber(ARGV[8])
@@ -70,43 +70,6 @@ local function requeued(q, job, h)
   return { 'hl:attempts', '0', 'hl:starts', '0', 'hl:silent', '0', 'hl:budgets', '{}' }
 end
 
--- When (ms) all attempts of a job must be over, counted from its first claim; nil without such a limit.
-local function total_due(h, options, set)
-  local total = L.number(L.table(options.timeouts).total) or L.number(L.table(set.spec.timeouts).total)
-  return total and L.num(h['hl:first'], NOW) + total or nil
-end
-
-local frozen_before, options_before = {}, {}
-local function options_of(h)
-  local text = h['hl:options']
-  if not text then return {} end
-  if options_before[text] == nil then options_before[text] = L.object(text) or false end
-  return options_before[text] or nil
-end
-
-local function freeze(h, options, set)
-  local like = table.concat({ h['hl:options'] or '', h.timeout or '', h['hl:rqmax'] or '', h['hl:first'] or '' }, '\n')
-  local before = frozen_before[set] or {}
-  frozen_before[set] = before
-  if before[like] then return before[like] end
-  local spec = set.spec
-  local defaults, times, payload = L.table(spec.defaults), L.table(spec.timeouts), L.table(spec.payload)
-  local own = L.table(options.timeouts)
-  local timeout = L.num(h.timeout, -1)
-  local asked = (timeout > 0 and timeout ~= 180) and timeout * 1000 or nil
-  local frozen = {
-    maxAttempts = L.number(options.maxAttempts) or L.num(h['hl:rqmax'], nil) or L.number(defaults.maxAttempts) or 1,
-    timeouts = { pending = L.number(own.pending) or L.number(times.pending) or 3600000,
-      run = L.number(own.run) or asked or L.number(times.run) or 86400000 },
-    payload = { format = type(payload.format) == 'string' and payload.format or 'JSON',
-      maxSize = L.number(payload.maxSize) or 65536 },
-    generation = set.generation, container = type(spec.container) == 'string' and spec.container or cjson.null,
-    totalDue = total_due(h, options, set),
-  }
-  before[like] = cjson.encode(frozen)
-  return before[like]
-end
-
 -- The next seq: the one after the last, but never one that another install or namespace may have used.
 local function next_seq(h, set)
   local seq, top = L.num(h['hl:seq'], 0), L.num(h['hl:top'], 0)
@@ -122,7 +85,7 @@ local function start(q, job, h, set, data, options)
   if (kept ~= 'none' and kept ~= 'hash') or (listed ~= 'none' and listed ~= 'zset') then
     return nil, L.wrong(K.execution(job, execution), 'hash', K.executions(job), 'zset')
   end
-  local frozen, deadline, started = freeze(h, options, set), NOW + patience, L.utc_now()
+  local frozen, deadline, started = L.freeze(h, options, set), NOW + patience, L.utc_now()
   local fields = { 'status', 'started', 'started_at', started, 'last_heartbeat', started, 'ended_at', '',
     'worker_name', worker, 'origin', q, 'hl:inc', h['hl:inc'], 'hl:src', h['hl:src'], 'hl:seq', L.int(seq),
     'hl:top', L.int(max(seq, L.num(h['hl:top'], 0))), 'hl:exec', execution, 'hl:worker', worker, 'hl:install', install,
@@ -203,12 +166,12 @@ local function judge(q, job, p, set, keyed)
     h.reset = requeued(q, job, h)
   end
   local size = call('HSTRLEN', K.job(job), 'data')
-  local options = options_of(h)
+  local options = L.options_of(h)
   local expires = L.num(h['hl:expires'], nil)
   local code = (expires and expires <= NOW and 'expired') or (size == 0 and 'nodata')
     or (size > limits.stored and 'toolarge') or (L.num(h['hl:starts'], 0) >= limits.starts and 'starts')
     or (not options and 'options') or (h['hl:key'] and not L.key(h) and 'key')
-    or ((total_due(h, options, set) or math.huge) <= NOW and 'total')
+    or ((L.total_due(h, options, set) or math.huge) <= NOW and 'total')
   if not code and #claims > 0 and left.bytes + size > limits.bytes then return 'stop' end
   if sound and h['hl:exec'] then -- somebody queued it while it ran: the old execution is superseded
     L.forget(q, job, h['hl:exec'], h['hl:worker'], h['hl:install'])
@@ -274,25 +237,9 @@ local function promote(q)
   if theirs[1] and not call('ZSCORE', K.delayed(q), theirs[1]) then soonest(tonumber(theirs[2]) * 1000) end
 end
 
--- What bounds the starts of one queue now, each {why, left, wait = ms until that changes by itself, or nil}.
-local function bounds(q, set)
-  local out, held, breaker = {}, call('PTTL', K.hold(q)), L.breaker(q)
-  local function bound(why, left, wait) out[#out + 1] = { why = why, left = left, wait = wait } end
-  local most, rate, wait = L.number(set.spec.concurrencyMax), L.rate(q, set)
-  if breaker and breaker.probing then
-    bound('breaker', 0, nil)
-  elseif breaker then
-    bound('breaker', breaker.wait > 0 and 0 or 1, breaker.wait)
-  end
-  if most then bound('cap', most - call('ZCARD', K.started(q)), nil) end
-  if rate then bound('rate', rate, wait) end
-  if held > 0 then bound('rate', 0, held) end
-  return out, breaker
-end
-
 -- Start what may start of one queue, and say why it is not more.
 local function start_some(q, set)
-  local bound, breaker = bounds(q, set)
+  local bound, breaker = L.bounds(q, set)
   local c, before = {}, #claims
   function c.full()
     if #claims >= wanted or left.looked <= 0 then return 'enough' end
