@@ -43,6 +43,7 @@ class Sink:
                 execution=seen.execution,
                 job=None if left else seen,
                 left=left,
+                queue=seen.queue if left else "",
             )
         )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -51,8 +50,6 @@ class Actor:
     cluster: Cluster
     metrics: Metrics
     install: str
-    finished: Callable[[str], None] = lambda _: None
-    """Told the queue of each Job that was finalized."""
     condemned: set[str] = field(default_factory=set)
     """UIDs of Jobs being discarded: once begun it is seen through."""
     _patched: OrderedDict[Key, float] = field(default_factory=OrderedDict)
@@ -176,7 +173,6 @@ class Actor:
         self._patched[context.job.namespace, context.job.name] = self.cluster.clock.monotonic()
         if len(self._patched) > _PATCHED_MAX:
             self._patched.popitem(last=False)
-        self.finished(context.job.queue)
         await afailpoint("operator.patch.after")
         await self.link.run(ops.finalized(self.install, context.job.namespace, context.job.name))
 

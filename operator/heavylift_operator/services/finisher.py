@@ -65,7 +65,7 @@ class Finisher:
     """Whether this replica holds the lock; the other keeps evidence at once and does the rest a little later."""
     follow_s: float = 2.0
     finished: Callable[[str], None] = lambda _: None
-    """Told the queue of each Job that was finalized."""
+    """Told the queue of each Job that left our watch."""
     random: Random = field(default_factory=random.Random)
     _actor: Actor = field(init=False)
     _views: Views = field(init=False)
@@ -78,9 +78,7 @@ class Finisher:
 
     def __post_init__(self) -> None:
         """Make what carries the actions out."""
-        self._actor = Actor(
-            link=self.link, cluster=self.cluster, metrics=self.metrics, install=self.install, finished=self.finished
-        )
+        self._actor = Actor(link=self.link, cluster=self.cluster, metrics=self.metrics, install=self.install)
         self._identity = Identity(link=self.link, cluster=self.cluster, install=self.install)
         self._views = Views(install=self.install, grace_ms=self.grace_ms)
 
@@ -135,6 +133,8 @@ class Finisher:
             ClusterUnavailableError: as above.
             KubeStatusError: the API server refuses what we may do; the message says what to check.
         """
+        if item.left:
+            self.finished(item.queue)
         if self._is_echo(item) or self._is_dull(item):
             return
         follows = not item.waited and not self.leads()

@@ -18,7 +18,7 @@ from heavylift_operator.adapters.cluster import Cluster
 from heavylift_operator.core.evidence import JobEvidence
 
 TIDY_S: Final = 60.0
-_PAUSE_S: Final = 2.0
+_PAUSE_S: Final = 1.0
 """Between two passes at least."""
 _DELETES_PER_PASS: Final = 200
 _TRIMS_PER_QUEUE: Final = 20
@@ -45,7 +45,7 @@ class Janitor:
     _log: Any = field(default_factory=lambda: logs.get("janitor"))
 
     def finished(self, queue: str) -> None:
-        """Note that a Job of a queue was finalized: a pass comes early when there are more than are kept."""
+        """Note that a Job of a queue left our watch, as finalized ones do: without room for more a pass comes early."""
         room = self._room[queue] = self._room.get(queue, 0) - 1
         if room < 0:
             self._full.set()
@@ -74,7 +74,7 @@ class Janitor:
     async def once(self) -> int:
         """Delete finalized Jobs beyond each queue's ``retention.pods.count``, oldest first; returns how many.
 
-        Where there are more than are kept, a tenth more goes, so that the next pass is not due with the next Job.
+        At nine tenths of the count it deletes down to eight, so that Jobs that end meanwhile still have room.
 
         Raises:
             HeavyliftError: Redis or the cluster failed; the next pass goes on.
@@ -87,13 +87,13 @@ class Janitor:
         deleted = 0
         for queue in {*kept, *finalized}:
             jobs, most = finalized[queue], kept.get(queue, _KEPT_DEFAULT)
-            surplus = len(jobs) - most + most // 10 if len(jobs) > most - most // 20 else 0
+            surplus = len(jobs) - most + most // 5 if len(jobs) > most - most // 10 else 0
             gone = max(0, min(surplus, _DELETES_PER_PASS - deleted))
             jobs.sort(key=lambda job: job.condition_at or job.created_at or 0)
             for job in jobs[:gone]:
                 await self.cluster.delete_job(job, pods_first=False)
             deleted += gone
-            self._room[queue] = most - most // 20 - (len(jobs) - gone)
+            self._room[queue] = most - most // 10 - (len(jobs) - gone)
         if deleted:
             self._log.info("finished Jobs beyond retention.pods.count deleted", count=deleted)
         for queue in kept:

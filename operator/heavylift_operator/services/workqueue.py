@@ -39,6 +39,8 @@ class Item:
     """Redis lists the execution as in flight."""
     left: bool = False
     """The Job left our watch: finalized, or deleted. What was seen of it before is void."""
+    queue: str = ""
+    """Of a Job that left."""
     asked: bool = False
     """Redis' own lists led here: no echo of an end that was seen through."""
     owed: bool = False
@@ -67,6 +69,7 @@ class Item:
             pod_job_uid=newer.pod_job_uid or self.pod_job_uid,
             listed=newer.listed or self.listed,
             left=newer.left or (self.left and newer.job is None),
+            queue=newer.queue or self.queue,
             asked=newer.asked or self.asked,
             owed=newer.owed or self.owed,
             waited=newer.waited or self.waited,
@@ -76,7 +79,7 @@ class Item:
 
     def bare(self) -> Item:
         """Return the item without what was seen: the next look is a fresh one."""
-        return replace(self, job=None, pod=None, left=False, waited=False, glance=False)
+        return replace(self, job=None, pod=None, left=False, queue="", waited=False, glance=False)
 
 
 class WorkQueue:

@@ -1,0 +1,16 @@
+"""A backlog longer than the width; minutes of it, thousands waiting: ``python -m tests.benchmarks watch``."""
+
+from __future__ import annotations
+
+from tests.benchmarks import watch
+from tests.benchmarks.site import site
+from tests.cluster import Cluster
+
+
+def test_a_backlog_never_shows_more_than_the_width(kwok: Cluster) -> None:
+    """Two dispatchers keep the width; the oldest waiting job and all waits are as the history of events has them."""
+    with site(kwok) as here:
+        seen = watch.run(here, watch.Plan(seconds=60, jobs=100, width=8, run_ms=500, enough=16))
+    assert seen.wrong == []
+    assert seen.in_flight_max <= 8
+    assert min(seen.completed, seen.oldest_compared, seen.waits_compared) > 0
