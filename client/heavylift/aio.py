@@ -38,6 +38,7 @@ class AsyncClient(AsyncClientSchedules):
         timeout: float = 2.0,
     ) -> None:
         self.strict = strict
+        self.admissions = operations.Admissions()
         self.actor = actor
         if redis is not None:
             self._store = AsyncStore(redis=redis, patience=patience)
@@ -162,7 +163,9 @@ class AsyncQueue(AsyncQueueSchedules):
     async def enqueue(self, task: str, data: Any = None, **options: Unpack[EnqueueOptions]) -> AsyncJob[Any]:
         """As ``Queue.enqueue``."""
         checked = draft(task, data, options)
-        made = await self._client.run(operations.enqueue(self.name, checked, strict=self._client.strict))
+        made = await self._client.run(
+            operations.enqueue(self.name, checked, self._client.admissions, strict=self._client.strict)
+        )
         return AsyncJob(self._client, made.id, created=made.created, queue_name=self.name)
 
     async def enqueue_many(self, requests: Sequence[JobRequest]) -> list[AsyncJob[Any]]:

@@ -50,6 +50,7 @@ class Client(ClientSchedules):
         timeout: float = 2.0,
     ) -> None:
         self.strict = strict
+        self.admissions = operations.Admissions()
         self.actor = actor
         if redis is not None:
             self._store = Store(redis=redis, patience=patience)
@@ -170,7 +171,9 @@ class Queue(QueueSchedules):
                 with an ``id`` and ``if_exists="return"`` it is safe to repeat.
         """
         checked = draft(task, data, options)
-        made = self._client.run(operations.enqueue(self.name, checked, strict=self._client.strict))
+        made = self._client.run(
+            operations.enqueue(self.name, checked, self._client.admissions, strict=self._client.strict)
+        )
         return Job(self._client, made.id, created=made.created, queue_name=self.name)
 
     def enqueue_many(self, requests: Sequence[JobRequest]) -> list[Job[Any]]:

@@ -27,7 +27,7 @@ from heavylift.errors import (
 )
 from heavylift.jobs import JobEvent, JobInfo, Outcome, failure_message, read_result
 from heavylift.options import JobRequest, duration_ms
-from heavylift.requests import Draft, admit, draft, request
+from heavylift.requests import Draft, admit, draft
 from heavylift.store import ops
 from heavylift.store.model import Enqueued, EnqueueRequest, JobRecord, Verdict
 from heavylift.store.steps import Op
@@ -37,6 +37,9 @@ POLL_S = 1.0
 OUTAGE_S = 60.0
 """Seconds a wait goes on without Redis before it gives up."""
 EVENTS_AT_ONCE = 500
+_ADMISSIONS_MAX = 1000
+_SETTINGS_READS = 3
+"""How often an enqueue reads settings that change under it before it takes what it read."""
 
 
 def redis_settings(url: str | None) -> dict[str, Any]:
@@ -62,16 +65,47 @@ def redis_settings(url: str | None) -> dict[str, Any]:
 
 
 # -- enqueue ----------------------------------------------------------------------------------------------------------
-def enqueue(queue: str, checked: Draft, *, strict: bool) -> Op[Enqueued]:
-    """Enqueue one job.
+class Admissions:
+    """What queues admit, as read last; one for each client, so that an enqueue is one round trip."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[Admission, str]] = {}
+
+    def get(self, queue: str) -> tuple[Admission, str] | None:
+        """Return what a queue admits and the tag of the settings that say so, None when it was not read yet."""
+        return self._known.get(queue)
+
+    def read(self, queue: str) -> Op[tuple[Admission, str]]:
+        """Read a queue's settings and keep what they say."""
+        settings, tag = yield from ops.read_settings(queue)
+        if len(self._known) >= _ADMISSIONS_MAX:
+            self._known.clear()
+        self._known[queue] = found = (Admission.of(settings), tag)
+        return found
+
+
+def enqueue(queue: str, checked: Draft, admissions: Admissions, *, strict: bool) -> Op[Enqueued]:
+    """Enqueue one job, held against the settings that stand when it is accepted.
 
     Raises:
         PayloadTooLargeError, InvalidInputError: as of ``requests.request``.
         DuplicateJobError: the id is taken.
         UnknownQueueError: no HeavyQueue serves the queue.
     """
-    settings = yield from ops.get_settings(queue)
-    made = yield from ops.enqueue(request(checked, queue, settings, strict=strict))
+    known = admissions.get(queue)
+    for left in range(_SETTINGS_READS, -1, -1):
+        fresh = known is None
+        admission, tag = known or (yield from admissions.read(queue))
+        known = None
+        try:
+            entry = admit(checked, queue, admission, strict=strict, tag=tag if left else "")
+        except InvalidInputError:
+            if fresh:
+                raise
+            continue  # newer settings may admit it
+        made = yield from ops.enqueue(entry)
+        if made.error != "stale":
+            break
     error = refusal(made, queue)
     if error is not None:
         raise error

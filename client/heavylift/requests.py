@@ -96,8 +96,8 @@ def request(checked: Draft, queue: str, settings: Mapping[str, Any] | None, *, s
     return admit(checked, queue, Admission.of(settings), strict=strict)
 
 
-def admit(checked: Draft, queue: str, admission: Admission, *, strict: bool) -> EnqueueRequest:
-    """Return the request for one queue whose settings were read already; raises as ``request``."""
+def admit(checked: Draft, queue: str, admission: Admission, *, strict: bool, tag: str = "") -> EnqueueRequest:
+    """Return the request for one queue whose settings (of this tag) were read already; raises as ``request``."""
     _check_size(checked.data_json, admission.payload)
     admission.check(checked.options, checked.delay_ms)
     options = {"priority": admission.priority, **checked.options} if admission.priority else checked.options
@@ -115,6 +115,7 @@ def admit(checked: Draft, queue: str, admission: Admission, *, strict: bool) -> 
         options=options,
         description=checked.task,
         strict=strict,
+        settings_tag=tag,
     )
 
 

@@ -40,6 +40,9 @@ class EnqueueRequest:
     origin_trace: str = ""
     strict: bool = True
     """Refuse when the queue has no settings (no HeavyQueue)."""
+    settings_tag: str = ""
+    """Which settings it was held against (``ops.read_settings``): refused as ``stale`` if others stand by now; empty =
+    whatever stands."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +54,8 @@ class Enqueued:
     created: bool
     state: JobState
     error: str = ""
-    """Empty, or why it was refused: ``exists`` | ``conflict`` | ``unknown-queue`` | ``corrupt`` (+ ``message``)."""
+    """Empty, or why it was refused: ``exists`` | ``conflict`` | ``unknown-queue`` | ``corrupt`` | ``stale`` (with a
+    ``message``)."""
     message: str = ""
 
 

@@ -56,7 +56,7 @@ _OWN_FIELDS = frozenset({"priority", "lifo", "key", "dedupe"})
 """Options that stand in fields of their own in the job's hash: scripts act on them."""
 
 
-_HEADER_LINES = 19
+_HEADER_LINES = 20
 
 
 def entry_arguments(req: EnqueueRequest) -> tuple[Arg, ...]:
@@ -80,6 +80,7 @@ def entry_arguments(req: EnqueueRequest) -> tuple[Arg, ...]:
         *(req.options.get("key") or "", dedupe.get("id") or "", dedupe.get("mode") or "first"),
         "" if ttl is None else str(ttl),
         ",".join(req.depends_on),
+        req.settings_tag,
     )
     text = "\n".join(header)
     if text.count("\n") != _HEADER_LINES - 1:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from heavylift.contract import limits
 from heavylift.store import bodies, decode
 from heavylift.store.model import Json, Reply, SettingsOwner
@@ -22,6 +24,14 @@ def get_settings(queue: str) -> Op[Json | None]:
     """Return a queue's settings, or None when it has none (no HeavyQueue)."""
     found = yield Command(lambda keys: ("HGET", keys.settings(queue), "json"))
     return None if found is None else decode.obj(found)
+
+
+def read_settings(queue: str) -> Op[tuple[Json | None, str]]:
+    """Return a queue's settings as ``get_settings``, and their tag: another one means other settings."""
+    found = yield Command(lambda keys: ("HGET", keys.settings(queue), "json"))
+    if found is None:
+        return None, "none"
+    return decode.obj(found), hashlib.sha1(decode.raw(found), usedforsecurity=False).hexdigest()
 
 
 def settings_owner(queue: str) -> Op[SettingsOwner | None]:

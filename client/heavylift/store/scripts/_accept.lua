@@ -196,12 +196,19 @@ local function again(e, h)
   return { e.id, '0', state, '', '' }
 end
 
+-- Which settings a queue has: a hash of their text, as ops.read_settings makes it.
+local function tag_of(q)
+  local text = L.type(K.settings(q)) == 'hash' and call('HGET', K.settings(q), 'json')
+  return text and redis.sha1hex(text) or 'none'
+end
+
 -- One entry, all or nothing, safe to repeat: {id, '1' created | '0', state, error | '', message}; the id is another
 -- job's when the entry was deduplicated.
 -- e = as of L.entry
 function L.accept(e)
   local wrong = unfit(e)
   if wrong then return refuse(e, 'corrupt', wrong) end
+  if e.tag ~= '' and e.tag ~= tag_of(e.queue) then return refuse(e, 'stale', 'the settings of its queue changed') end
   local have = L.type(K.job(e.id))
   if have ~= 'none' then
     local h, _, message = L.load(e.id)
@@ -219,7 +226,7 @@ end
 -- The entry at ARGV[i], and where the next one begins. A header of lines (queue, id, task, incarnation, if_exists,
 -- fingerprint or '', delay ms, expires ms or '', options JSON or '', description, traceparent or '', strict '1'|'0',
 -- priority, lifo '1'|'0', concurrency key or '', deduplication key or '', its mode, its ttl ms or '', ids of
--- dependencies with commas between), then the data. Without a fingerprint the id is random: nobody else means this job.
+-- dependencies with commas between, tag of the settings it was held against or ''), then the data. Without a fingerprint the id is random: nobody else means this job.
 function L.entry(i)
   local part, n = {}, 0
   for line in string.gmatch(ARGV[i] .. '\n', '([^\n]*)\n') do
@@ -231,6 +238,7 @@ function L.entry(i)
     fingerprint = part[6], delay = tonumber(part[7]), expires = tonumber(part[8]), options = part[9],
     description = part[10], trace = part[11], strict = part[12] == '1', priority = tonumber(part[13]),
     lifo = part[14] == '1', key = part[15], dedup = part[16], mode = part[17], ttl = tonumber(part[18]), depends = {},
+    tag = part[20],
   }
   for id in string.gmatch(part[19], '[^,]+') do e.depends[#e.depends + 1] = id end
   return e, i + 2
