@@ -56,15 +56,23 @@ def change(job: str, changes: Mapping[str, Any]) -> Op[None]:
         InvalidInputError: a change is not usable or not allowed, or the job's state does not admit it.
     """
     ids.check_job_id(job)
+    if other := [name for name in changes if name not in _CHANGEABLE]:
+        raise InvalidInputError(f"{other[0]} cannot be changed: give priority=, delay= or data=, or retry with options")
     found = yield from record(job)
     settings = yield from ops.get_settings(found.queue)
     done = yield from ops.change(found, _change(changes, settings))
     _raise(job, done, "changed")
 
 
+_CHANGEABLE = ("priority", "delay", "data")
+_OF_THE_PLACE = ("lifo", "key", "dedupe")
+
+
 def _change(changes: Mapping[str, Any], settings: Mapping[str, Any] | None) -> Change:
     """Return what is to change; ``priority``, ``delay``, ``data``, and the options of a job."""
-    own = {name: value for name, value in changes.items() if name not in {"priority", "delay", "data"}}
+    own = {name: value for name, value in changes.items() if name not in _CHANGEABLE}
+    if fixed := [name for name in _OF_THE_PLACE if name in own]:
+        raise InvalidInputError(f"{fixed[0]} stays as the job was enqueued with: leave it out, or enqueue another job")
     options = stored_options(own)
     priority, delay = changes.get("priority"), changes.get("delay")
     change = Change(

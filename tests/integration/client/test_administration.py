@@ -144,6 +144,7 @@ def test_a_job_is_changed_promoted_and_removed(served: Player, client: Client) -
         ({"priority": -5}, "more urgent than the 0"),
         ({"delay": "9000h"}, "delay is 9000h, more than"),
         ({"data": [1]}, "data is a list"),
+        ({"max_attempts": 3}, "max_attempts cannot be changed"),
     ):
         with pytest.raises(InvalidInputError, match=message):
             job.change(**changes)
@@ -175,6 +176,10 @@ def test_failed_jobs_are_retried_in_bulk(served: Player, client: Client) -> None
     labelled, keyed, error = (fail_one(served, cls) for cls in kinds)
     assert [info.id for info in queue.jobs("failed", cls="oom", since="1h")] == [keyed, labelled]
     assert [info.id for info in queue.jobs("failed", since=datetime.now(UTC))] == []
+    with pytest.raises(InvalidInputError, match="dedupe stays as the job was enqueued with"):
+        queue.retry_failed(dedupe="other")  # type: ignore[call-arg]
+    with pytest.raises(InvalidInputError, match="leave delay out"):
+        queue.retry_failed(delay="1h")  # type: ignore[call-arg]
     with pytest.raises(InvalidInputError, match="there is no outcome class 'tired'"):
         queue.retry_failed(cls="tired")
     with pytest.raises(InvalidInputError, match="waiting ones have no outcome"):
