@@ -130,11 +130,12 @@ local function judge(q, job, p, set, keyed)
     L.quarantine(q, job, 'not a usable job id: letters, digits, - and _, at most ' .. limits.id .. ' characters')
     return 'gone'
   end
-  local h, why, message = L.load(job, FIELDS)
-  if why == 'missing' then
+  if call('EXISTS', K.job(job)) == 0 then -- asked first: there may be very many
     L.drop(q, job, 'its job is gone')
     return 'gone'
-  elseif why == 'corrupt' then
+  end
+  local h, why, message = L.load(job, FIELDS)
+  if why == 'corrupt' then
     L.quarantine(q, job, message)
     return 'gone'
   elseif not L.STATES[h.status or ''] then
