@@ -65,6 +65,7 @@ end
 function L.dedup_take(q, key, job, till)
   local old = L.dedup_read(q, key)
   local h = old and old.follower and old.follower ~= job and bearer(q, key, old.follower)
+  if old and old.job == job then till = till or old.till end -- a throttle stays one when its job is retried
   put(q, key, { job = job, till = till, follower = h and h.status == 'deferred' and old.follower or nil })
 end
 function L.dedup_follow(q, key, job)
