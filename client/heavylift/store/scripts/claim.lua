@@ -23,7 +23,7 @@ end
 local claims, blocked, next_due, left = {}, {}, -1, { looked = limits.looked, promote = limits.promote, bytes = 0 }
 local room = 0 -- executions this install may still start
 -- What things cost beside the look itself, of the units `looked`: measured, so that no claim holds Redis for long.
-local COST = { claim = 5, key = 7, ended = 10, moved = 2, promoted = 2, rechecked = 2, freed = 2, queue = 6 }
+local COST = { claim = 5, key = 7, ended = 12, moved = 2, promoted = 2, rechecked = 2, freed = 2, queue = 6 }
 local function spend(what, n) left.looked = left.looked - COST[what] * (n or 1) end
 
 -- Counts are written together at the end.
