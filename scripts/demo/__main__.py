@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Sequence
 
 from heavylift import Client, JobInfo
-from heavylift.errors import HeavyliftError
+from heavylift.errors import BatchError, HeavyliftError
 from scripts.demo import closing, install, watch
 from scripts.demo.place import CLUSTER, JOBS_NAMESPACE, NAMESPACE, ROOT
 from scripts.demo.shell import BOLD, DIM, PLAIN, RED, DemoError, complain, say, step
@@ -30,6 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         {"up": _up, "down": _down, "env": _env}[args.verb](args)
     except (DemoError, ClusterError, HeavyliftError) as error:
         complain(f"{RED}error:{PLAIN} {error}")
+        for inner in error.exceptions[:3] if isinstance(error, BatchError) else ():
+            complain(f"    {inner}")
         return 1
     except KeyboardInterrupt:
         complain("\nstopped; what is up stays up: `make demo` goes on, `make demo-down` removes it")
@@ -50,8 +52,8 @@ def parser() -> argparse.ArgumentParser:
     started.add_argument(
         "--years", nargs=2, type=int, default=(FIRST_YEAR, LAST_YEAR), metavar=("FIRST", "LAST"), help="years to report"
     )
-    started.add_argument("--resamples", type=int, default=3000, help="work in each report (default 3000)")
-    started.add_argument("--words", type=int, default=40, help="light jobs beside them (default 40)")
+    started.add_argument("--resamples", type=int, default=2500, help="work in each report (default 2500)")
+    started.add_argument("--words", type=int, default=36, help="light jobs beside them (default 36)")
     verbs.add_parser("down", help="remove everything `up` made")
     verbs.add_parser("env", help="print shell lines that set up a shell for this demo")
     return top
