@@ -58,6 +58,14 @@ def queues(namespace: str, image: str) -> list[Json]:
     huge = {"requests": {"cpu": "4000", "memory": "32Mi"}}
     return [
         queue("tasks", namespace, image, defaults={"maxAttempts": 1, "backoff": fixed}),
+        queue(
+            "growing",
+            namespace,
+            image,
+            container={"resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "64Mi"}}},
+            defaults={"maxAttempts": 2, "backoff": second},
+            outcomes={"oom": {"action": "Retry", "memory": {"growthPercent": 150, "max": "160Mi"}}},
+        ),
         queue("trap", namespace, image, container={"command": ["sh", "-c", TRAP]}, defaults={"backoff": second}),
         queue("secret", namespace, image, container={"env": env}),
         queue(

@@ -27,6 +27,7 @@ def jobs(bench: Bench) -> Iterator[dict[str, Job[Any]]]:
         "exit": bench.enqueue("tasks", "leave", {"code": 3}, max_attempts=3),
         "no retry": bench.enqueue("tasks", "leave", {"code": 64}, max_attempts=3),
         "oom": bench.enqueue("tasks", "hungry", {}),
+        "growing": bench.enqueue("growing", "grow", {}),
         "evicted": bench.enqueue("tasks", "second_time", {}),
         "pod deleted": bench.enqueue("trap", "trap", {}),
         "cancelled": bench.enqueue("tasks", "hold", {}),
@@ -92,11 +93,20 @@ def test_out_of_memory(jobs: dict[str, Job[Any]]) -> None:
     assert "reading the third of 3 files" in told
 
 
+def test_memory_grows_after_an_oom_and_the_checkpoint_survives_it(bench: Bench, jobs: dict[str, Job[Any]]) -> None:
+    """Killed at 64Mi, the job has 160Mi the second time, and knows what it had kept before it was killed."""
+    assert jobs["growing"].wait(timeout="120s") == {"hoard": 90_000_000, "restored": {"tried": 1}}
+    info = jobs["growing"].info()
+    assert classes(info) == ["oom", "succeeded"]
+    assert info.history[0].next_memory == 160 * 1024**2
+    assert len(bench.sightings(jobs["growing"])) == 2
+
+
 def test_eviction_spends_no_attempt(bench: Bench, jobs: dict[str, Job[Any]]) -> None:
-    """An evicted pod's job runs again as the same attempt."""
+    """An evicted pod's job runs again as the same attempt, and goes on after the page that SIGTERM let it finish."""
     bench.evict(bench.running_pod(jobs["evicted"]))
     result = jobs["evicted"].wait(timeout="90s")
-    assert result["attempt"] == 1
+    assert (result["attempt"], result["restored"], result["pages"]) == (1, {"last": 1}, [2])
     info = jobs["evicted"].info()
     assert classes(info) == ["disrupted", "succeeded"]
     assert len(bench.sightings(jobs["evicted"])) == 2

@@ -47,10 +47,21 @@ def hold(ctx: heavylift.Context) -> dict[str, Any]:
 
 @heavylift.task
 def second_time(ctx: heavylift.Context) -> dict[str, Any]:
-    """Work for ever the first time; be done at once the second time."""
-    while ctx.execution.endswith("-1"):
-        time.sleep(0.1)
-    return {"execution": ctx.execution, "attempt": ctx.attempt}
+    """Work on the second of three pages until SIGTERM; the next execution goes on with the third."""
+    pages = []
+    for page in ctx.resume(range(3)):
+        ctx.checkpoint({"last": page})
+        while page == 1 and not ctx.stopping:
+            time.sleep(0.1)
+        pages.append(page)
+    return {"execution": ctx.execution, "attempt": ctx.attempt, "restored": ctx.restored, "pages": pages}
+
+
+@heavylift.task
+def grow(ctx: heavylift.Context) -> dict[str, Any]:
+    """Take more memory than the first attempt has, and less than the second."""
+    ctx.checkpoint({"tried": (ctx.restored or {}).get("tried", 0) + 1})
+    return {"hoard": len(b"x" * 90_000_000), "restored": ctx.restored}
 
 
 @heavylift.task
