@@ -179,7 +179,7 @@ def bounds(effort: Effort) -> Iterator[Row]:
         yield Row(
             bench="bounds", what=f"{name}: longest of its calls", unit=MS, runs=maxima,
             targets=(Target(3.0, "value", "most"),),
-            limit="the bounds of claim and of a batch are set by this; a busy machine adds its own pauses",
+            limit="the bounds of claim and of a batch are set by this; of the runs the one least disturbed by other processes",
         )  # fmt: skip
 
 
