@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from heavylift import __version__
-from heavylift.cli import autoscale, doctor, enqueue, jobs, queues, render, schedules
+from heavylift.cli import autoscale, completing, doctor, enqueue, jobs, queues, render, schedules
 from heavylift.cli.exits import Exit, report
 from heavylift.cli.session import Session
 
@@ -34,6 +34,7 @@ app.add_typer(schedules.app, name="schedules")
 app.add_typer(autoscale.app, name="autoscale")
 app.command("render")(render.render)
 app.command("doctor")(doctor.doctor)
+app.command("completion")(completing.completion)
 
 
 def _version(wanted: bool) -> None:

@@ -21,6 +21,7 @@ from heavylift.store import ops
 SKEW_MS = 2000
 """Clocks further apart than this make times in messages misleading; Redis's own clock decides all else."""
 _FULL = 0.9
+COLUMNS = ("check", "level", "message")
 METRICS_API = "v1beta1.external.metrics.k8s.io"
 
 
@@ -57,7 +58,7 @@ def doctor(context: typer.Context, output: Output = Format.TABLE) -> None:
         unreachable = True
         findings.append(Finding("redis", Level.FAIL, str(error)))
     rows = [{key: str(value) for key, value in asdict(finding).items()} for finding in findings]
-    emit(rows, output, ("check", "level", "message"), key="check")
+    emit(rows, output, COLUMNS, key="check")
     if unreachable:
         raise typer.Exit(Exit.UNREACHABLE)
     if any(finding.level is Level.FAIL for finding in findings):

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
-from itertools import islice
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import Progress
 
+from heavylift.cli.completing import offer, queue_names
 from heavylift.cli.exits import Exit, report, say
-from heavylift.cli.inputs import Line, pairs, read_data, read_lines
+from heavylift.cli.inputs import Line, pairs, read_backoff, read_data, read_dedupe, read_lines
 from heavylift.cli.output import Format, Output, emit, print_json
 from heavylift.cli.session import Session, session
+from heavylift.cli.told import progress
+from heavylift.cli.waiting import wait_all, waiting
 from heavylift.client import Client
 from heavylift.errors import BatchError, HeavyliftError, InvalidInputError
 from heavylift.jobs import Job
-from heavylift.options import JobRequest, Timeouts
+from heavylift.options import IF_EXISTS, JobRequest, Timeouts
 
 _AT_ONCE = 500
 
@@ -34,15 +33,32 @@ Words = list[str] | None
 
 def enqueue(  # noqa: PLR0913, PLR0917 - one parameter per option of the command
     context: typer.Context,
-    queue: Annotated[Text, typer.Argument(help="Queue.", metavar="QUEUE")] = None,
+    queue: Annotated[Text, typer.Argument(help="Queue.", metavar="QUEUE", autocompletion=queue_names)] = None,
     task: Annotated[Text, typer.Argument(help="The task's registered name.", metavar="TASK")] = None,
     data: Data = None,
     id: Annotated[Text, typer.Option("--id", help="Job id; random when left out.")] = None,  # noqa: A002
-    if_exists: Annotated[Text, typer.Option(help="If the id is taken: raise, return, retry_failed or replace.")] = None,
+    if_exists: Annotated[
+        Text,
+        typer.Option(
+            help="If the id is taken: raise, return, retry_failed or replace.", autocompletion=offer(*IF_EXISTS)
+        ),
+    ] = None,
+    priority: Annotated[int | None, typer.Option(help="-1000 to 1000; lower is sooner.")] = None,
+    lifo: Annotated[bool, typer.Option("--lifo", help="To the front of those of its priority.")] = False,
+    key: Annotated[Text, typer.Option(help="Concurrency key: shares the queue's concurrency.perKey.")] = None,
+    dedupe: Annotated[Text, typer.Option(help="Deduplication key: at most one unfinished job for each.")] = None,
+    dedupe_mode: Annotated[
+        Text, typer.Option(help="first, keep_last or debounce.", autocompletion=offer("first", "keep_last", "debounce"))
+    ] = None,
+    dedupe_ttl: Annotated[Text, typer.Option(help="Time of a throttle (first) or a debounce, for example 1h.")] = None,
     max_attempts: Annotated[int | None, typer.Option(help="Attempts before the job fails.")] = None,
+    backoff: Annotated[
+        Text, typer.Option(help="Wait between attempts, doubling: 2s or 2s..10m; fixed:2s = always the same.")
+    ] = None,
     delay: Annotated[Text, typer.Option(help="Start not before this much later, for example 5m.")] = None,
     expires: Annotated[Text, typer.Option(help="Fail if not started within this time, for example 48h.")] = None,
     timeout: Annotated[Text, typer.Option(help="Longest run of one attempt, for example 30m.")] = None,
+    total_timeout: Annotated[Text, typer.Option(help="Longest time for all attempts, for example 6h.")] = None,
     resources: Annotated[Words, typer.Option("--set", help="Resource, for example memory=4Gi.")] = None,
     env: Annotated[Words, typer.Option(help="Environment variable, NAME=VALUE.")] = None,
     label: Annotated[Words, typer.Option(help="Label, NAME=VALUE.")] = None,
@@ -61,39 +77,49 @@ def enqueue(  # noqa: PLR0913, PLR0917 - one parameter per option of the command
     options: dict[str, Any] = {
         "id": id,
         "if_exists": if_exists,
+        "priority": priority,
+        "lifo": lifo or None,
+        "key": key,
+        "dedupe": read_dedupe(dedupe, dedupe_mode, dedupe_ttl),
         "max_attempts": max_attempts,
+        "backoff": read_backoff(backoff),
         "delay": delay,
         "expires": expires,
-        "timeouts": None if timeout is None else Timeouts(run=timeout),
+        "timeouts": None if timeout is total_timeout is None else Timeouts(run=timeout, total=total_timeout),
         "resources": pairs("--set", resources) or None,
         "env": pairs("--env", env) or None,
         "labels": pairs("--label", label) or None,
         "depends_on": depends_on or None,
     }
-    given = {key: value for key, value in options.items() if value is not None}
-    if from_file is not None:
-        if data is not None or wait or given:
-            raise InvalidInputError("--from-file takes data and options from the lines: leave --data and options out")
+    given = {name: value for name, value in options.items() if value is not None}
+    waits = Waits(wait=wait, timeout=wait_timeout, output=output)
+    if from_file is None:
+        _enqueue_one(session(context), (queue, task), read_data(data), given, waits)
+    elif data is not None or given:
+        raise InvalidInputError("--from-file takes data and options from the lines: leave --data and options out")
+    else:
         with session(context).client() as client:
-            raise typer.Exit(_file(client, read_lines(from_file, queue, task), output))
-    _enqueue_one(session(context), (queue, task), read_data(data), given, (wait, wait_timeout, output))
+            raise typer.Exit(_file(client, read_lines(from_file, queue, task), waits))
 
 
-def _enqueue_one(
-    here: Session,
-    target: tuple[Text, Text],
-    data: Any,
-    given: dict[str, Any],
-    shown: tuple[bool, Text, Format],
-) -> None:
-    (queue, task), (wait, timeout, output) = target, shown
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waits:
+    """What follows an enqueue."""
+
+    wait: bool
+    timeout: str | None
+    output: Format
+
+
+def _enqueue_one(here: Session, target: tuple[Text, Text], data: Any, given: dict[str, Any], waits: Waits) -> None:
+    queue, task = target
     if queue is None or task is None:
         raise InvalidInputError("give QUEUE and TASK, or --from-file FILE")
     with here.client() as client:
         job = client.queue(queue).enqueue(task, data, **given)
-        _show([job], output, quiet=wait)
-        if wait:
-            _wait(job, timeout)
+        _show([job], waits.output, quiet=waits.wait)
+        if waits.wait:
+            _wait(job, waits.timeout)
 
 
 def _show(jobs: list[Job[Any]], output: Format, *, quiet: bool = False) -> None:
@@ -115,29 +141,25 @@ def _wait(job: Job[Any], timeout: str | None) -> None:
     print_json(value)
 
 
-def waiting(message: str) -> AbstractContextManager[object]:
-    """Return a spinner on a terminal, nothing elsewhere."""
-    err = Console(stderr=True, markup=False)
-    return err.status(message) if err.is_terminal else nullcontext()
-
-
-def _file(client: Client, lines: Iterable[Line | HeavyliftError], output: Format) -> int:
+def _file(client: Client, lines: Sequence[Line | HeavyliftError], waits: Waits) -> int:
     """Enqueue lines in batches, bad ones reported by number; return the exit code."""
-    iterator, jobs, refused = iter(lines), list[Job[Any]](), 0
-    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
-        bar = progress.add_task("enqueued", total=None)
-        while batch := list(islice(iterator, _AT_ONCE)):
-            made, bad = _batch(client, batch)
+    jobs, refused = list[Job[Any]](), 0
+    with progress("enqueued") as step:
+        for start in range(0, len(lines), _AT_ONCE):
+            made, bad = _batch(client, lines[start : start + _AT_ONCE])
             jobs += made
             refused += bad
-            progress.update(bar, completed=len(jobs))
-    _show(jobs, output)
+            step(min(start + _AT_ONCE, len(lines)), len(lines))
     if refused:
         say(f"{refused} lines refused, {len(jobs)} jobs enqueued")
-    return Exit.REFUSED if refused else Exit.DONE
+    code: int = Exit.REFUSED if refused else Exit.DONE
+    if not waits.wait:
+        _show(jobs, waits.output)
+        return code
+    return code or wait_all(client, [job.id for job in jobs], waits.timeout, waits.output)
 
 
-def _batch(client: Client, batch: list[Line | HeavyliftError]) -> tuple[list[Job[Any]], int]:
+def _batch(client: Client, batch: Sequence[Line | HeavyliftError]) -> tuple[list[Job[Any]], int]:
     made: list[Job[Any]] = []
     bad = 0
     by_queue: dict[str, list[Line]] = {}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from heavylift.contract import limits
+from heavylift.dedupe import Dedupe, DedupeMode
 from heavylift.errors import HeavyliftError, InvalidInputError
 from heavylift.options import Backoff, EnqueueOptions, Timeouts
 
@@ -30,6 +31,10 @@ _LINE_FIELDS = {
     "env",
     "labels",
     "depends_on",
+    "priority",
+    "lifo",
+    "key",
+    "dedupe",
 }
 
 
@@ -113,6 +118,36 @@ def pairs(option: str, given: Sequence[str] | None) -> dict[str, str]:
     return made
 
 
+def read_dedupe(key: str | None, mode: str | None, ttl: str | None) -> Dedupe | None:
+    """Return what ``--dedupe``, ``--dedupe-mode`` and ``--dedupe-ttl`` say.
+
+    Raises:
+        InvalidInputError: a mode or a time without a key, or one of them is not usable.
+    """
+    if key is not None:
+        return Dedupe(key, mode=cast("DedupeMode", mode or "first"), ttl=ttl)
+    if mode is not None or ttl is not None:
+        raise InvalidInputError("--dedupe-mode and --dedupe-ttl go with --dedupe KEY")
+    return None
+
+
+def read_backoff(argument: str | None) -> Backoff | None:
+    """Return the backoff of ``--backoff``: ``2s``, ``2s..10m`` or ``fixed:2s``.
+
+    Raises:
+        InvalidInputError: it is not of that form.
+    """
+    if argument is None:
+        return None
+    kind, colon, rest = argument.partition(":")
+    if colon and kind == "fixed":
+        return Backoff.fixed(rest)
+    if colon:
+        raise InvalidInputError(f"--backoff {argument!r} is not 2s, 2s..10m or fixed:2s")
+    delay, _, most = argument.partition("..")
+    return Backoff.exponential(delay, max=most or None)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
     """One job of a ``--from-file`` file."""
@@ -124,8 +159,8 @@ class Line:
     options: EnqueueOptions
 
 
-def read_lines(name: str, queue: str | None, task: str | None) -> Iterator[Line | HeavyliftError]:
-    """Yield each line's job, or the error that says what is wrong with that line.
+def read_lines(name: str, queue: str | None, task: str | None) -> list[Line | HeavyliftError]:
+    """Return each line's job, or the error that says what is wrong with that line.
 
     Args:
         name: the file, ``-`` for standard input.
@@ -133,13 +168,15 @@ def read_lines(name: str, queue: str | None, task: str | None) -> Iterator[Line 
         task: of lines that name none.
     """
     raw = sys.stdin.buffer.read() if name == "-" else read_file(name)
+    found: list[Line | HeavyliftError] = []
     for number, line in enumerate(raw.splitlines(), start=1):
         if not line.strip():
             continue
         try:
-            yield _line(number, _bounded(line, "the line"), queue, task)
+            found.append(_line(number, _bounded(line, "the line"), queue, task))
         except HeavyliftError as error:
-            yield InvalidInputError(f"line {number}: {error}")
+            found.append(InvalidInputError(f"line {number}: {error}"))
+    return found
 
 
 def _line(number: int, source: str, queue: str | None, task: str | None) -> Line:
@@ -159,11 +196,15 @@ def _line(number: int, source: str, queue: str | None, task: str | None) -> Line
 
 def _options(entry: dict[str, Any]) -> EnqueueOptions:
     if isinstance(timeouts := entry.get("timeouts"), dict):
-        if not timeouts.keys() <= {"pending", "run"}:
-            raise InvalidInputError("timeouts has pending and run only")
+        if not timeouts.keys() <= {"pending", "run", "total"}:
+            raise InvalidInputError("timeouts has pending, run and total only")
         entry["timeouts"] = Timeouts(**timeouts)
     if isinstance(backoff := entry.get("backoff"), dict):
         entry["backoff"] = _backoff(dict(backoff))
+    if isinstance(dedupe := entry.get("dedupe"), dict):
+        if "key" not in dedupe or not dedupe.keys() <= {"key", "mode", "ttl"}:
+            raise InvalidInputError('dedupe: write a text, or {"key": "annual", "mode": "first", "ttl": "1h"}')
+        entry["dedupe"] = Dedupe(**dedupe)
     options: EnqueueOptions = entry  # type: ignore[assignment]  # each value is checked by the client
     return options
 

@@ -1,32 +1,33 @@
-"""``heavylift jobs``: list, show, wait, cancel, retry, logs, why."""
+"""``heavylift jobs``: what looks at jobs (list, show, wait, logs, why); what changes them is in ``acting``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Self
 
 import typer
 
 from heavylift import operations
-from heavylift.cli.enqueue import waiting
-from heavylift.cli.exits import Exit, report, safe, say
+from heavylift.cli.acting import Id, Ids, cancel, change, promote, remove, retry
+from heavylift.cli.completing import CLASSES, STATES, queue_names
+from heavylift.cli.exits import safe
 from heavylift.cli.inputs import pairs
-from heavylift.cli.output import Format, Output, emit, emit_one, job_detail, job_row, print_job, print_json
+from heavylift.cli.output import Format, Output, emit, emit_one, job_detail, job_row, print_job
 from heavylift.cli.session import session
+from heavylift.cli.waiting import wait_all
 from heavylift.cli.why import Surroundings, why
-from heavylift.client import Client
+from heavylift.client import Client, Queue
 from heavylift.contract.outcomes import OutcomeClass
 from heavylift.contract.states import JobState
-from heavylift.errors import HeavyliftError, InvalidInputError
+from heavylift.errors import InvalidInputError
 from heavylift.jobs import JobInfo
-from heavylift.options import RetryOptions, duration_ms
+from heavylift.options import duration_ms
 from heavylift.store import ops
 
 app = typer.Typer(no_args_is_help=True, help="Look at jobs and act on them.")
 
-Ids = Annotated[list[str], typer.Argument(help="Job ids.", metavar="ID...")]
-Id = Annotated[str, typer.Argument(help="Job id.", metavar="ID")]
 COLUMNS = ("id", "queue", "task", "state", "attempt", "outcome", "age", "reason")
 _STATES = (
     JobState.ACTIVE,
@@ -42,10 +43,20 @@ _STATES = (
 @app.command("list")
 def list_(  # noqa: PLR0913, PLR0917 - one parameter per option of the command
     context: typer.Context,
-    queue: Annotated[list[str] | None, typer.Option("--queue", "-q", help="Only of this queue; repeatable.")] = None,
-    state: Annotated[list[str] | None, typer.Option("--state", "-s", help="Only in this state; repeatable.")] = None,
-    class_: Annotated[list[str] | None, typer.Option("--class", help="Only of this outcome class, as oom.")] = None,
+    queue: Annotated[
+        list[str] | None,
+        typer.Option("--queue", "-q", help="Only of this queue; repeatable.", autocompletion=queue_names),
+    ] = None,
+    state: Annotated[
+        list[str] | None,
+        typer.Option("--state", "-s", help="Only in this state; repeatable.", autocompletion=STATES),
+    ] = None,
+    class_: Annotated[
+        list[str] | None,
+        typer.Option("--class", help="Only of this outcome class, as oom; repeatable.", autocompletion=CLASSES),
+    ] = None,
     since: Annotated[str | None, typer.Option(help="Only younger than this, for example 24h.")] = None,
+    label: Annotated[list[str] | None, typer.Option(help="Only with this label, NAME=VALUE; repeatable.")] = None,
     limit: Annotated[int, typer.Option(help="At most this many.", min=1)] = 100,
     output: Output = Format.TABLE,
 ) -> None:
@@ -54,7 +65,7 @@ def list_(  # noqa: PLR0913, PLR0917 - one parameter per option of the command
     Example: heavylift jobs list --state failed --class oom --since 24h
     """
     states = [operations.parse_state(name) for name in state or ()] or list(_STATES)
-    wanted = _filter(class_, since)
+    wanted = Wanted.of(tuple(class_ or ()), since, pairs("--label", label))
     with session(context).client() as client:
         found = _collect(client, queue or client.queues(), states, wanted, limit)
     now = datetime.now(UTC)
@@ -62,29 +73,52 @@ def list_(  # noqa: PLR0913, PLR0917 - one parameter per option of the command
     emit(rows, output, COLUMNS)
 
 
-def _filter(classes: list[str] | None, since: str | None) -> Callable[[JobInfo], bool]:
-    for name in classes or ():
-        if name not in set(OutcomeClass):
-            raise InvalidInputError(f"there is no outcome class {name[:40]!r}: classes are {', '.join(OutcomeClass)}")
-    oldest = None if since is None else datetime.now(UTC) - timedelta(milliseconds=duration_ms("--since", since))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which jobs are listed."""
 
-    def wanted(info: JobInfo) -> bool:
-        if classes and (info.outcome is None or info.outcome.cls not in classes):
+    classes: tuple[str, ...]
+    since: datetime | None
+    labels: Mapping[str, str]
+
+    @classmethod
+    def of(cls, classes: tuple[str, ...], since: str | None, labels: Mapping[str, str]) -> Self:
+        """Return a checked filter.
+
+        Raises:
+            InvalidInputError: no such class, or no duration.
+        """
+        for name in classes:
+            if name not in set(OutcomeClass):
+                known = ", ".join(OutcomeClass)
+                raise InvalidInputError(f"there is no outcome class {name[:40]!r}: classes are {known}")
+        oldest = None if since is None else datetime.now(UTC) - timedelta(milliseconds=duration_ms("--since", since))
+        return cls(classes=classes, since=oldest, labels=labels)
+
+    def find(self, queue: Queue, state: JobState, limit: int) -> list[JobInfo]:
+        """Return jobs of one state; class and time of ended ones are filtered in Redis."""
+        if not state.terminal:
+            return [info for info in queue.jobs(state, labels=self.labels, limit=limit * 10) if self._admits(info)]
+        found: list[JobInfo] = []
+        for outcome in self.classes or (None,):
+            found += queue.jobs(state, cls=outcome, since=self.since, labels=self.labels, limit=limit)
+        return found
+
+    def _admits(self, info: JobInfo) -> bool:
+        if self.classes and (info.outcome is None or info.outcome.cls not in self.classes):
             return False
-        moment = info.ended_at or info.started_at or info.enqueued_at
-        return oldest is None or (moment is not None and moment >= oldest)
-
-    return wanted
+        began = info.started_at or info.enqueued_at
+        return self.since is None or (began is not None and began >= self.since)
 
 
 def _collect(
-    client: Client, queues: Iterable[str], states: list[JobState], wanted: Callable[[JobInfo], bool], limit: int
+    client: Client, queues: Iterable[str], states: list[JobState], wanted: Wanted, limit: int
 ) -> list[JobInfo]:
     names = [client.queue(name) for name in queues]
     found: list[JobInfo] = []
     for state in states:
         for queue in names:
-            found += [info for info in queue.jobs(state, limit=limit * 10) if wanted(info)]
+            found += wanted.find(queue, state, limit - len(found))
             if len(found) >= limit:
                 return found[:limit]
     return found
@@ -109,83 +143,20 @@ def wait(
     context: typer.Context,
     ids: Ids,
     timeout: Annotated[str | None, typer.Option(help="Wait at most this long for each, for example 10m.")] = None,
+    output: Output = Format.TABLE,
 ) -> None:
     """Wait for jobs to end and print their results, one JSON text per line.
 
     Example: heavylift jobs wait annual-2026 --timeout 10m
     """
-
-    def one(client: Client, job: str) -> None:
-        with waiting(f"waiting for job {job}"):
-            value = client.job(job).wait(timeout=timeout)
-        print_json(value, indent=None)
-
-    _each(context, ids, one)
-
-
-@app.command()
-def cancel(
-    context: typer.Context, ids: Ids, reason: Annotated[str, typer.Option(help="Why, for people who ask.")] = ""
-) -> None:
-    """Cancel jobs; running ones are stopped within seconds.
-
-    Example: heavylift jobs cancel annual-2026 --reason "wrong year"
-    """
-    late: list[str] = []
-
-    def one(client: Client, job: str) -> None:
-        if client.job(job).cancel(reason=reason):
-            print(f"job {job} is cancelled")
-        else:
-            say(f"job {job} has ended already: too late to cancel")
-            late.append(job)
-
-    _each(context, ids, one)
-    if late:
-        raise typer.Exit(Exit.REFUSED)
-
-
-@app.command()
-def retry(  # noqa: PLR0913, PLR0917 - one parameter per option of the command
-    context: typer.Context,
-    ids: Annotated[list[str] | None, typer.Argument(help="Job ids.", metavar="ID...")] = None,
-    resources: Annotated[list[str] | None, typer.Option("--set", help="New resource, as memory=8Gi.")] = None,
-    max_attempts: Annotated[int | None, typer.Option(help="New number of attempts.")] = None,
-    state: Annotated[
-        str | None, typer.Option(help="Instead of ids: all jobs in this state, failed or cancelled.")
-    ] = None,
-    queue: Annotated[str | None, typer.Option("--queue", "-q", help="With --state: only of this queue.")] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="With --state: do not ask.")] = False,
-) -> None:
-    """Run failed or cancelled jobs again from their first attempt; their history stays.
-
-    Example: heavylift jobs retry annual-2026 --set memory=8Gi
-    """
-    options: RetryOptions = {}
-    if resources:
-        options["resources"] = dict(pairs("--set", resources))
-    if max_attempts is not None:
-        options["max_attempts"] = max_attempts
-    if bool(ids) == (state is not None):
-        raise InvalidInputError("give job ids, or --state failed")
-    chosen = list(ids or ()) or _of_state(context, str(state), queue, yes=yes)
-
-    def one(client: Client, job: str) -> None:
-        client.job(job).retry(**options)
-        print(f"job {job} waits again")
-
-    _each(context, chosen, one)
-
-
-def _of_state(context: typer.Context, state: str, queue: str | None, *, yes: bool) -> list[str]:
-    wanted = operations.parse_state(state)
-    if wanted not in {JobState.FAILED, JobState.CANCELLED}:
-        raise InvalidInputError(f"jobs that are {state} cannot be retried: use --state failed or cancelled")
     with session(context).client() as client:
-        found = _collect(client, [queue] if queue else client.queues(), [wanted], lambda _: True, 100_000)
-    if found and not yes:
-        typer.confirm(f"Retry {len(found)} {state} jobs?", abort=True)
-    return [info.id for info in found]
+        code = wait_all(client, ids, timeout, output)
+    if code:
+        raise typer.Exit(code)
+
+
+for verb in (cancel, retry, promote, change, remove):
+    app.command()(verb)
 
 
 @app.command()
@@ -209,7 +180,7 @@ def logs(
 
 @app.command("why")
 @app.command("explain", hidden=True)
-def explain(context: typer.Context, id: Id) -> None:  # noqa: A002 - the argument's name
+def explain(context: typer.Context, id: Id, output: Output = Format.TABLE) -> None:  # noqa: A002 - the argument's name
     """Say why a job is where it is: one sentence per reason.
 
     Example: heavylift jobs why annual-2026
@@ -217,8 +188,12 @@ def explain(context: typer.Context, id: Id) -> None:  # noqa: A002 - the argumen
     with session(context).client() as client:
         info = client.job(id).info()
         around = surroundings(client, info)
-    for sentence in why(info, around):
-        print(safe(sentence))
+    sentences = why(info, around)
+    if output is Format.TABLE:
+        for sentence in sentences:
+            print(safe(sentence))
+    else:
+        emit_one({"id": info.id, "state": info.state.value, "why": sentences}, output)
 
 
 def surroundings(client: Client, info: JobInfo) -> Surroundings:
@@ -239,17 +214,3 @@ def surroundings(client: Client, info: JobInfo) -> Surroundings:
         dispatchers=gauges.dispatchers if owner is not None else None,
         dependencies=dependencies,
     )
-
-
-def _each(context: typer.Context, ids: Iterable[str], one: Callable[[Client, str], None]) -> None:
-    """Do one thing for each job; go on after errors and end with the first one's exit code."""
-    code: int = Exit.DONE
-    with session(context).client() as client:
-        for job in ids:
-            try:
-                one(client, job)
-            except HeavyliftError as error:
-                said = report(error)
-                code = code or said
-    if code:
-        raise typer.Exit(code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -12,9 +13,9 @@ from typing import Annotated, Any
 import typer
 import yaml
 from rich.console import Console
-from rich.table import Table
 
 from heavylift.cli.exits import safe, safe_json
+from heavylift.cli.table import layout
 from heavylift.contract.durations import format_ms
 from heavylift.jobs import Attempt, JobInfo, Outcome
 from heavylift.spec import quantities
@@ -96,18 +97,13 @@ def text(value: object, limit: int = 2000) -> str:
 
 
 def _table(rows: Sequence[Row], columns: Sequence[str]) -> None:
+    header, cells = [column.upper() for column in columns], [_cells(row, columns) for row in rows]
     if not sys.stdout.isatty():
-        cells = [[column.upper() for column in columns], *(_cells(row, columns) for row in rows)]
-        widths = [max(len(line[index]) for line in cells) for index in range(len(columns))]
-        for line in cells:
-            print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        print("\n".join(layout(header, cells)))
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column.upper(), overflow="fold")
-    for row in rows:
-        table.add_row(*(text(row.get(column), 200) for column in columns))
-    console().print(table)
+    lines = layout(header, cells, console().width)
+    print(f"\x1b[1m{lines[0]}\x1b[0m" if "NO_COLOR" not in os.environ else lines[0])
+    print("\n".join(lines[1:]), end="\n" if rows else "")
 
 
 def _cells(row: Row, columns: Sequence[str]) -> list[str]:
@@ -150,6 +146,10 @@ def job_detail(info: JobInfo) -> dict[str, Any]:
         "maxAttempts": info.max_attempts,
         "attemptsMade": info.attempts_made,
         "starts": info.starts,
+        "priority": info.priority,
+        "lifo": info.lifo or None,
+        "key": info.key,
+        "dedupe": info.dedupe,
         "position": info.position,
         "outcome": _outcome(info.outcome),
         "result": info.result,

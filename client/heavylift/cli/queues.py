@@ -1,26 +1,29 @@
-"""``heavylift queues``: list, show, pause, resume."""
+"""``heavylift queues``: list, show, pause, resume, purge."""
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
 
-from heavylift.cli.enqueue import waiting
+from heavylift.cli.completing import PURGED, queue_names
+from heavylift.cli.exits import say
 from heavylift.cli.output import Format, Output, age, emit, emit_one, iso
 from heavylift.cli.session import session
+from heavylift.cli.told import progress, telling
+from heavylift.cli.waiting import waiting
 from heavylift.client import Client
 from heavylift.contract import ids
+from heavylift.contract.states import JobState
 from heavylift.jobs import moment
 from heavylift.store import ops
 
-app = typer.Typer(no_args_is_help=True, help="Look at queues; pause and resume them.")
+app = typer.Typer(no_args_is_help=True, help="Look at queues; pause, resume and purge them.")
 
-Name = Annotated[str, typer.Argument(help="Queue.", metavar="QUEUE")]
+Name = Annotated[str, typer.Argument(help="Queue.", metavar="QUEUE", autocompletion=queue_names)]
 COLUMNS = ("name", "served", "paused", "waiting", "delayed", "active", "completed", "failed", "cancelled", "oldest")
-_POLL_S = 1.0
+_FOREVER = "87600h"
 
 
 @app.command("list")
@@ -86,30 +89,61 @@ def pause(
     name: Name,
     reason: Annotated[str, typer.Option(help="Why, for people who ask.")] = "",
     wait: Annotated[bool, typer.Option("--wait", help="Return when no job of it runs any more.")] = False,
+    wait_timeout: Annotated[str | None, typer.Option(help="Wait at most this long, for example 10m.")] = None,
+    output: Output = Format.TABLE,
 ) -> None:
     """Start no more jobs of a queue until it is resumed; what runs goes on.
 
     Example: heavylift queues pause reports --reason "database upgrade" --wait
     """
-    with session(context).client() as client:
+    with session(context).client() as client, telling(output, "name") as told:
         queue = client.queue(name)
         queue.pause(reason=reason)
-        print(f"queue {name} is paused")
-        if wait:
+        told.did(f"queue {name} is paused", name=name, did="paused")
+        if wait or wait_timeout:
             with waiting(f"waiting for the active jobs of queue {name}"):
-                while queue.counts().active:
-                    time.sleep(_POLL_S)
+                queue.pause(reason=reason, wait=wait_timeout or _FOREVER)
 
 
 @app.command()
-def resume(context: typer.Context, name: Name) -> None:
+def resume(context: typer.Context, name: Name, output: Output = Format.TABLE) -> None:
     """Undo a pause.
 
     Example: heavylift queues resume reports
     """
-    with session(context).client() as client:
+    with session(context).client() as client, telling(output, "name") as told:
         client.queue(name).resume()
+        told.did(f"queue {name} is resumed", name=name, did="resumed")
         settings = client.run(ops.get_settings(name))
-    print(f"queue {name} is resumed")
     if (settings or {}).get("paused") is True:
-        print("its HeavyQueue still pauses it (spec.paused: true)")
+        say("its HeavyQueue still pauses it (spec.paused: true)")
+
+
+@app.command()
+def purge(
+    context: typer.Context,
+    name: Name,
+    state: Annotated[
+        str, typer.Option("--state", "-s", help="Jobs in this state; any but active.", autocompletion=PURGED)
+    ] = JobState.WAITING.value,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many there are.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    output: Output = Format.TABLE,
+) -> None:
+    """Remove the jobs of one state that are in a queue now; nothing is kept of them.
+
+    Example: heavylift queues purge reports --dry-run
+
+    Example: heavylift queues purge reports --state failed --yes
+    """
+    with session(context).client() as client, telling(output, "name") as told:
+        queue = client.queue(name)
+        there = queue.purge(state, dry_run=True)
+        if dry_run:
+            told.did(f"{there} {state} jobs of queue {name} would be removed", name=name, did="none", jobs=there)
+            return
+        if there and not yes:
+            typer.confirm(f"Remove {there} {state} jobs of queue {name}?", abort=True, err=True)
+        with progress(f"queue {name}") as step:
+            gone = queue.purge(state, progress=step)
+        told.did(f"{gone} {state} jobs of queue {name} are removed", name=name, did="purged", jobs=gone)

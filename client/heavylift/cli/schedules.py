@@ -9,6 +9,7 @@ import typer
 
 from heavylift.cli.output import Format, Output, age, emit, emit_one, iso
 from heavylift.cli.session import session
+from heavylift.cli.told import telling
 from heavylift.errors import ScheduleNotFoundError
 from heavylift.scheduleinfo import ScheduleInfo
 
@@ -91,27 +92,28 @@ def show(context: typer.Context, id: Id, output: Output = Format.TABLE) -> None:
 
 
 @app.command()
-def suspend(context: typer.Context, id: Id) -> None:  # noqa: A002 - as above
+def suspend(context: typer.Context, id: Id, output: Output = Format.TABLE) -> None:  # noqa: A002 - as above
     """Let a schedule tick no more until it is resumed; jobs it enqueued go on.
 
     Example: heavylift schedules suspend daily
     """
-    with session(context).client() as client:
+    with session(context).client() as client, telling(output) as told:
         client.schedule(id).suspend()
-    print(f"schedule {id} is suspended")
+        told.did(f"schedule {id} is suspended", id=id, did="suspended")
 
 
 @app.command()
-def resume(context: typer.Context, id: Id) -> None:  # noqa: A002 - as above
+def resume(context: typer.Context, id: Id, output: Output = Format.TABLE) -> None:  # noqa: A002 - as above
     """Let a schedule tick again, from its next tick on.
 
     Example: heavylift schedules resume daily
     """
-    with session(context).client() as client:
+    with session(context).client() as client, telling(output) as told:
         schedule = client.schedule(id)
         schedule.resume()
-        following = schedule.info().next
-    print(f"schedule {id} is resumed" + (f", its next tick is {iso(following)}" if following else ""))
+        following = iso(schedule.info().next)
+        sentence = f"schedule {id} is resumed" + (f", its next tick is {following}" if following else "")
+        told.did(sentence, id=id, did="resumed", next=following)
 
 
 @app.command()
@@ -126,12 +128,12 @@ def trigger(context: typer.Context, id: Id, output: Output = Format.TABLE) -> No
 
 
 @app.command()
-def delete(context: typer.Context, id: Id) -> None:  # noqa: A002 - as above
+def delete(context: typer.Context, id: Id, output: Output = Format.TABLE) -> None:  # noqa: A002 - as above
     """Delete a client's schedule; jobs it enqueued stay.
 
     Example: heavylift schedules delete daily
     """
-    with session(context).client() as client:
+    with session(context).client() as client, telling(output) as told:
         if not client.schedule(id).delete():
             raise ScheduleNotFoundError(f"there is no schedule {id}")
-    print(f"schedule {id} is deleted")
+        told.did(f"schedule {id} is deleted", id=id, did="deleted")

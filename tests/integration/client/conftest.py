@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from heavylift import Client
+from heavylift.cli.app import main
 from heavylift.contract.outcomes import OutcomeClass
 from heavylift.contract.states import Phase
 from heavylift.spec import HeavyQueue, settings
@@ -145,3 +147,35 @@ def client(redis_server: StoreServer) -> Iterator[Client]:
     """A client of the test's Redis."""
     with Client(redis_server.url) as made:
         yield made
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """Standard output as JSON."""
+        return json.loads(self.out)
+
+
+Run = Callable[..., Said]
+
+
+@pytest.fixture
+def run(redis_server: StoreServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run ``heavylift ...`` on the test's Redis."""
+    monkeypatch.setenv("HEAVYLIFT_REDIS_URL", redis_server.url)
+    monkeypatch.setenv("USER", "ada")
+
+    def call(*arguments: str) -> Said:
+        code = main(arguments)
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return Said(code, out, err)
+
+    return call

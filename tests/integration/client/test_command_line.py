@@ -3,59 +3,23 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 import yaml
 
-from heavylift.cli.app import main
 from heavylift.contract.outcomes import OutcomeClass
 from heavylift.store.model import Outcome
 
 if TYPE_CHECKING:
     from heavylift import Client
-    from tests.integration.client.conftest import Player
+    from tests.integration.client.conftest import Player, Run
     from tests.servers import StoreServer
-
-
-@dataclass(frozen=True)
-class Said:
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        """Standard output as JSON."""
-        return json.loads(self.out)
-
-
-Run = Callable[..., Said]
-
-
-@pytest.fixture
-def run(redis_server: StoreServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run ``heavylift ...`` on the test's Redis."""
-    monkeypatch.setenv("HEAVYLIFT_REDIS_URL", redis_server.url)
-    monkeypatch.setenv("USER", "ada")
-
-    def call(*arguments: str) -> Said:
-        code = main(arguments)
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return Said(code, out, err)
-
-    return call
 
 
 def test_enqueue_prints_the_id(served: Player, run: Run) -> None:
@@ -118,6 +82,19 @@ def _run_next(player: Player, result: str) -> None:
         (("jobs", "cancel", "nope"), 3, "there is no job nope"),
         (("jobs", "retry", "taken"), 2, "only failed and cancelled"),
         (("jobs", "retry"), 2, "give job ids, or --state failed"),
+        (("jobs", "retry", "taken", "--class", "oom"), 2, "give job ids, or --state failed"),
+        (("jobs", "retry", "--state", "waiting"), 2, "cannot be retried"),
+        (("jobs", "retry", "--state", "failed", "--class", "broken"), 2, "there is no outcome class 'broken'"),
+        (("jobs", "retry", "--state", "failed", "--priority", "5000", "--yes"), 2, "priority is 5000"),
+        (("jobs", "promote", "nope"), 3, "there is no job nope"),
+        (("jobs", "change", "taken"), 2, "nothing is to change"),
+        (("jobs", "change", "taken", "--priority", "5000"), 2, "priority is 5000"),
+        (("queues", "purge", "reports", "--state", "active", "--yes"), 2, "active jobs cannot be purged"),
+        (("enqueue", "reports", "annual", "--dedupe-ttl", "1h"), 2, "go with --dedupe KEY"),
+        (("enqueue", "reports", "annual", "--dedupe", "a", "--dedupe-mode", "last"), 2, "the mode is 'last'"),
+        (("enqueue", "reports", "annual", "--backoff", "linear:2s"), 2, "--backoff 'linear:2s' is not"),
+        (("enqueue", "reports", "annual", "--backoff", "soon"), 2, "backoff delay: 'soon' is not a duration"),
+        (("completion", "csh"), 2, "'csh' is not one of"),
         (("jobs", "list", "--state", "broken"), 2, "there is no state 'broken'"),
         (("jobs", "list", "--class", "broken"), 2, "there is no outcome class 'broken'"),
         (("jobs", "list", "--since", "1d"), 2, "--since: '1d' is not a duration"),

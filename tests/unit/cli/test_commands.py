@@ -19,8 +19,14 @@ COMMANDS = [
     ["enqueue"],
     ["render"],
     ["doctor"],
-    *(["jobs", verb] for verb in ("list", "show", "wait", "cancel", "retry", "logs", "why")),
-    *(["queues", verb] for verb in ("list", "show", "pause", "resume")),
+    ["completion"],
+    *(
+        ["jobs", verb]
+        for verb in ("list", "show", "wait", "cancel", "retry", "promote", "change", "remove", "logs", "why")
+    ),
+    *(["queues", verb] for verb in ("list", "show", "pause", "resume", "purge")),
+    *(["schedules", verb] for verb in ("list", "show", "suspend", "resume", "trigger", "delete")),
+    ["autoscale", "simulate"],
 ]
 QUEUE = {
     "apiVersion": "heavylift.dev/v1alpha1",
