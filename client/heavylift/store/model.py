@@ -54,8 +54,8 @@ class Enqueued:
     created: bool
     state: JobState
     error: str = ""
-    """Empty, or why it was refused: ``exists`` | ``conflict`` | ``unknown-queue`` | ``corrupt`` | ``stale`` (with a
-    ``message``)."""
+    """Empty, or why it was refused: ``exists`` | ``conflict`` | ``unknown-queue`` | ``corrupt`` | ``stale`` |
+    ``levels`` (with a ``message``)."""
     message: str = ""
 
 

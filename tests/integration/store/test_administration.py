@@ -13,7 +13,7 @@ from heavylift.contract.outcomes import OutcomeClass
 from heavylift.contract.states import JobState
 from heavylift.store import Next, Verdict, decode, ops
 from heavylift.store.model import Change
-from tests.integration.store.kit import QUEUE, World
+from tests.integration.store.kit import QUEUE, World, request
 
 FOREVER = 3_600_000
 SCHEDULED, DELAYED = f"rq:scheduled:{QUEUE}", f"heavylift:delayed:{QUEUE}"
@@ -90,6 +90,20 @@ def test_a_priority_changed_deep_in_a_list_holds(w: World) -> None:
             break
     assert claimed == [urgent, moved]
     assert w.ask().claims == ()
+
+
+def test_more_priorities_than_a_look_goes_through_are_refused(w: World) -> None:
+    """The 33rd priority in use is refused by name; those in use and 0 are taken, and counts stay true."""
+    for priority in range(1, 33):
+        w.enqueue(options={"priority": priority})
+    refused = w.run(ops.enqueue(request(options={"priority": 40})))
+    assert (refused.error, "32 priorities" in refused.message) == ("levels", True)
+    job = w.enqueue().id
+    assert change(w, job, priority=41) is Verdict.REFUSED
+    assert change(w, job, priority=7) is Verdict.APPLIED
+    assert w.run(ops.counts(QUEUE)).waiting == 33
+    assert len(w.ask(max=20).claims) == 20
+    w.enqueue(options={"priority": 40})
 
 
 def test_delay_is_changed_both_ways(w: World) -> None:

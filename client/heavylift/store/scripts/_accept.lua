@@ -208,6 +208,8 @@ end
 function L.accept(e)
   local wrong = unfit(e)
   if wrong then return refuse(e, 'corrupt', wrong) end
+  local crowded = L.crowded(e.queue, e.priority)
+  if crowded then return refuse(e, 'levels', crowded) end
   if e.tag ~= '' and e.tag ~= tag_of(e.queue) then return refuse(e, 'stale', 'the settings of its queue changed') end
   local have = L.type(K.job(e.id))
   if have ~= 'none' then

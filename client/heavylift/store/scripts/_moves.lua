@@ -5,6 +5,13 @@ function L.priority(h)
   return (p >= -1000 and p <= 1000) and p or 0
 end
 
+-- Why a queue takes no job of another priority, or nil: it has as many in use as one look goes through.
+function L.crowded(q, p)
+  local levels = K.levels(q)
+  if p == 0 or L.type(levels) ~= 'zset' or call('ZSCORE', levels, L.int(p)) or call('ZCARD', levels) < 32 then return nil end
+  return 'the queue has jobs of 32 priorities waiting, no more can be in use at once: take one of them'
+end
+
 -- What is wrong with the keys a job of this queue would be put into, or nil.
 function L.unfit(q, h)
   return L.wrong(K.level(q, L.priority(h)), 'list', K.levels(q), 'zset', K.delayed(q), 'zset',

@@ -18,6 +18,7 @@ local function retry(job, options, data, fingerprint)
   local rival = L.dedup_rival(q, h['hl:dedup'], job)
   if rival then return { 'refused', 'the job ' .. rival .. ' holds its deduplication key' } end
   local set, refused = L.changed(h, priority, data, fingerprint)
+  refused = refused or (priority and L.crowded(q, priority))
   if refused then return { 'refused', refused } end
   if priority then h['hl:priority'] = L.int(priority) end
   local wrong = L.unfit(q, h)
