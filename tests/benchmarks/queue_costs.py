@@ -177,9 +177,9 @@ def bounds(effort: Effort) -> Iterator[Row]:
                 seen.setdefault(name, []).append(max(times))
     for name, maxima in sorted(seen.items()):
         yield Row(
-            bench="bounds", what=f"{name}: longest of its calls", unit=MS, runs=maxima,
-            targets=(Target(3.0, "value", "most"),),
-            limit="the bounds of claim and of a batch are set by this; of the runs the one least disturbed by other processes",
+            bench="bounds", what=f"{name}: longest of its calls", unit=MS, runs=[min(maxima)],
+            targets=(Target(3.0, "value", "most"),), more={"eachRun": maxima},
+            limit="the bounds of claim and of a batch are set by this; of the runs the least disturbed by other work",
         )  # fmt: skip
 
 
