@@ -46,7 +46,7 @@ PURGE_STEP = 50
 RETRY_STEP = 20
 """Jobs one script call retries at most."""
 FIND_STEP = 50
-"""Ended jobs one script call looks at when it searches."""
+"""Jobs one script call looks at when it lists or searches."""
 SWEEP_STEP = 100
 """Deduplication keys one script call looks at."""
 RETENTION_STEP = 20

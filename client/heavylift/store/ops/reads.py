@@ -31,17 +31,21 @@ def get_job(job: str, *, position: bool = False) -> Op[JobRecord | None]:
     return decode.record(job, decode.pairs(fields), int(place) if int(place) >= 0 else None)
 
 
-def list_jobs(queue: str, state: JobState, *, start: int = 0, count: int = 100) -> Op[list[JobRecord]]:
+def list_jobs(queue: str, state: JobState, *, start: int = 0, count: int = limits.FIND_STEP) -> Op[list[JobRecord]]:
     """Return a page of a queue's jobs: waiting in order, delayed by due time, ended newest first."""
     page, _ = yield from page_jobs(queue, state, start=start, count=count)
     return page
 
 
-def page_jobs(queue: str, state: JobState, *, start: int = 0, count: int = 100) -> Op[tuple[list[JobRecord], bool]]:
+def page_jobs(
+    queue: str, state: JobState, *, start: int = 0, count: int = limits.FIND_STEP
+) -> Op[tuple[list[JobRecord], bool]]:
     """Return a page of a queue's jobs as ``list_jobs``, and whether more may follow.
 
-    A page may hold fewer than ``count`` although more follow: ids without a job, or that moved on, are left out.
+    A page may hold fewer than ``count`` although more follow: ids without a job, or that moved on, are left out, and
+    one call looks at 50 at most.
     """
+    count = min(count, limits.FIND_STEP)
     looked, *answer = yield Call("list_jobs", (queue, state.value, start, count))
     page = [decode.record(job, decode.pairs(fields)) for job, fields in decode.pairs(answer).items()]
     return page, int(looked) >= count
