@@ -21,7 +21,7 @@ local function retry(job, options, data, fingerprint)
   refused = refused or (priority and L.crowded(q, priority))
   if refused then return { 'refused', refused } end
   if priority then h['hl:priority'] = L.int(priority) end
-  local wrong = L.unfit(q, h)
+  local wrong = L.unfit(q, h) or (h['hl:dedup'] and L.wrong(K.dedup(q), 'hash'))
   if wrong then return { 'corrupt', wrong } end
   set[#set + 1] = 'hl:op'
   set[#set + 1] = token
