@@ -58,7 +58,7 @@ end
 for n = tonumber(ARGV[2]), tonumber(ARGV[2]) + tonumber(ARGV[3]) - 1 do
   local id = prefix .. string.format('%08d', n)
   if at['hl:src'] then names[at['hl:src']] = redis.sha1hex(id .. '\\n' .. created) end
-  if at['hl:inc'] then names[at['hl:inc']] = string.sub(redis.sha1hex(id), 1, 16) end
+  if at['hl:inc'] then names[at['hl:inc']] = string.sub(redis.sha1hex(id .. '\\n' .. created), 1, 16) end
   redis.call('HSET', 'rq:job:' .. id, unpack(names))
   redis.call('RPUSH', list, id)
 end
