@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
@@ -44,3 +45,45 @@ def test_a_retry_under_a_key_of_a_wrong_type_changes_nothing(w: World) -> None:
     again = w.run(ops.enqueue(request(id=job, if_exists="retry_failed")))
     assert (again.error, KEYS in again.message) == ("corrupt", True)
     assert w.job(job).state is JobState.FAILED
+
+
+@pytest.mark.parametrize("year", [2026, 2027])
+def test_a_replaced_holder_keeps_its_follower(w: World, year: int) -> None:
+    """While an attempt of the holder waits, it is replaced: its follower goes after the new one, never beside it."""
+    claim = w.active(id="one", options=LATEST)
+    follower = w.run(ops.enqueue(request(id="two", value={"year": 2027}, options=LATEST)))
+    assert (follower.created, follower.state) == (True, JobState.WAITING_CHILDREN)
+    w.finish(claim, Next.RETRY, delay_ms=60_000)
+    # The same work again; the data of others is a conflict that changes nothing.
+    done = w.run(ops.enqueue(request(id="one", value={"year": year}, options=LATEST, if_exists="replace")))
+    assert (done.created, done.error) == ((True, "") if year == 2026 else (False, "conflict"))
+    assert w.redis.hgetall(KEYS) == {b"annual": b"one||two"}
+    started = w.ask().claims
+    assert [one.job for one in started] == (["one"] if done.created else [])
+    assert w.job("two").state is JobState.WAITING_CHILDREN
+    for one in started:
+        w.record(one)
+        w.finish(one)
+        assert w.claim().job == "two"
+
+
+@pytest.mark.parametrize("options", [{"key": "tenant"}, {"dedupe": {"id": "other", "mode": "first"}}])
+def test_a_replaced_holder_that_leaves_its_key_lets_the_follower_go(w: World, options: dict[str, object]) -> None:
+    """Without the key, or with another one, nothing stands before the follower any more."""
+    claim = w.active(id="one", options=LATEST)
+    w.run(ops.enqueue(request(id="two", value={"year": 2027}, options=LATEST)))
+    w.finish(claim, Next.RETRY, delay_ms=60_000)
+    assert w.enqueue(id="one", options=options, if_exists="replace").created
+    assert {one.job for one in w.ask().claims} == {"one", "two"}
+    assert w.redis.hget(KEYS, "annual") == b"two"
+
+
+def test_a_replacement_without_a_time_ends_a_throttle(w: World) -> None:
+    """The new job's own words count: its key is free when it ends."""
+    throttle = {"dedupe": {"id": "annual", "mode": "first", "ttl": 3_600_000}}
+    w.enqueue(id="one", options=throttle)
+    assert w.enqueue(id="one", options=FIRST, if_exists="replace").created
+    claim = w.claim()
+    w.record(claim)
+    w.finish(claim)
+    assert w.redis.hgetall(KEYS) == {}

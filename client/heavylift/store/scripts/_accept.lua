@@ -70,7 +70,7 @@ local function write(e)
   if e.follows then
     L.dedup_follow(e.queue, e.dedup, e.id)
   elseif e.dedup ~= '' then
-    L.dedup_take(e.queue, e.dedup, e.id, e.mode == 'first' and e.ttl and NOW + e.ttl or nil)
+    L.dedup_take(e.queue, e.dedup, e.id, e.mode == 'first' and e.ttl and NOW + e.ttl or false)
   end
   if deferred then
     for _, id in ipairs(e.depends) do
@@ -181,7 +181,7 @@ local function again(e, h)
     local other = e.dedup ~= '' and deduplicated(e)
     if other then return other end
     L.displace(e.queue, e.id, h)
-    L.remove(e.queue, e.id, ended and state or 'failed', true)
+    L.remove(e.queue, e.id, ended and state or 'failed', e.dedup)
     try('PERSIST', K.dependents(e.id))
     L.emit(e.queue, 'removed', e.id, 'reason', 'replaced', 'final', ended and '0' or '1')
     return write(e)

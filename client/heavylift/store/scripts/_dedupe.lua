@@ -61,13 +61,13 @@ function L.dedup_holder(q, key)
   end
 end
 
--- Note who holds a key from now on: `job`, until a time if there is one; or the follower of the holder. A wrong type costs
--- the key, not what waits again: claim asks in the middle of its work.
+-- Note who holds a key from now on: `job`, until a time (false = none, nil = it waits again: as before); the follower of
+-- the one before stays. A wrong type costs the key, not what waits again: claim asks in the middle of its work.
 function L.dedup_take(q, key, job, till)
   if L.wrong(K.dedup(q), 'hash') then return end
   local old = L.dedup_read(q, key)
   local h = old and old.follower and old.follower ~= job and bearer(q, key, old.follower)
-  if old and old.job == job then till = till or old.till end -- a throttle stays one when its job is retried
+  if till == nil and old and old.job == job then till = old.till end -- a throttle stays one when its job is retried
   put(q, key, { job = job, till = till, follower = h and h.status == 'deferred' and old.follower or nil })
 end
 function L.dedup_follow(q, key, job)

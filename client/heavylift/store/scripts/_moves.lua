@@ -80,12 +80,13 @@ function L.keep(q, state)
   }
 end
 
--- Remove one ended job and all that belongs to it; one whose id lives on (`stays`) keeps those who depend on it.
+-- Remove one ended job and all that belongs to it; one whose id lives on keeps those who depend on it, and the place in its
+-- deduplication key if that `stays` the same ('' = it has none now).
 function L.remove(q, job, state, stays)
   local key = try('HGET', K.job(job), 'hl:dedup')
   try('DEL', K.job(job), K.results(job), K.dependencies(job), K.executions(job))
   if not stays then try('DEL', K.dependents(job)) end
-  if type(key) == 'string' then L.dedup_end(q, key, job, nil) end
+  if type(key) == 'string' and key ~= stays then L.dedup_end(q, key, job, nil) end
   for _, name in pairs(L.REGISTRY) do try('ZREM', K.registry(name, q), job) end
   try('ZREM', K.ended(q, state), job)
 end
