@@ -13,6 +13,7 @@ from scripts.demo import scaling as autoscaler
 
 SHOWN = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED, *(state for state in JobState if not state.terminal))
 """The order in which states are told."""
+EVENT_WIDTH = 140
 EVAL = 'eval "$(.venv/bin/python -m scripts.demo env)"'
 
 
@@ -39,7 +40,7 @@ def scaled(scaling: autoscaler.Scaling | None, path: autoscaler.Path) -> list[st
     if scaling is None:
         return ["the autoscaler could not be seen: kubectl describe hpa -n heavylift"]
     went = f"Dispatchers: {path.told()} (seconds since the enqueuing); none that went held a job."
-    return [went, *(f"HorizontalPodAutoscaler says {event}" for event in scaling.events)]
+    return [went, *(f"HorizontalPodAutoscaler says {event[:EVENT_WIDTH]}" for event in scaling.events)]
 
 
 def failures(infos: Sequence[JobInfo]) -> list[tuple[str, int, str, str]]:
