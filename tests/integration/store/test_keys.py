@@ -226,6 +226,23 @@ def test_many_keys_at_their_cap_come_back_in_steps(w: World) -> None:
     assert claimed == 130
 
 
+def test_a_removed_cap_reaches_every_key_once(w: World) -> None:
+    """Keys at a cap that is removed go back into the order, some with each claim; the sweep finds nothing to mend."""
+    w.serve(concurrencyPerKey=1)
+    w.run(ops.enqueue_many([request(id=f"k{n}-{i}", options={"key": f"key-{n}"}) for i in range(4) for n in range(40)]))
+    while w.ask(slots=1000).claims:
+        pass
+    assert len(left(w)["full"]) == 40
+    w.serve(concurrencyPerKey=None)
+    claimed = [job for _ in range(4) for job in ids(w.ask(slots=1000).claims)]
+    assert "full" not in left(w)
+    assert {job.partition("-")[0] for job in claimed} == {f"k{n}" for n in range(40)}
+    cursor = ops.KeyCursor()
+    for _ in range(4):
+        cursor, mended = w.run(ops.sweep_keys(QUEUE, cursor))
+        assert mended == 0
+
+
 # -- all of it together -----------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("order", ["Fifo", "RoundRobin"])
 def test_nothing_leaks_over_random_lives(w: World, order: str) -> None:

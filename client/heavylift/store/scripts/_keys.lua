@@ -122,7 +122,8 @@ function L.regard(q, key, served)
     ring_leave(q, key)
     return ask('ZADD', K.full(q), L.int(NOW), key)
   end
-  if rule.per and not served and ask('ZREM', K.full(q), key) == 1 then try('PUBLISH', K.doorbell, q) end
+  -- Without a cap too: it may have been removed while keys were at it.
+  if not served and ask('ZREM', K.full(q), key) == 1 then try('PUBLISH', K.doorbell, q) end
   if rule.fair then return take_turn(q, key, served) end
   ring_join(q, key, 'f' .. in_level(head.level) .. digits(head.rank))
 end
