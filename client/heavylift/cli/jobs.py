@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -22,8 +23,9 @@ from heavylift.client import Client, Queue
 from heavylift.contract.outcomes import OutcomeClass
 from heavylift.contract.states import JobState
 from heavylift.errors import InvalidInputError
-from heavylift.jobs import JobInfo
+from heavylift.jobs import JobInfo, moment
 from heavylift.options import duration_ms
+from heavylift.spec.schedule import check_schedule_id
 from heavylift.store import ops
 
 app = typer.Typer(no_args_is_help=True, help="Look at jobs and act on them.")
@@ -205,12 +207,35 @@ def surroundings(client: Client, info: JobInfo) -> Surroundings:
         found = client.run(ops.get_job(job))
         dependencies[job] = None if found is None else found.state
     return Surroundings(
-        now=datetime.now(UTC),
+        now=moment(gauges.at) or datetime.now(UTC),
         settings=client.run(ops.get_settings(info.queue)),
         paused=client.run(ops.paused(info.queue)),
         troubles=client.run(ops.troubles(info.queue)),
         counts=gauges.queues.get(info.queue),
         key=client.run(ops.key_standing(info.queue, info.key)) if info.key else None,
         dispatchers=gauges.dispatchers if owner is not None else None,
+        inflight=gauges.inflight if owner is not None else 0,
+        breaker=moment(client.run(ops.breaker(info.queue))),
+        schedule=_schedule(client, info.id),
         dependencies=dependencies,
     )
+
+
+_TICK = re.compile(r"(.+)-(?:\d{9,11}|manual-.+)")
+
+
+def _schedule(client: Client, job: str) -> str:
+    """Return the schedule whose tick a job's id names; empty when there is none (any more)."""
+    named = _TICK.fullmatch(job)
+    if named is None:
+        return ""
+    found = client.run(ops.get_schedule(named[1])) if _is_schedule(named[1]) else None
+    return "" if found is None else found.id
+
+
+def _is_schedule(name: str) -> bool:
+    try:
+        check_schedule_id(name)
+    except InvalidInputError:
+        return False
+    return True

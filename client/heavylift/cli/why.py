@@ -31,6 +31,12 @@ class Surroundings:
     """What its concurrency key runs; None = it has none."""
     dispatchers: int | None = None
     """Live ones of the install that serves the queue; None = unknown."""
+    inflight: int = 0
+    """Executions of the install."""
+    breaker: datetime | None = None
+    """When the next probe of the queue's open breaker may go; None = it is closed."""
+    schedule: str = ""
+    """Id of the schedule that enqueued it; empty = none did."""
     dependencies: Mapping[str, JobState | None] = field(default_factory=dict)
     """Ids it depends on; None = not there."""
 
@@ -46,7 +52,12 @@ def why(info: JobInfo, around: Surroundings) -> list[str]:
         JobState.FAILED: _failed,
         JobState.CANCELLED: _cancelled,
     }[info.state]
-    return list(tell(info, around))
+    return [*tell(info, around), *_origin(around)]
+
+
+def _origin(around: Surroundings) -> Iterator[str]:
+    if around.schedule:
+        yield f"Schedule {around.schedule} enqueued it (heavylift schedules show {around.schedule})."
 
 
 def _waiting(info: JobInfo, around: Surroundings) -> Iterator[str]:
@@ -62,6 +73,11 @@ def _waiting(info: JobInfo, around: Surroundings) -> Iterator[str]:
     yield from _last_failure(info)
     if not blocked and info.position == 0:
         yield "It is next: a dispatcher claims it within seconds; if not, check that one runs (heavylift doctor)."
+    if not blocked and around.inflight and around.dispatchers:
+        yield (
+            f"{around.dispatchers} dispatchers have {around.inflight} executions in flight: a job starts when one of "
+            "their slots is free (dispatcher.slots)."
+        )
     if info.expires_at is not None:
         yield f"It expires at {iso(info.expires_at)} if it has not started by then."
 
@@ -74,6 +90,7 @@ def _queue_blocks(queue: str, around: Surroundings) -> Iterator[str]:
         yield f"Queue {queue} is paused by its HeavyQueue (spec.paused: true)."
     if around.paused is not None:
         yield _paused(queue, around.paused)
+    yield from _held(queue, around)
     for kind, note in around.troubles.items():
         yield f"The dispatcher reports {kind}: {note.get('message') or 'no details'}."
     if around.dispatchers == 0:
@@ -81,8 +98,21 @@ def _queue_blocks(queue: str, around: Surroundings) -> Iterator[str]:
     cap = around.settings.get("concurrencyMax")
     if isinstance(cap, int) and around.counts is not None and around.counts.active >= cap:
         yield f"Queue {queue} runs {around.counts.active} jobs, the most it may (spec.concurrency.max: {cap})."
-
     yield from _rate(queue, around)
+
+
+def _held(queue: str, around: Surroundings) -> Iterator[str]:
+    """Say what else holds the whole queue back."""
+    held = around.counts.held if around.counts is not None else ""
+    if held == "suspended":
+        yield "All queues of this Redis are suspended (rq suspend): rq resume lets them go on."
+    elif held == "corrupt":
+        yield f"The settings of queue {queue} in Redis cannot be read: edit its HeavyQueue to have them written anew."
+    if around.breaker is not None:
+        yield (
+            f"The breaker of queue {queue} is open (spec.breaker): until one starts, only one job is tried at a time, "
+            f"the next {until(around.breaker, around.now)}."
+        )
 
 
 def _rate(queue: str, around: Surroundings) -> Iterator[str]:

@@ -18,6 +18,7 @@ from heavylift.store.model import Outcome
 if TYPE_CHECKING:
     from heavylift import Client
     from tests.integration.client.conftest import Player, Run
+    from tests.servers import StoreServer
 
 OOM = Outcome(cls=OutcomeClass.OOM, message="needed more than 64Mi")
 
@@ -212,3 +213,21 @@ def test_why_for_programs(served: Player, run: Run) -> None:
     assert (said["id"], said["state"]) == ("a", "waiting")
     assert any("No dispatcher is running" in sentence for sentence in said["why"])
     assert run("jobs", "explain", "a", "-o", "name").out == "a\n"
+
+
+def test_why_reads_breaker_suspension_and_schedule(
+    served: Player, run: Run, client: Client, redis_server: StoreServer
+) -> None:
+    """What Redis keeps of breaker, ``rq suspend`` and schedules becomes a sentence."""
+    client.queue("reports").schedule("daily", "annual", every="1h")
+    tick = client.schedule("daily").trigger().id
+    redis_server.client().hset("heavylift:breaker:reports", mapping={"failures": 3, "next": 4_000_000_000_000})
+    redis_server.client().set("rq:suspended", 1)
+    served.alive()
+
+    said = run("jobs", "why", tick).out
+
+    assert "Schedule daily enqueued it" in said
+    assert "The breaker of queue reports is open" in said
+    assert "All queues of this Redis are suspended" in said
+    assert "within seconds" not in said

@@ -90,6 +90,33 @@ OOM = Attempt(
         ),
         pytest.param(JOB, replace(AROUND, dispatchers=0), ["No dispatcher is running"], id="no dispatcher"),
         pytest.param(
+            JOB,
+            replace(AROUND, dispatchers=2, inflight=20),
+            ["2 dispatchers have 20 executions in flight: a job starts when one of their slots is free"],
+            id="width",
+        ),
+        pytest.param(
+            JOB,
+            replace(AROUND, breaker=NOW + timedelta(seconds=40)),
+            ["The breaker of queue reports is open (spec.breaker)", "the next in 40s."],
+            id="breaker",
+        ),
+        pytest.param(
+            JOB,
+            replace(AROUND, counts=replace(COUNTS, held="suspended")),
+            ["are suspended (rq suspend)"],
+            id="suspended",
+        ),
+        pytest.param(
+            JOB, replace(AROUND, counts=replace(COUNTS, held="corrupt")), ["cannot be read"], id="corrupt settings"
+        ),
+        pytest.param(
+            JOB,
+            replace(AROUND, schedule="daily"),
+            ["Schedule daily enqueued it (heavylift schedules show daily)."],
+            id="tick of a schedule",
+        ),
+        pytest.param(
             replace(JOB, reason="quota", history=(OOM,)),
             AROUND,
             ["put back last because of: quota.", "Attempt 1 (start 1) ended as oom: needed more than 64Mi."],
@@ -203,8 +230,17 @@ def test_each_reason_has_its_sentence(job: JobInfo, around: Surroundings, want: 
     assert len(said) == len({sentence.rstrip(".") for sentence in said})
 
 
-def test_no_false_comfort() -> None:
+@pytest.mark.parametrize(
+    "blocked",
+    [
+        pytest.param(replace(AROUND, settings=None), id="not served"),
+        pytest.param(replace(AROUND, breaker=NOW), id="breaker"),
+        pytest.param(replace(AROUND, counts=replace(COUNTS, held="suspended")), id="suspended"),
+        pytest.param(replace(AROUND, counts=LIMITED), id="rate"),
+    ],
+)
+def test_no_false_comfort(blocked: Surroundings) -> None:
     """A blocked job is never said to start within seconds."""
-    said = why(JOB, replace(AROUND, settings=None))
+    said = why(JOB, replace(blocked, inflight=5))
 
-    assert not any("within seconds" in sentence for sentence in said)
+    assert not any("within seconds" in sentence or "slots" in sentence for sentence in said)

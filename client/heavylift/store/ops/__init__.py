@@ -32,6 +32,7 @@ from heavylift.store.ops.executions import (
 from heavylift.store.ops.jobs import batches, cancel, claim, enqueue, enqueue_batch, enqueue_many
 from heavylift.store.ops.keys import KeyCursor, KeyStanding, key_standing, sweep_keys
 from heavylift.store.ops.queues import (
+    breaker,
     clear_trouble,
     delete_settings,
     get_settings,
@@ -92,6 +93,7 @@ __all__ = [
     "all_schedules",
     "attend",
     "batches",
+    "breaker",
     "cancel",
     "change",
     "check",

@@ -54,6 +54,12 @@ def delete_settings(queue: str, uid: str) -> Op[Reply]:
     return reply(answer)
 
 
+def breaker(queue: str) -> Op[int | None]:
+    """Return when (ms) the next probe of a queue's open breaker may go; None while it is closed."""
+    found = yield Command(lambda keys: ("HGET", keys.breaker(queue), "next"))
+    return None if found is None else decode.number(found)
+
+
 def set_trouble(queue: str, kind: str, note: Json) -> Op[None]:
     """Note what only the dispatcher knows, by kind; a JSON object with a ``message``."""
     text = bodies.compact(bodies.bounded(note, limits.EVIDENCE_MAX))
