@@ -1,0 +1,217 @@
+"""The model's way in: enqueue."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from heavylift.contract.states import RQ_STATUS, JobState
+from heavylift.errors import InvalidInputError
+from heavylift.testing.moves import Moves, sha1
+from heavylift.testing.state import ENDED, Fields, Holder, state_of, without
+
+Row = str | list[str]
+_LINES = 20
+
+
+@dataclass(slots=True, kw_only=True)
+class Entry:
+    """One entry as the script reads it."""
+
+    queue: str
+    id: str
+    task: str
+    incarnation: str
+    if_exists: str
+    fingerprint: str
+    delay: int
+    expires: int | None
+    options: str
+    description: str
+    trace: str
+    strict: bool
+    priority: int
+    lifo: bool
+    key: str
+    dedup: str
+    mode: str
+    ttl: int | None
+    tag: str
+    data: bytes
+    follows: str = ""
+
+    @classmethod
+    def read(cls, header: str, data: bytes) -> Entry:
+        """Return an entry of its header of lines and its data.
+
+        Raises:
+            InvalidInputError: it depends on other jobs, which the model does not know.
+        """
+        part = header.split("\n")
+        if part[18]:
+            raise InvalidInputError("heavylift.testing does not know depends_on: use a real Redis for this test")
+        part += [""] * (_LINES - len(part))
+        return cls(
+            queue=part[0], id=part[1], task=part[2], incarnation=part[3], if_exists=part[4], fingerprint=part[5],
+            delay=int(part[6]), expires=int(part[7]) if part[7] else None, options=part[8], description=part[9],
+            trace=part[10], strict=part[11] == "1", priority=int(part[12]), lifo=part[13] == "1", key=part[14],
+            dedup=part[15], mode=part[16], ttl=int(part[17]) if part[17] else None, tag=part[19], data=data,
+        )  # fmt: skip
+
+
+def _refuse(e: Entry, code: str, message: str, state: str = "failed") -> list[str]:
+    return [e.id, "0", state, code, message]
+
+
+class Accepting(Moves):
+    """Enqueue, one entry at a time."""
+
+    def accept(self, e: Entry) -> Row:
+        """Accept one entry: its state, or ``[id, created, state, error, message]``."""
+        there = self.state.queue(e.queue)
+        if e.tag and e.tag != (sha1(there.settings_text) if there.settings is not None else "none"):
+            return _refuse(e, "stale", "the settings of its queue changed")
+        fields = self.state.jobs.get(e.id)
+        if fields is not None:
+            return self._again(e, fields)
+        if e.strict and there.settings is None:
+            return _refuse(e, "unknown-queue", f"no HeavyQueue serves the queue {e.queue}")
+        return (self._deduplicated(e) if e.dedup else None) or self._write(e)
+
+    def _write(self, e: Entry) -> Row:
+        now, there = self.state.now, self.state.queue(e.queue)
+        due = now + e.delay if e.delay > 0 else None
+        status = "deferred" if e.follows else "scheduled" if due else "queued"
+        fields = self.state.jobs[e.id] = self._fields(e, status, due)
+        if e.follows:
+            there.dedup[e.dedup].follower = e.id
+            there.deferred[e.id] = now // 1000
+        else:
+            if e.dedup:
+                until = now + e.ttl if e.mode == "first" and e.ttl is not None else None
+                self.dedup_take(e.queue, e.dedup, e.id, until)
+            self.place(e.queue, e.id, fields, due=due)
+        self.state.epoch = self.state.epoch or f"{now}-{sha1(e.id)[:16]}"
+        self.state.count(e.queue, "enqueued")
+        state = RQ_STATUS[status].value
+        self.state.emit(e.queue, "added", e.id, state=state, task=e.task)
+        return state
+
+    def _fields(self, e: Entry, status: str, due: int | None) -> Fields:
+        created = self.state.clock.text()
+        source = sha1(f"{e.id}\n{created}")
+        more: dict[str, Any] = {
+            "hl:inc": e.incarnation if e.fingerprint else source[:16],
+            "hl:src": source if e.fingerprint else "",
+            "hl:options": e.options,
+            "hl:fp": e.fingerprint,
+            "hl:due": "" if due is None else str(due),
+            "hl:expires": "" if e.expires is None else str(self.state.now + e.expires),
+            "hl:trace": e.trace,
+            "hl:priority": str(e.priority) if e.priority else "",
+            "hl:lifo": "1" if e.lifo else "",
+            "hl:key": e.key,
+            "hl:dedup": e.dedup,
+            "hl:reason": f"follows {e.follows}" if e.follows else "",
+        }
+        base = {
+            "created_at": created,
+            "data": e.data,
+            "origin": e.queue,
+            "description": e.description,
+            "enqueued_at": created,
+            "status": status,
+            "hl:task": e.task,
+        }
+        return {**base, **{name: value for name, value in more.items() if value}}
+
+    # -- deduplication ------------------------------------------------------------------------------------------------
+    def _deduplicated(self, e: Entry) -> list[str] | None:
+        """Return the answer when another job holds the key; None when the entry is to be written."""
+        found = self.dedup_holder(e.queue, e.dedup)
+        if found is None or found[0].job == e.id:
+            return None
+        holder, fields = found
+        job, state = self._target(e, holder, fields)
+        if job:
+            if self.state.jobs[job].get("hl:op") != e.incarnation:
+                due = self.state.now + e.delay if e.mode == "debounce" and state is JobState.DELAYED else None
+                self._renew(e, job, due)
+        elif e.mode == "debounce":
+            return None
+        elif e.mode == "keep_last":
+            e.follows = holder.job
+            return None
+        self.state.count(e.queue, "deduplicated")
+        self.state.emit(
+            e.queue, "deduplicated", job or holder.job, key=e.dedup, task=e.task, replaced="1" if job else "0"
+        )
+        shown = state or state_of(fields) or JobState.WAITING
+        return [job or holder.job, "0", shown.value, "", ""]
+
+    def _target(self, e: Entry, holder: Holder, fields: Fields) -> tuple[str, JobState | None]:
+        """Return which job's data the entry's replaces, if any."""
+        if e.mode == "first":
+            return "", None
+        follower = self.state.jobs.get(holder.follower)
+        if follower and follower["status"] == "deferred" and follower.get("hl:dedup") == e.dedup:
+            return holder.follower, JobState.WAITING_CHILDREN
+        state = state_of(fields)
+        fresh = "hl:exec" not in fields and int(fields.get("hl:seq", "0")) == 0
+        early = state is JobState.DELAYED or (
+            e.mode == "keep_last" and state in {JobState.WAITING, JobState.WAITING_CHILDREN}
+        )
+        return (holder.job, state) if fresh and early else ("", None)
+
+    def _renew(self, e: Entry, job: str, due: int | None) -> None:
+        fields = self.state.jobs[job]
+        fields |= {
+            "data": e.data, "hl:task": e.task, "description": e.description, "hl:options": e.options or "{}",
+            "hl:fp": e.fingerprint, "hl:op": e.incarnation,
+        }  # fmt: skip
+        without(fields, ("hl:expires",))
+        if e.expires is not None:
+            fields["hl:expires"] = str(self.state.now + e.expires)
+        if due is not None:
+            fields["hl:due"] = str(due)
+            self.state.queue(e.queue).delayed[job] = due
+
+    # -- ids that exist -----------------------------------------------------------------------------------------------
+    def _conflict(self, e: Entry, fields: Fields) -> str:
+        if fields["origin"] != e.queue:
+            return f"the id {e.id} belongs to another queue, {fields['origin']}"
+        same = fields.get("hl:fp") == e.fingerprint
+        if "hl:fp" not in fields:
+            same = fields["hl:task"] == e.task and fields["data"] == e.data
+        return "" if same else f"the id {e.id} was enqueued with another task or other data"
+
+    def _again(self, e: Entry, fields: Fields) -> Row:
+        state = state_of(fields) or JobState.WAITING
+        conflict = self._conflict(e, fields)
+        if fields["hl:inc"] == e.incarnation or (not e.fingerprint and "hl:fp" not in fields and not conflict):
+            return [e.id, "1", state.value, "", ""]
+        if e.if_exists == "raise":
+            return _refuse(e, "exists", f"a job with the id {e.id} exists already ({state.value})", state.value)
+        if conflict:
+            return _refuse(e, "conflict", conflict, state.value)
+        if e.if_exists == "replace":
+            return self._replace(e, fields, state)
+        if e.if_exists == "retry_failed" and state in {JobState.FAILED, JobState.CANCELLED}:
+            rival = self.dedup_rival(e.queue, fields.get("hl:dedup", ""), e.id)
+            if rival:
+                return _refuse(e, "conflict", f"the job {rival} holds its deduplication key", state.value)
+            self.revive(e.queue, e.id, fields)
+            return [e.id, "0", "waiting", "", ""]
+        return [e.id, "0", state.value, "", ""]
+
+    def _replace(self, e: Entry, fields: Fields, state: JobState) -> Row:
+        if state is JobState.ACTIVE:
+            return _refuse(e, "conflict", f"the job {e.id} still has a pod: try again once it ended", state.value)
+        other = self._deduplicated(e) if e.dedup else None
+        if other:
+            return other
+        self.displace(e.queue, e.id, fields)
+        self.remove(e.queue, e.id, e.dedup)
+        final = "0" if state in ENDED else "1"
+        self.state.emit(e.queue, "removed", e.id, reason="replaced", final=final)
+        return self._write(e)

@@ -1,0 +1,243 @@
+"""The model's people: cancel, retry, promote, change, purge, remove, pause, settings."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from heavylift.contract.states import JobState
+from heavylift.testing.moves import End, Moves
+from heavylift.testing.state import ENDED, Fields, number, priority_of, state_of, without
+
+
+class Changing(Moves):
+    """What people ask of jobs and queues."""
+
+    def cancel(self, args: list[Any]) -> list[str]:
+        """Cancel a job."""
+        job, by, ends = args
+        fields, end = self.state.jobs.get(job), json.loads(ends)
+        state = state_of(fields)
+        if fields is None or state is None:
+            return ["missing", f"no job {job}"]
+        if state is JobState.CANCELLED:
+            return ["already", "it is cancelled"]
+        if state in ENDED:
+            return ["refused", f"too late: it is {state.value}"]
+        queue, request = fields["origin"], f'{{"at":{self.state.now},{by[1:]}'
+        if state is JobState.ACTIVE:
+            if "hl:cancel" not in fields:
+                fields["hl:cancel"] = request
+                self.state.emit(queue, "cancel-requested", job, execution=fields["hl:exec"])
+            return ["cancelled", "its pod is being stopped"]
+        self.finish(queue, job, fields, End(
+            state=JobState.CANCELLED, cls=end["class"], body=end["body"], seq=number(fields, "hl:seq"),
+            attempt=number(fields, "hl:attempts") + 1, fields={"hl:cancel": request},
+        ))  # fmt: skip
+        self.displace(queue, job, fields)
+        return ["applied", ""]
+
+    def retry(self, args: list[Any]) -> list[list[str]]:
+        """Let ended jobs wait again."""
+        token, _by, priority, *rest = args
+        rows = [rest[start : start + 4] for start in range(0, len(rest), 4)]
+        return [self._retry(token, priority, row) for row in rows]
+
+    def _retry(self, token: str, priority: Any, row: list[Any]) -> list[str]:
+        job, options, data, fingerprint = row
+        fields = self.state.jobs.get(job)
+        state = state_of(fields)
+        if fields is None or state is None:
+            return ["missing", f"no job {job}"]
+        if fields.get("hl:op") == token:
+            return ["already", ""]
+        if state not in {JobState.FAILED, JobState.CANCELLED}:
+            return ["refused", f"it is {state.value}"]
+        rival = self.dedup_rival(fields["origin"], fields.get("hl:dedup", ""), job)
+        if rival:
+            return ["refused", f"the job {rival} holds its deduplication key"]
+        changed = {**_changed(priority, data, fingerprint), "hl:op": token}
+        if options:
+            changed["hl:options"] = options
+            if _memory(options) != _memory(fields.get("hl:options", "")):
+                changed["hl:memory"] = ""
+        self.revive(fields["origin"], job, fields, changed)
+        return ["applied", ""]
+
+    def promote(self, args: list[Any]) -> list[str]:
+        """Let a delayed job wait now."""
+        (job,) = args
+        fields = self.state.jobs.get(job)
+        state = state_of(fields)
+        if fields is None or state is None:
+            return ["missing", f"no job {job}"]
+        if state is JobState.WAITING:
+            return ["already", "it waits"]
+        if state is not JobState.DELAYED:
+            return ["refused", f"it is {state.value}"]
+        self._soon(fields["origin"], job, fields)
+        return ["applied", ""]
+
+    def _soon(self, queue: str, job: str, fields: Fields) -> None:
+        fields |= {"status": "queued", "enqueued_at": self.state.clock.text()}
+        without(fields, ("hl:due",))
+        self.place(queue, job, fields)
+        self.state.queue(queue).delayed.pop(job, None)
+        self.state.count(queue, "promoted")
+        self.state.emit(queue, "promoted", job)
+
+    def change(self, args: list[Any]) -> list[str]:
+        """Change a job that has not ended."""
+        job, token, priority, wait, data, fingerprint = args
+        fields = self.state.jobs.get(job)
+        state = state_of(fields)
+        if fields is None or state is None:
+            return ["missing", f"no job {job}"]
+        if fields.get("hl:op") == token:
+            return ["already", ""]
+        if state in ENDED:
+            return ["refused", f"it is {state.value}"]
+        if state is JobState.ACTIVE and (wait != "" or data != ""):
+            return ["refused", "it is active: only its priority can be changed"]
+        queue, before = fields["origin"], priority_of(fields)
+        due = self.state.now + int(wait) if wait != "" and int(wait) > 0 else None
+        moved = priority != "" and int(priority) != before
+        if state is JobState.WAITING and (due or moved):
+            self.displace(queue, job, fields)
+        fields |= {**_changed(priority, data, fingerprint), "hl:op": token}
+        if due:
+            fields["hl:due"] = str(due)
+        if state is JobState.DELAYED and wait != "" and int(wait) == 0:
+            self._soon(queue, job, fields)
+        elif state in {JobState.WAITING, JobState.DELAYED} and (due or (moved and state is JobState.WAITING)):
+            fields["status"] = "scheduled" if due else fields["status"]
+            self.place(queue, job, fields, due=due)
+        self.state.count(queue, "changed")
+        self.state.emit(queue, "changed", job, priority=str(priority), delay=str(wait), data="1" if data != "" else "0")
+        return ["applied", ""]
+
+    # -- removing -----------------------------------------------------------------------------------------------------
+    def remove_job(self, args: list[Any]) -> list[str]:
+        """Remove one job that is not active."""
+        (job,) = args
+        fields = self.state.jobs.get(job)
+        state = state_of(fields)
+        if fields is None or state is None:
+            return ["missing", f"no job {job}"]
+        if state is JobState.ACTIVE:
+            return ["refused", "it is active: cancel it"]
+        if self.bound(fields):
+            return ["refused", "its Kubernetes Job is not let go yet: try again in some seconds"]
+        queue = fields["origin"]
+        self.displace(queue, job, fields)
+        self.remove(queue, job)
+        self.state.count(queue, "removed")
+        final = "0" if state in ENDED else "1"
+        self.state.emit(queue, "removed", job, reason="by request", prev=state.value, final=final)
+        self.state.published(f"done:{job}")
+        return ["applied", ""]
+
+    def purge(self, args: list[Any]) -> list[Any]:
+        """Remove jobs of one state, one bounded step: ``[removed, kept, more]``."""
+        queue, name, step, skip = args[0], args[1], int(args[2]), int(args[3])
+        state = JobState(name)
+        there = self.state.queue(queue)
+        if state is JobState.WAITING:
+            removed = self._purge_waiting(queue, step)
+            more = any(there.levels.values())
+            kept = 0
+        else:
+            removed, kept, more = self._purge_set(queue, state, step, skip)
+        if removed:
+            self.state.count(queue, "purged", removed)
+            self.state.emit(queue, "purged", "", state=name, count=str(removed))
+        return [removed, kept, "1" if more else "0"]
+
+    def _purge_one(self, queue: str, job: str, state: JobState) -> bool:
+        """Remove a job if it is of this state; else it only loses its place."""
+        fields = self.state.jobs.get(job)
+        if state_of(fields) is not state:
+            self.drop(queue, job, f"its status is {fields['status']}" if fields else "its job is missing")
+            return False
+        there = self.state.queue(queue)
+        self.remove(queue, job)
+        there.delayed.pop(job, None)
+        there.deferred.pop(job, None)
+        final = "0" if state in ENDED else "1"
+        self.state.emit(queue, "removed", job, reason="purged", prev=state.value, final=final)
+        return True
+
+    def _purge_waiting(self, queue: str, step: int) -> int:
+        removed = looked = 0
+        levels = self.state.queue(queue).levels
+        for level in sorted(levels, key=lambda level: (level != 0, level)):
+            while levels[level] and looked < step:
+                looked += 1
+                job = levels[level][0]
+                removed += self._purge_one(queue, job, JobState.WAITING)
+                levels[level].remove(job)
+        return removed
+
+    def _purge_set(self, queue: str, state: JobState, step: int, skip: int) -> tuple[int, int, bool]:
+        there = self.state.queue(queue)
+        index = {
+            **there.ended,
+            JobState.DELAYED: {job: -(-due // 1000) for job, due in there.delayed.items()},
+        }.get(state, there.deferred)
+        removed = kept = 0
+        for job in sorted(index, key=lambda job: (index[job], job))[skip : skip + step]:
+            if state in ENDED and self.bound(self.state.jobs[job]):
+                kept += 1
+            else:
+                removed += self._purge_one(queue, job, state)
+        left = there.ended[state] if state in ENDED else there.delayed if state is JobState.DELAYED else there.deferred
+        return removed, kept, len(left) > skip + kept
+
+    # -- queues -------------------------------------------------------------------------------------------------------
+    def pause(self, args: list[Any]) -> list[str]:
+        """Stop claims of a queue."""
+        queue, by, reason = args
+        there = self.state.queue(queue)
+        if there.pause is not None:
+            return ["already", ""]
+        there.pause = {"by": by, "reason": reason, "at": str(self.state.now)}
+        self.state.emit(queue, "paused", "", worker=by, reason=reason)
+        return ["applied", ""]
+
+    def resume(self, args: list[Any]) -> list[str]:
+        """End a pause."""
+        (queue,) = args
+        there = self.state.queue(queue)
+        if there.pause is None:
+            return ["already", ""]
+        there.pause = None
+        self.state.emit(queue, "resumed", "")
+        return ["applied", ""]
+
+    def put_settings(self, args: list[Any]) -> list[str]:
+        """Write a queue's settings."""
+        queue, text, generation, install, namespace, uid = args
+        there = self.state.queue(queue)
+        owner = {"install": install, "namespace": namespace, "uid": uid, "generation": str(generation)}
+        old = there.owner
+        if old and (old["install"], old["namespace"]) != (install, namespace):
+            where = f"install {old['install']}, namespace {old['namespace']}"
+            return ["refused", f"the queue {queue} is owned by {where}"]
+        if old and old["uid"] == uid and int(old["generation"]) > int(generation):
+            return ["already", "a newer generation stands"]
+        if old == owner and there.settings_text == text:
+            return ["already", ""]
+        there.settings, there.settings_text, there.owner = json.loads(text), text, owner
+        return ["applied", ""]
+
+
+def _changed(priority: Any, data: Any, fingerprint: str) -> Fields:
+    """Return the fields of another priority and other data."""
+    out: Fields = {} if priority == "" else {"hl:priority": str(priority)}
+    if data != "":
+        out |= {"data": data, "hl:fp": fingerprint, "hl:checkpoint": ""}
+    return out
+
+
+def _memory(options: str) -> Any:
+    return (json.loads(options or "{}").get("resources") or {}).get("memory")

@@ -1,0 +1,83 @@
+"""The queue as a pure model: what each script of the store does to Redis, done to values in memory.
+
+It answers as the scripts answer, so that clients run on it unchanged; a test runs random operations against it and
+against the scripts in Redis, and compares all that can be seen after every step. It does not know what is written to
+Redis by others (RQ's tools, wrong types), dependencies, concurrency keys, the image breaker and schedules.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+from heavylift.errors import InvalidInputError
+from heavylift.store.steps import Arg
+from heavylift.testing.accepting import Accepting, Entry
+from heavylift.testing.changing import Changing
+from heavylift.testing.claiming import Claiming
+from heavylift.testing.ending import Ending
+from heavylift.testing.reading import Reading
+from heavylift.testing.state import ENDED, State
+
+
+class Engine(Accepting, Claiming, Ending, Changing, Reading):
+    """One Redis with Heavylift's scripts, in memory."""
+
+    def __init__(self, state: State | None = None) -> None:
+        super().__init__(state or State())
+        self._scripts: dict[str, Callable[[list[Any]], Any]] = {
+            "enqueue": self._enqueue,
+            "claim": self.claim,
+            "record": self.record,
+            "check": self.check,
+            "attend": self.attend,
+            "observe": self.observe,
+            "release": self.release,
+            "finish": self.finish_attempt,
+            "finalized": self._finalized,
+            "cancel": self.cancel,
+            "retry": self.retry,
+            "promote": self.promote,
+            "change": self.change,
+            "remove": self.remove_job,
+            "purge": self.purge,
+            "pause": self.pause,
+            "resume": self.resume,
+            "put_settings": self.put_settings,
+            "trim": lambda args: sum(self.trim(args[0], state, int(args[1])) for state in ENDED),
+            "get_job": self.get_job,
+            "list_jobs": self.list_jobs,
+            "find_ended": self.find_ended,
+            "counts": self.counts,
+            "dedupe_holder": self._dedupe_holder,
+        }
+
+    def call(self, script: str, args: tuple[Arg, ...]) -> Any:
+        """Answer one script's call; the arguments are those after the prefixes.
+
+        Raises:
+            InvalidInputError: the model does not know the script, or one of the arguments.
+        """
+        if script not in self._scripts:
+            raise InvalidInputError(f"heavylift.testing does not know {script!r}: use a real Redis for this test")
+        return copy.deepcopy(self._scripts[script](list(args)))
+
+    def _enqueue(self, args: list[Any]) -> list[Any]:
+        entries = [Entry.read(args[i], args[i + 1]) for i in range(0, len(args), 2)]
+        return [self.accept(entry) for entry in entries]
+
+    def _dedupe_holder(self, args: list[Any]) -> str:
+        queue, key, free = args
+        if free == "1":
+            return self.dedup_free(queue, key)
+        found = self.dedup_holder(queue, key)
+        return found[0].job if found else ""
+
+    def _finalized(self, args: list[Any]) -> int:
+        install, member, owner, opened = args
+        jobs = self.state.unfinalized.setdefault(install, {})
+        if opened == "1":
+            jobs[member] = owner
+            return 1
+        return 1 if jobs.pop(member, None) is not None else 0

@@ -1,0 +1,123 @@
+"""The model's readers: one job, pages of jobs, counts, and the plain commands that operations use."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from heavylift.contract.states import JobState
+from heavylift.errors import InvalidInputError
+from heavylift.store.decode import rq_time
+from heavylift.testing.moves import Moves
+from heavylift.testing.state import ENDED, Fields, QueueState, priority_of, state_of
+
+
+def flat(fields: Fields) -> list[Any]:
+    """Return a job's fields as scripts give them: all but the data."""
+    return [part for name, value in fields.items() if name != "data" for part in (name, value)]
+
+
+class Reading(Moves):
+    """What is there."""
+
+    def get_job(self, args: list[Any]) -> list[Any]:
+        """Return one job: ``[verdict, message, fields, position]``."""
+        job, wanted = args
+        fields = self.state.jobs.get(job)
+        if fields is None:
+            return ["missing", f"no job {job}", [], -1]
+        position = -1
+        level = self.state.queue(fields["origin"]).levels.get(priority_of(fields), [])
+        if wanted == "1" and fields["status"] == "queued" and job in level:
+            position = level.index(job)
+        return ["ok", "", flat(fields), position]
+
+    def _ids(self, there: QueueState, state: JobState) -> list[str]:
+        """Return a queue's ids of one state, in the order its pages have."""
+        if state is JobState.WAITING:
+            return [job for _, job in there.waiting()]
+        if state is JobState.ACTIVE:
+            return [member.partition(":")[0] for member in sorted(there.started)]
+        if state is JobState.DELAYED:
+            return sorted(there.delayed, key=lambda job: (-(-there.delayed[job] // 1000), job))
+        if state is JobState.WAITING_CHILDREN:
+            return sorted(there.deferred, key=lambda job: (there.deferred[job], job))
+        at = there.kept if state is JobState.CANCELLED else there.ended[state]
+        return sorted(there.ended[state], key=lambda job: (at[job], job), reverse=True)
+
+    def list_jobs(self, args: list[Any]) -> list[Any]:
+        """Return a page: how many were looked at, then id and fields of each."""
+        queue, state, start, count = args[0], JobState(args[1]), int(args[2]), int(args[3])
+        page = self._ids(self.state.queue(queue), state)[start : start + count]
+        out: list[Any] = [len(page)]
+        for job in page:
+            fields = self.state.jobs.get(job)
+            if fields is not None and state_of(fields) is state:
+                out += [job, flat(fields)]
+        return out
+
+    def find_ended(self, args: list[Any]) -> list[Any]:
+        """Return a page of ended jobs by class and time: looked at, more, then id and fields of each."""
+        queue, state, cls, since, start, step = args
+        there, since, start, step = self.state.queue(queue), int(since), int(start), int(step)
+        index = there.ended[JobState(state)]
+        ids = [job for job in self._ids(there, JobState(state)) if index[job] >= since]
+        ids.sort(key=lambda job: (index[job], job), reverse=True)
+        page = ids[start : start + step]
+        out: list[Any] = [len(page), "1" if len(page) >= step else "0"]
+        for job in page:
+            fields = self.state.jobs[job]
+            if not cls or json.loads(fields["hl:outcome"])["class"] == cls:
+                out += [job, flat(fields)]
+        return out
+
+    def counts(self, args: list[Any]) -> str:
+        """Return a queue's jobs by state."""
+        there, now = self.state.queue(args[0]), self.state.now
+        due = sum(at <= now for at in there.delayed.values())
+        heads = [self.state.jobs.get(level[0]) for level in there.levels.values() if level]
+        since = [min(rq_time(head["enqueued_at"]) or now, now) for head in heads if head]
+        second = now // 1000
+        listed = {state: sum(there.kept[job] >= second for job in there.ended[state]) for state in ENDED}
+        return json.dumps({
+            "waiting": len(there.waiting()) + due, "delayed": len(there.delayed) - due,
+            "oldest": min(since, default=-1),
+            "active": len(there.started), "children": len(there.deferred), "quarantined": 0,
+            "completed": listed[JobState.COMPLETED], "failed": listed[JobState.FAILED],
+            "cancelled": len(there.ended[JobState.CANCELLED]),
+        })  # fmt: skip
+
+    # -- plain commands -----------------------------------------------------------------------------------------------
+    def command(self, parts: tuple[Any, ...]) -> Any:
+        """Answer one plain command of an operation.
+
+        Raises:
+            InvalidInputError: the model does not know it.
+        """
+        verb, key = str(parts[0]), str(parts[1])
+        if verb == "XREAD":
+            return self._events(parts)
+        known: dict[tuple[str, str], Callable[[QueueState], Any]] = {
+            ("HGET", "settings"): lambda there: there.settings_text.encode() if there.settings is not None else None,
+            ("HMGET", "settings"): lambda there: [there.owner.get(str(name)) for name in parts[2:]],
+            ("HGETALL", "pause"): lambda there: there.pause or {},
+            ("HGETALL", "counters"): lambda there: there.counters,
+            ("XREVRANGE", "events"): lambda there: [(f"{len(there.events)}-0", {})] if there.events else [],
+        }
+        if verb == "SMEMBERS" and key.endswith(":queues"):
+            return [f"rq:queue:{name}" for name in self.state.queues]
+        kind, _, queue = key.removeprefix("heavylift:").partition(":")
+        if (verb, kind) not in known:
+            raise InvalidInputError(f"heavylift.testing does not know {verb} {key}: use a real Redis for this test")
+        return known[verb, kind](self.state.queue(queue))
+
+    def _events(self, parts: tuple[Any, ...]) -> Any:
+        queue, after = str(parts[-2]).partition(":events:")[2], int(str(parts[-1]).partition("-")[0])
+        count = int(parts[parts.index("COUNT") + 1])
+        entries = self.state.queue(queue).events
+        page = [
+            (f"{index + 1}-0", [part for pair in entries[index].items() for part in pair])
+            for index in range(after, min(after + count, len(entries)))
+        ]
+        return [(str(parts[-2]), page)] if page else None

@@ -1,0 +1,145 @@
+"""What the model keeps: jobs as the fields of their hashes, queues as their lists and sets, one clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from heavylift.contract.states import RQ_STATUS, JobState
+
+Fields = dict[str, Any]
+"""A job's hash: names of fields and their text; ``data`` is bytes."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+ENDED = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
+KEEP = {  # retention where the queue's settings name none
+    JobState.COMPLETED: (1000, 86_400_000),
+    JobState.FAILED: (5000, 604_800_000),
+    JobState.CANCELLED: (5000, 604_800_000),
+}
+
+
+@dataclass(slots=True)
+class Clock:
+    """The model's time, in microseconds since the epoch; it stands still until it is moved."""
+
+    micros: int = 1_767_225_600_000_000
+    """Midnight of 1 January 2026, UTC, unless set."""
+
+    @property
+    def ms(self) -> int:
+        """Milliseconds since the epoch."""
+        return self.micros // 1000
+
+    def advance(self, ms: int) -> None:
+        """Move it on."""
+        self.micros += ms * 1000
+
+    def text(self, micros: int | None = None) -> str:
+        """Return a time as RQ writes it; now when left out."""
+        moment = _EPOCH + timedelta(microseconds=self.micros if micros is None else micros)
+        return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+@dataclass(slots=True)
+class Holder:
+    """Who holds a deduplication key."""
+
+    job: str
+    until: int | None = None
+    """ms: a throttle holds until then, over success and failure too."""
+    follower: str = ""
+    """The job that goes next."""
+
+
+@dataclass(slots=True)
+class QueueState:
+    """One queue."""
+
+    levels: dict[int, list[str]] = field(default_factory=lambda: {0: []})
+    """Priority -> ids in order."""
+    delayed: dict[str, int] = field(default_factory=dict)
+    """Id -> due, ms."""
+    deferred: dict[str, int] = field(default_factory=dict)
+    started: dict[str, None] = field(default_factory=dict)
+    """``job:execution`` of what runs."""
+    ended: dict[JobState, dict[str, int]] = field(default_factory=lambda: {state: {} for state in ENDED})
+    """State -> id -> when it ended, ms."""
+    kept: dict[str, int] = field(default_factory=dict)
+    """Ended id -> until when RQ's registry lists it, seconds."""
+    dedup: dict[str, Holder] = field(default_factory=dict)
+    starts: dict[str, int] = field(default_factory=dict)
+    """``job:execution`` -> ms: the starts in the window of the rate limit."""
+    counters: dict[str, int] = field(default_factory=dict)
+    events: list[dict[str, str]] = field(default_factory=list)
+    settings: dict[str, Any] | None = None
+    settings_text: str = ""
+    owner: dict[str, str] = field(default_factory=dict)
+    """install, namespace, uid, generation of the settings."""
+    pause: dict[str, str] | None = None
+    held_until: int = 0
+    """ms: a program asked to hold the queue back."""
+
+    def waiting(self) -> list[tuple[int, str]]:
+        """Return (priority, id) of all that waits, in order."""
+        return [(level, job) for level in sorted(self.levels) for job in self.levels[level]]
+
+
+@dataclass(slots=True)
+class State:
+    """All of one Redis, as far as queues go."""
+
+    clock: Clock = field(default_factory=Clock)
+    jobs: dict[str, Fields] = field(default_factory=dict)
+    queues: dict[str, QueueState] = field(default_factory=dict)
+    inflight: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Install -> ``job:execution`` -> ms of its claim."""
+    unfinalized: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Install -> ``namespace/Job name`` -> ``job:execution``."""
+    replies: dict[str, tuple[str, Any]] = field(default_factory=dict)
+    """Worker -> (request, reply) of its last claim that gave anything."""
+    epoch: str = ""
+    published: Callable[[str], None] = lambda _channel: None
+
+    @property
+    def now(self) -> int:
+        """Milliseconds since the epoch."""
+        return self.clock.ms
+
+    def queue(self, name: str) -> QueueState:
+        """Return a queue, made when it is not there."""
+        return self.queues.setdefault(name, QueueState())
+
+    def emit(self, queue: str, event: str, job: str, **more: str) -> None:
+        """Note an event."""
+        entry = {"event": event, "job": job, "at": str(self.now)}
+        entry |= {name.removesuffix("_"): value for name, value in more.items()}
+        self.queue(queue).events.append(entry)
+
+    def count(self, queue: str, name: str, n: int = 1) -> None:
+        """Count something."""
+        counters = self.queue(queue).counters
+        counters[name] = counters.get(name, 0) + n
+
+
+def state_of(job: Fields | None) -> JobState | None:
+    """Return a job's state."""
+    return None if job is None else RQ_STATUS.get(str(job.get("status", "")))
+
+
+def priority_of(job: Fields) -> int:
+    """Return a job's priority."""
+    return int(job.get("hl:priority", "0"))
+
+
+def number(job: Fields, name: str, default: int = 0) -> int:
+    """Return a whole number of a job's hash."""
+    found = str(job.get(name, ""))
+    return int(found) if found.lstrip("-").isdigit() else default
+
+
+def without(job: Fields, names: Iterable[str]) -> None:
+    """Take fields away."""
+    for name in names:
+        job.pop(name, None)

@@ -1,0 +1,111 @@
+"""Stores on the model: what clients run their operations on instead of Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from typing_extensions import override
+
+from heavylift.contract.keys import Keys
+from heavylift.errors import HeavyliftError
+from heavylift.store import AsyncStore, Store
+from heavylift.store.steps import Call, Step
+from heavylift.testing.engine import Engine
+
+_KEYS = Keys()
+
+
+def answer(engine: Engine, step: Step) -> Any:
+    """Answer one step of an operation."""
+    if isinstance(step, Call):
+        return engine.call(step.script, step.args)
+    return engine.command(step.build(_KEYS))
+
+
+class MemoryStore(Store):
+    """As ``Store``, on a model; ``idle`` is called by whoever waits for something to happen."""
+
+    def __init__(self, engine: Engine, idle: Callable[[], None] | None = None) -> None:
+        self.engine = engine
+        self.keys = _KEYS
+        self.idle = idle or (lambda: None)
+
+    @override
+    def _take(self, step: Step) -> Any:
+        return answer(self.engine, step)
+
+    @override
+    def _take_many(self, steps: Sequence[Step]) -> list[Any]:
+        answers: list[Any] = []
+        for step in steps:
+            try:
+                answers.append(self._take(step))
+            except HeavyliftError as error:
+                answers.append(error)
+        return answers
+
+    @override
+    def subscribe(self, *channels: str) -> Any:
+        return Waiting(self.idle)
+
+    @override
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class AsyncMemoryStore(AsyncStore):
+    """As ``AsyncStore``, on a model."""
+
+    def __init__(self, engine: Engine, idle: Callable[[], None] | None = None) -> None:
+        self.engine = engine
+        self.keys = _KEYS
+        self.idle = idle or (lambda: None)
+
+    @override
+    async def _take(self, step: Step) -> Any:
+        return answer(self.engine, step)
+
+    @override
+    def subscribe(self, *channels: str) -> Any:
+        return AsyncWaiting(self.idle)
+
+    @override
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+
+class Waiting:
+    """What stands in for a subscription: nothing happens by itself, so waiting lets the model work."""
+
+    def __init__(self, idle: Callable[[], None]) -> None:
+        self._idle = idle
+
+    def get(self, timeout: float = 1.0) -> None:  # noqa: ARG002 - as of a subscription
+        """Let the model work."""
+        self._idle()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+
+class AsyncWaiting(Waiting):
+    """As ``Waiting``, awaited."""
+
+    @override
+    async def get(self, timeout: float = 1.0) -> None:  # type: ignore[override]
+        self._idle()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
