@@ -20,6 +20,7 @@ from heavylift.store.connection import Target, no_backoff
 from heavylift.store.faults import FAULTS, Patience, missing_script, translate
 from heavylift.store.steps import Call, Op, Step, T, key_of
 from heavylift.store.sync import CONFIRM_S, command, confirmed, decode_message
+from heavylift.store.together import Together
 
 
 class AsyncStore:
@@ -42,6 +43,7 @@ class AsyncStore:
         self.patience = patience
         self.where = where or f"{given.get('host', given.get('path', '?'))}:{given.get('port', '')}"
         self._owned = owned
+        self._together = Together(redis)
 
     @classmethod
     def connect(
@@ -148,13 +150,14 @@ class AsyncStore:
                 return reply
 
     async def _execute(self, step: Step) -> Any:
-        try:
+        if not isinstance(step, Call):  # it may block
             return await self.redis.execute_command(*command(step, self.keys))  # type: ignore[no-untyped-call]
+        try:
+            return await self._together.execute(command(step, self.keys))
         except ResponseError as error:
-            if not isinstance(step, Call) or not missing_script(error):
+            if not missing_script(error):
                 raise
-            whole = command(step, self.keys, whole=True)
-            return await self.redis.execute_command(*whole)  # type: ignore[no-untyped-call]
+            return await self._together.execute(command(step, self.keys, whole=True))
 
     def subscribe(self, *channels: str) -> AsyncSubscription:
         """Return an async context manager that hears these channels; see ``AsyncSubscription``."""
@@ -162,6 +165,7 @@ class AsyncStore:
 
     async def aclose(self) -> None:
         """Close the connections, if the store made them."""
+        await self._together.aclose()
         if self._owned:
             await self.redis.aclose()
 

@@ -1,0 +1,68 @@
+"""Coroutines that ask at the same moment share a connection, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from heavylift.errors import RedisUnavailableError
+from heavylift.store import AsyncStore, ops
+from tests.integration.store.kit import World, request
+
+
+async def test_many_at_once_need_one_connection(w: World) -> None:
+    """Each gets its own answer, although Redis has forgotten the script; they come over one connection."""
+    names = [f"job-{n}" for n in range(450)]
+    w.redis.script_flush()
+    before = len(w.redis.client_list())
+    async with AsyncStore.connect(w.server.url) as store:
+        made = await asyncio.gather(*(store.run(ops.enqueue(request(id=name))) for name in names))
+        found = await asyncio.gather(*(store.run(ops.get_job(name)) for name in (*names, "gone")))
+        assert len(w.redis.client_list()) == before + 1
+    assert [one.id for one in made] == names
+    assert [record.id if record else None for record in found] == [*names, None]
+
+
+async def test_what_cannot_be_sent_fails_alone(w: World) -> None:
+    """Text that is no Unicode stops neither its neighbours nor those that come later."""
+    async with AsyncStore.connect(w.server.url) as store:
+        asked = [store.run(ops.get_job(job)) for job in ("a", "\ud800", "b")]
+        first, bad, last = await asyncio.gather(*asked, return_exceptions=True)
+        assert (first, last) == (None, None)
+        assert isinstance(bad, UnicodeEncodeError)
+        assert await store.run(ops.get_job("c")) is None
+
+
+async def test_one_that_gives_up_leaves_the_others(w: World) -> None:
+    """A cancelled coroutine takes nobody with it."""
+    w.enqueue(id="a")
+    async with AsyncStore.connect(w.server.url) as store:
+        asked = [asyncio.create_task(store.run(ops.get_job("a"))) for _ in range(5)]
+        await asyncio.sleep(0)
+        asked[2].cancel()
+        found = await asyncio.gather(*asked, return_exceptions=True)
+    assert isinstance(found[2], asyncio.CancelledError)
+    assert [one.id for n, one in enumerate(found) if n != 2] == ["a"] * 4  # type: ignore[union-attr]
+
+
+async def test_redis_away_and_back(w: World) -> None:
+    """All that asked meanwhile fail with what to check; afterwards all goes on."""
+    async with AsyncStore.connect(w.server.url, patience=0.2) as store:
+        w.server.kill()
+        lost = await asyncio.gather(*(store.run(ops.get_job("a")) for _ in range(5)), return_exceptions=True)
+        assert [type(one) for one in lost] == [RedisUnavailableError] * 5
+        w.server.start()
+        assert await store.run(ops.get_job("a")) is None
+
+
+@pytest.mark.parametrize("count", [1, 3])
+async def test_nothing_is_left_at_the_end(w: World, count: int) -> None:
+    """Closing the store ends what is on its way."""
+    store = AsyncStore.connect(w.server.url)
+    asked = [asyncio.create_task(store.run(ops.get_job("a"))) for _ in range(count)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    await store.aclose()
+    found = await asyncio.gather(*asked, return_exceptions=True)
+    assert all(one is None or isinstance(one, asyncio.CancelledError) for one in found)
