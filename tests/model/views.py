@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -20,21 +22,24 @@ INSTALL = "prod/heavylift"
 _JSON = {"hl:outcome", "hl:history", "hl:frozen", "hl:cancel", "hl:budgets", "hl:options"}
 _OWN = {"hl:op", "hl:src"}
 """Tokens that differ from run to run, and a hash over what is compared."""
+_EVENTS = 30
+"""The newest so many events are compared after each step, and how many there were."""
 _REGISTRY = {JobState.COMPLETED: "finished", JobState.FAILED: "failed", JobState.CANCELLED: "canceled"}
 
 
-def _fields(found: dict[Any, Any]) -> dict[str, Any]:
+def _fields(found: dict[str, Any]) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for name, value in found.items():
-        key = name.decode() if isinstance(name, bytes) else name
-        if key in _OWN:
-            continue
-        if key == "data":
-            out[key] = value
-            continue
-        text = value.decode() if isinstance(value, bytes) else str(value)
-        out[key] = json.loads(text) if key in _JSON and text else text
+        if name == "data" and isinstance(value, bytes):
+            out[name] = hashlib.sha1(value, usedforsecurity=False).hexdigest()
+        elif name not in _OWN:
+            out[name] = _parsed(value) if name in _JSON and value else str(value)
     return out
+
+
+@functools.lru_cache(4096)
+def _parsed(text: str) -> Any:
+    return json.loads(text)
 
 
 def _counters(found: dict[str, int]) -> dict[str, int]:
@@ -58,7 +63,8 @@ def of_model(engine: Engine, jobs: Sequence[str]) -> View:
             "dedup": {key: (held.job, held.until, held.follower) for key, held in q.dedup.items()},
             "counters": _counters(q.counters),
             "paused": q.pause is not None,
-            "events": [dict(event) for event in q.events],
+            "happened": len(q.events),
+            "events": [dict(event) for event in reversed(q.events[-_EVENTS:])],
         }
     view["inflight"] = dict(state.inflight.get(INSTALL, {}))
     view["unfinalized"] = sorted(state.unfinalized.get(INSTALL, {}))
@@ -66,58 +72,79 @@ def of_model(engine: Engine, jobs: Sequence[str]) -> View:
     return view
 
 
-def _scores(found: list[tuple[bytes, float]]) -> dict[str, int]:
-    return {member.decode(): int(score) for member, score in found}
+_SCRIPT = """
+local out = {}
+for i, asked in ipairs(cjson.decode(ARGV[1])) do
+  local got = redis.call(unpack(asked))
+  if asked[1] == 'HGETALL' then
+    for k = 1, #got, 2 do
+      if got[k] == 'data' then got[k + 1] = redis.sha1hex(got[k + 1]) end
+    end
+  end
+  out[i] = got
+end
+return cjson.encode(out)
+"""
+"""All commands of a view in one step; a job's data (bytes) as its hash, so that the answer is JSON."""
 
 
-def _holder(text: bytes) -> tuple[str, int | None, str]:
-    job, until, follower = (*text.decode().split("|"), "", "")[:3]
+def _commands(jobs: Sequence[str]) -> list[list[Any]]:
+    keys, out = Keys(), list[list[Any]]()
+    for name in QUEUES:
+        scored = [keys.delayed(name), keys.registry("scheduled", name), keys.registry("deferred", name)]
+        scored += [keys.finished_index(name, each.value) for each in ENDED]
+        scored += [keys.registry(_REGISTRY[each], name) for each in ENDED]
+        out += [["LRANGE", keys.level(name, level), 0, -1] for level in LEVELS]
+        out += [["ZRANGE", keys.levels(name), 0, -1], ["ZRANGE", keys.started(name), 0, -1]]
+        out += [["ZRANGE", key, 0, -1, "WITHSCORES"] for key in scored]
+        out += [["HGETALL", keys.dedup(name)], ["HGETALL", keys.counters(name)], ["EXISTS", keys.pause(name)]]
+        out += [["XLEN", keys.events(name)]]
+        out += [["XREVRANGE", keys.events(name), "+", "-", "COUNT", _EVENTS]]
+    out += [["ZRANGE", keys.inflight(INSTALL), 0, -1, "WITHSCORES"], ["ZRANGE", keys.unfinalized(INSTALL), 0, -1]]
+    return out + [["HGETALL", keys.job(job)] for job in jobs]
+
+
+def _pairs(flat: Any) -> dict[str, str]:
+    return dict(zip(flat[::2], flat[1::2], strict=True)) if flat else {}
+
+
+def _scores(flat: Any) -> dict[str, int]:
+    return {member: int(float(score)) for member, score in _pairs(flat).items()}
+
+
+def _holder(text: str) -> tuple[str, int | None, str]:
+    job, until, follower = (*text.split("|"), "", "")[:3]
     return job, int(until) if until else None, follower
 
 
 def of_redis(client: redis.Redis, jobs: Sequence[str]) -> View:
     """Return what stands in Redis."""
-    keys, view = Keys(), View()
-    with client.pipeline(transaction=False) as pipe:
-        for name in QUEUES:
-            for level in LEVELS:
-                pipe.lrange(keys.level(name, level), 0, -1)
-            pipe.zrange(keys.levels(name), 0, -1)
-            pipe.zrange(keys.delayed(name), 0, -1, withscores=True)
-            pipe.zrange(keys.registry("scheduled", name), 0, -1, withscores=True)
-            pipe.zrange(keys.registry("deferred", name), 0, -1, withscores=True)
-            pipe.zrange(keys.started(name), 0, -1)
-            for each in ENDED:
-                pipe.zrange(keys.finished_index(name, each.value), 0, -1, withscores=True)
-            for each in ENDED:
-                pipe.zrange(keys.registry(_REGISTRY[each], name), 0, -1, withscores=True)
-            pipe.hgetall(keys.dedup(name))
-            pipe.hgetall(keys.counters(name))
-            pipe.exists(keys.pause(name))
-            pipe.xrange(keys.events(name))
-        pipe.zrange(keys.inflight(INSTALL), 0, -1, withscores=True)
-        pipe.zrange(keys.unfinalized(INSTALL), 0, -1)
-        for job in jobs:
-            pipe.hgetall(keys.job(job))
-        answers = iter(pipe.execute())
+    commands = json.dumps(_commands(jobs))
+    answers = iter(json.loads(client.eval(_SCRIPT, 0, commands)))  # type: ignore[arg-type]
+    view = View()
     for name in QUEUES:
+        levels = {level: list(next(answers)) for level in LEVELS}
+        known, started = sorted(int(level) for level in next(answers)), sorted(next(answers))
+        delayed, scheduled, deferred, *ended = (_scores(next(answers)) for _ in range(9))
+        states = [each.value for each in ENDED]
         view[name] = {
-            "levels": {level: [job.decode() for job in next(answers)] for level in LEVELS},
-            "known": sorted(int(level) for level in next(answers)),
-            "delayed": _scores(next(answers)),
-            "scheduled": _scores(next(answers)),
-            "deferred": _scores(next(answers)),
-            "started": sorted(member.decode() for member in next(answers)),
-            "ended": {each.value: _scores(next(answers)) for each in ENDED},
-            "registries": {each.value: _scores(next(answers)) for each in ENDED},
-            "dedup": {key.decode(): _holder(text) for key, text in next(answers).items()},
-            "counters": _counters({key.decode(): int(n) for key, n in next(answers).items()}),
+            "levels": levels,
+            "known": known,
+            "delayed": delayed,
+            "scheduled": scheduled,
+            "deferred": deferred,
+            "started": started,
+            "ended": dict(zip(states, ended[:3], strict=True)),
+            "registries": dict(zip(states, ended[3:], strict=True)),
+            "dedup": {key: _holder(text) for key, text in _pairs(next(answers)).items()},
+            "counters": _counters({key: int(n) for key, n in _pairs(next(answers)).items()}),
             "paused": next(answers) == 1,
-            "events": [{k.decode(): v.decode() for k, v in entry.items()} for _, entry in next(answers)],
+            "happened": next(answers),
+            "events": [_pairs(entry) for _, entry in next(answers)],
         }
     view["inflight"] = _scores(next(answers))
-    view["unfinalized"] = sorted(member.decode() for member in next(answers))
-    view["jobs"] = {job: _fields(found) for job in jobs if (found := next(answers))}
+    view["unfinalized"] = sorted(next(answers))
+    view["jobs"] = {job: _fields(_pairs(found)) for job in jobs if (found := next(answers))}
     return view
 
 
