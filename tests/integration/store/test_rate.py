@@ -123,12 +123,25 @@ def test_the_limit_changes_at_run_time(w: World) -> None:
     assert gauges(w).rate_left is None
 
 
-@pytest.mark.parametrize("broken", [{"limit": 5}, {"limit": "5", "period": 1000}, "five"])
+UNREADABLE: list[object] = [
+    {"limit": 5},
+    {"limit": "5", "period": 1000},
+    *({"limit": limit, "period": 1000} for limit in (0, -1, 1.5, 1e300, True, None)),
+    *({"limit": 5, "period": period} for period in (0, 0.5, 1e300)),
+    "five",
+    False,
+]
+
+
+@pytest.mark.parametrize("broken", UNREADABLE)
 def test_an_unreadable_limit_is_not_no_limit(w: World, broken: object) -> None:
     """Settings whose limit cannot be read stop the queue, with a word on why."""
     w.enqueue()
     w.serve(rateLimit=broken)
-    assert w.ask().blocked == {QUEUE: "corrupt"}
+    w.serve("other")
+    w.enqueue(queue="other")
+    reply = w.ask(QUEUE, "other")
+    assert ([claim.queue for claim in reply.claims], reply.blocked[QUEUE]) == (["other"], "corrupt")
     assert "rateLimit" in w.run(ops.troubles(QUEUE))["corrupt"]["message"]
     assert gauges(w).held == "corrupt"
 

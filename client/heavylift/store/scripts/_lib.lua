@@ -191,6 +191,8 @@ function L.table(value) return type(value) == 'table' and value or {} end
 function L.number(value)
   return type(value) == 'number' and value > -math.huge and value < math.huge and value or nil
 end
+-- Whether it is a whole number that ranks and expiries may be.
+function L.whole(value) return L.number(value) and value >= 1 and value <= 1e12 and value % 1 == 0 end
 
 -- The queue's settings {spec, install, namespace, generation}, or nil and what is wrong (nil when there are none).
 function L.settings(q)
@@ -203,13 +205,12 @@ function L.settings(q)
   if not (spec and spec[1] == nil and raw[2] and raw[3]) then
     return nil, 'the settings in ' .. key .. ' cannot be read: something else wrote them; look at them, then delete the key'
   end
-  local rate = spec.rateLimit
-  if rate == nil or rate == cjson.null then rate = { limit = 1, period = 1 } end
-  if type(rate) ~= 'table' then rate = {} end
-  for name, bound in pairs({ concurrencyMax = spec.concurrencyMax or cjson.null, rateLimit = rate.limit or false,
-    concurrencyPerKey = spec.concurrencyPerKey or cjson.null, ['rateLimit.period'] = rate.period or false }) do
-    if bound ~= cjson.null and not L.number(bound) then -- unreadable must never mean "no bound"
-      return nil, name .. ' in the settings in ' .. key .. ' is not a number'
+  for _, name in ipairs({ 'concurrencyMax', 'concurrencyPerKey', 'rateLimit' }) do
+    local bound = spec[name]
+    local own = type(bound) == 'table' and bound or {}
+    local fit = (name == 'rateLimit' and L.whole(own.limit) and L.whole(own.period)) or (name ~= 'rateLimit' and L.number(bound))
+    if bound ~= nil and bound ~= cjson.null and not fit then -- unreadable must never mean "no bound"
+      return nil, name .. ' in the settings in ' .. key .. ' cannot be used as a bound'
     end
   end
   return { spec = spec, install = raw[2], namespace = raw[3], generation = L.num(raw[4], 0), at = L.num(raw[5], 0) }
