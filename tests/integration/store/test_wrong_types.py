@@ -60,6 +60,13 @@ def _holds(w: World) -> None:
     w.enqueue(id=ID, incarnation=INC, options=_dedupe("keep_last"))
 
 
+def _keyed(w: World) -> None:
+    w.serve(concurrencyPerKey=1)
+    w.enqueue(id=ID, incarnation=INC, options={"key": "tenant"})
+    w.run(ops.claim(_ask()))
+    w.enqueue(id="child", incarnation="b" * 16, options={"key": "tenant"})
+
+
 def _follows(w: World) -> None:
     _holds(w)
     w.run(ops.claim(_ask()))
@@ -115,6 +122,8 @@ CASES: dict[str, tuple[Callable[[World], None], Callable[[], Any]]] = {
     "purge ended": (_ended, lambda: ops.purge(QUEUE, JobState.FAILED, 10)),
     "find_ended": (_ended, lambda: ops.find_ended(QUEUE, JobState.FAILED, cls="error")),
     "sweep_dedupe": (_holds, lambda: ops.sweep_dedupe(QUEUE)),
+    "sweep_keys": (_keyed, lambda: ops.sweep_keys(QUEUE)),
+    "key_standing": (_keyed, lambda: ops.key_standing(QUEUE, "tenant")),
     "dedupe_holder": (_holds, lambda: ops.release_dedupe(QUEUE, "annual")),
     "own_claims": (_claimed, lambda: ops.own_claims(INSTALL, WORKER)),
     "get_job": (_enqueued, lambda: ops.get_job(ID, position=True)),
