@@ -73,6 +73,7 @@ class Stand:
             data=payload.encode("proof", data),
             id=job,
             incarnation=incarnation or ids.new_incarnation(),
+            fingerprint="proof",  # an id of the producer's own keeps the incarnation it is given
             options=options,
         )
         assert self.store.run(ops.enqueue(request)).created
