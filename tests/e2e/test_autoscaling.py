@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from tests.proofs.helm import Release
 from tests.proofs.kube import Json, Kube, batch, core, heavyqueues
 from tests.proofs.waiting import until
 
-SHELL_IMAGE = "localhost/heavylift/job-shell:dev"
+SHELL_IMAGE = os.environ.get("HEAVYLIFT_E2E_SHELL_IMAGE", "localhost/heavylift/job-shell:dev")
 CAP, WAITING = 40, 5
 """Of the queue, and how many more are enqueued than that."""
 HOLD = (
