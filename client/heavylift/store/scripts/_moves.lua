@@ -46,6 +46,11 @@ function L.place(q, job, h, front, due)
   listed[q] = true
 end
 
+-- Take the id a list began with off it: its end may have put another job, one that follows it, in front.
+function L.take_off(list, job)
+  if call('LINDEX', list, 0) == job then call('LPOP', list) else call('LREM', list, 1, job) end
+end
+
 -- Take a waiting, delayed or deferred job out of every place it may stand in. A deep list keeps the id: a ghost that
 -- claim drops costs less than a search through it.
 function L.displace(q, job, h)

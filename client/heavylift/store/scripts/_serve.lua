@@ -50,7 +50,11 @@ end
 
 local function take_listed(q, p, job, c)
   local verdict = c.judge(job, p)
-  if verdict ~= 'stop' then call('LPOP', K.level(q, p)) end -- last: whatever happened to the job is written
+  if verdict == 'claimed' then
+    call('LPOP', K.level(q, p)) -- last: whatever happened to the job is written
+  elseif verdict ~= 'stop' then
+    L.take_off(K.level(q, p), job)
+  end
   return verdict
 end
 

@@ -30,7 +30,7 @@ local function from_list(list)
     if not job then return end
     local h = ours(job)
     if h then purge(job, h) else kept = kept + 1 end
-    call('LPOP', list)
+    L.take_off(list, job)
     if kept + removed >= step then return end
   end
 end
