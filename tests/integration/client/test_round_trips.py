@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from heavylift import Client, InvalidInputError, RedisUnavailableError
+from heavylift.store import Store
+from heavylift.store.steps import Step
 
 if TYPE_CHECKING:
     from tests.integration.client.conftest import Player
@@ -33,8 +35,13 @@ def test_one_enqueue_is_one_round_trip_and_meets_changed_settings(
     queue = client.queue("reports")
     queue.enqueue("annual", YEAR)
     asked: list[object] = []
-    take = type(client._store)._take
-    monkeypatch.setattr(type(client._store), "_take", lambda store, step: asked.append(step) or take(store, step))
+    take = Store._take
+
+    def counted(store: Store, step: Step) -> Any:
+        asked.append(step)
+        return take(store, step)
+
+    monkeypatch.setattr(Store, "_take", counted)
     queue.enqueue("annual", YEAR)
     assert len(asked) == 1
     served.serve("reports", allow={"maxAttempts": 20}, defaults={"priority": -2})
