@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -96,11 +96,22 @@ class Janitor:
             self._room[queue] = most - most // 10 - (len(jobs) - gone)
         if deleted:
             self._log.info("finished Jobs beyond retention.pods.count deleted", count=deleted)
-        for queue in kept:
-            await self._trim(queue)
-            await self._sweep_keys(queue)
-            await self._sweep_dedupe(queue)
+        await self._tidy(kept)
         return deleted
+
+    async def _tidy(self, queues: Iterable[str]) -> None:
+        """Trim and sweep each queue; what is wrong with one is raised after all had their turn."""
+        trouble: HeavyliftError | None = None
+        for queue in queues:
+            for step in (self._trim, self._sweep_keys, self._sweep_dedupe):
+                try:
+                    await step(queue)
+                except RedisUnavailableError:
+                    raise
+                except HeavyliftError as error:
+                    trouble = trouble or error
+        if trouble is not None:
+            raise trouble
 
     async def _trim(self, queue: str) -> None:
         for _ in range(_TRIMS_PER_QUEUE):
