@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from heavylift import schedules as shared
-from heavylift.errors import HeavyliftError, InvalidInputError
+from heavylift.errors import HeavyliftError, InvalidInputError, StoreCorruptError
 from heavylift.options import Backoff, Timeouts
 from heavylift.runtime import logs
 from heavylift.runtime.link import RedisLink
@@ -51,11 +51,17 @@ class Schedules:
         objects, refusals = await self.cluster.heavyschedules()
         found = [schedules.read(obj) for obj in objects]
         trouble: HeavyliftError | None = None
+        faults: list[HeavyliftError] = []
         standings: dict[str, Standing] = {}
         try:
             known = {each.id: each for each in await self.link.run(ops.all_schedules())}
             for one in found:
-                standings[one.uid] = await self._settle(one, known.get(f"{one.namespace}/{one.name}"))
+                record = known.get(f"{one.namespace}/{one.name}")
+                try:
+                    standings[one.uid] = await self._settle(one, record)
+                except StoreCorruptError as error:  # of what this one needs: the others go on
+                    faults.append(error)
+                    standings[one.uid] = _standing(record, (ScheduleReason.TICK_FAILING, str(error)))
             await self._forget({one.uid for one in found}, known, frozenset(refusals))
         except HeavyliftError as error:
             trouble = error
@@ -64,7 +70,7 @@ class Schedules:
         if leads or trouble is not None:
             for one in found:
                 await self._write(one, standings[one.uid])
-        for problem in (trouble, *refusals.values()):
+        for problem in (trouble, *faults, *refusals.values()):
             if problem is not None:
                 raise _explained(problem)
 
