@@ -69,14 +69,18 @@ class Accepting(Moves):
     def accept(self, e: Entry) -> Row:
         """Accept one entry: its state, or ``[id, created, state, error, message]``."""
         there = self.state.queue(e.queue)
-        if e.tag and e.tag != (sha1(there.settings_text) if there.settings is not None else "none"):
-            return _refuse(e, "stale", "the settings of its queue changed")
         fields = self.state.jobs.get(e.id)
         if fields is not None:
             return self._again(e, fields)
+        if self._stale(e):
+            return _refuse(e, "stale", "the settings of its queue changed")
         if e.strict and there.settings is None:
             return _refuse(e, "unknown-queue", f"no HeavyQueue serves the queue {e.queue}")
         return (self._deduplicated(e) if e.dedup else None) or self._write(e)
+
+    def _stale(self, e: Entry) -> bool:
+        there = self.state.queue(e.queue)
+        return e.tag not in {"", sha1(there.settings_text) if there.settings is not None else "none"}
 
     def _write(self, e: Entry) -> Row:
         now, there = self.state.now, self.state.queue(e.queue)
@@ -207,6 +211,8 @@ class Accepting(Moves):
     def _replace(self, e: Entry, fields: Fields, state: JobState) -> Row:
         if state is JobState.ACTIVE:
             return _refuse(e, "conflict", f"the job {e.id} still has a pod: try again once it ended", state.value)
+        if self._stale(e):
+            return _refuse(e, "stale", "the settings of its queue changed")
         other = self._deduplicated(e) if e.dedup else None
         if other:
             return other

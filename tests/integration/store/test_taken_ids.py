@@ -121,3 +121,30 @@ def test_a_failed_job_has_the_id(world_with_parent: World, name: str, if_exists:
         assert len(places(w)) == 1
     held = w.redis.hget(f"heavylift:dedup:{QUEUE}", "annual")
     assert (held is not None and decode.text(held).startswith("one")) == ("dedupe" in OPTIONS[name].get("options", {}))
+
+
+@pytest.mark.parametrize("if_exists", ANSWERS)
+@pytest.mark.parametrize("name", ["none", "priority", "first", "keep_last"])
+def test_a_repeat_is_answered_whatever_the_queue_became(w: World, name: str, if_exists: str) -> None:
+    """An accepted entry whose reply was lost is asked for again: other settings or full levels do not refuse it now."""
+    tag = w.run(ops.read_settings(QUEUE))[1]
+    entry = request(id="one", settings_tag=tag, if_exists=if_exists, **OPTIONS[name])
+    first = w.run(ops.enqueue(entry))
+    w.serve(defaults={"priority": 0, "maxAttempts": 2})
+    w.run(ops.enqueue_many([request(options={"priority": priority}) for priority in range(100, 132)]))
+    assert w.run(ops.enqueue(entry)) == first
+    assert first.created
+    new = w.run(ops.enqueue(request(id="two", settings_tag=tag, if_exists=if_exists)))
+    assert (new.error, w.run(ops.get_job("two"))) == ("stale", None)
+
+
+def test_what_is_refused_replaces_nothing(w: World) -> None:
+    """A replacement held against other settings, or of a priority too many, leaves the job as it was."""
+    old = w.enqueue(id="one")
+    tag = w.run(ops.read_settings(QUEUE))[1]
+    w.serve(defaults={"priority": 0, "maxAttempts": 2})
+    w.run(ops.enqueue_many([request(options={"priority": priority}) for priority in range(100, 132)]))
+    for error, more in (("stale", {"settings_tag": tag}), ("levels", {"options": {"priority": 7}})):
+        refused = w.run(ops.enqueue(request(id="one", if_exists="replace", **more)))
+        assert (refused.error, refused.created) == (error, False)
+    assert (w.job("one").id, w.job("one").options, places(w)) == (old.id, {}, [f"rq:queue:{QUEUE}"])

@@ -163,6 +163,21 @@ local function deduplicated(e)
   return { job or entry.job, '0', state or L.STATES[h.status or ''] or 'waiting', '', '' }
 end
 
+-- Which settings a queue has: a hash of their text, as ops.read_settings makes it.
+local function tag_of(q)
+  local text = L.type(K.settings(q)) == 'hash' and call('HGET', K.settings(q), 'json')
+  return text and redis.sha1hex(text) or 'none'
+end
+
+-- Why nothing new is written for an entry now, or nil. What was accepted before is answered without: a repeat is told of
+-- its job, whatever the queue has become.
+local function barred(e)
+  local crowded = L.crowded(e.queue, e.priority)
+  if crowded then return refuse(e, 'levels', crowded) end
+  if e.tag ~= '' and e.tag ~= tag_of(e.queue) then return refuse(e, 'stale', 'the settings of its queue changed') end
+  return nil
+end
+
 local function again(e, h)
   local state = L.STATES[h.status or ''] or 'waiting'
   local own = h['hl:inc'] == e.incarnation or (e.fingerprint == '' and not h['hl:fp'] and not conflicts(e, h))
@@ -178,7 +193,7 @@ local function again(e, h)
   end
   if e.if_exists == 'replace' then
     if state == 'active' or h['hl:exec'] then return busy() end -- RQ's own cancel leaves it behind for a moment
-    local other = e.dedup ~= '' and deduplicated(e)
+    local other = barred(e) or (e.dedup ~= '' and deduplicated(e))
     if other then return other end
     L.displace(e.queue, e.id, h)
     L.remove(e.queue, e.id, ended and state or 'failed', e.dedup)
@@ -196,26 +211,19 @@ local function again(e, h)
   return { e.id, '0', state, '', '' }
 end
 
--- Which settings a queue has: a hash of their text, as ops.read_settings makes it.
-local function tag_of(q)
-  local text = L.type(K.settings(q)) == 'hash' and call('HGET', K.settings(q), 'json')
-  return text and redis.sha1hex(text) or 'none'
-end
-
 -- One entry, all or nothing, safe to repeat: {id, '1' created | '0', state, error | '', message}; the id is another
 -- job's when the entry was deduplicated.
 -- e = as of L.entry
 function L.accept(e)
   local wrong = unfit(e)
   if wrong then return refuse(e, 'corrupt', wrong) end
-  local crowded = L.crowded(e.queue, e.priority)
-  if crowded then return refuse(e, 'levels', crowded) end
-  if e.tag ~= '' and e.tag ~= tag_of(e.queue) then return refuse(e, 'stale', 'the settings of its queue changed') end
   local have = L.type(K.job(e.id))
   if have ~= 'none' then
     local h, _, message = L.load(e.id)
     return h and again(e, h) or refuse(e, 'corrupt', message)
   end
+  local closed = barred(e)
+  if closed then return closed end
   if e.strict and not seen['served\n' .. e.queue] then
     if L.type(K.settings(e.queue)) ~= 'hash' then
       return refuse(e, 'unknown-queue', 'no HeavyQueue serves the queue ' .. e.queue)
