@@ -1,4 +1,4 @@
-"""Deduplication where a job waits again: its key of a wrong type, its replacement beside a follower."""
+"""Jobs that wait again: beside keys of a wrong type, and in place of the holder of a deduplication key."""
 
 from __future__ import annotations
 
@@ -87,3 +87,18 @@ def test_a_replacement_without_a_time_ends_a_throttle(w: World) -> None:
     w.record(claim)
     w.finish(claim)
     assert w.redis.hgetall(KEYS) == {}
+
+
+@pytest.mark.parametrize("key", [f"rq:queue:{QUEUE}@7", f"heavylift:lanes:{QUEUE}"])
+def test_a_job_whose_own_place_is_of_a_wrong_type_is_not_retried(w: World, key: str) -> None:
+    """It goes where its own priority and key say, not the entry: refused by name, still failed."""
+    w.serve(concurrencyPerKey=1)
+    claim = w.active(id="one", options={"key": "tenant", "priority": 7})
+    w.finish(claim, Next.FAIL)
+    w.redis.set(key, "x")
+    refused = w.run(ops.enqueue(request(id="one", if_exists="retry_failed")))
+    assert (refused.error, key in refused.message) == ("corrupt", True)
+    assert w.job("one").state is JobState.FAILED
+    w.redis.delete(key)
+    assert w.run(ops.enqueue(request(id="one", if_exists="retry_failed"))).state is JobState.WAITING
+    assert w.claim().job == "one"

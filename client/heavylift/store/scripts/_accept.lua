@@ -205,6 +205,8 @@ local function again(e, h)
     if h['hl:exec'] then return busy() end
     local rival = L.dedup_rival(e.queue, h['hl:dedup'], e.id)
     if rival then return refuse(e, 'conflict', 'the job ' .. rival .. ' holds its deduplication key', state) end
+    local wrong = L.unfit(e.queue, h) -- of its own priority and key, not the entry's
+    if wrong then return refuse(e, 'corrupt', wrong, state) end
     L.revive(e.queue, e.id, h, nil)
     return { e.id, '0', 'waiting', '', '' }
   end
