@@ -39,8 +39,8 @@ CHECKPOINT_MAX = 2048
 HOLD_MAX_MS = 3_600_000
 """The longest a program's RateLimited can hold its whole queue back."""
 SILENT_CLAIMS_MAX = 3
-BATCH_WORK = 60
-"""Plain entries per enqueue_many script call (larger batches are split), so that none holds Redis for long."""
+BATCH_WORK = 120
+"""Work of one enqueue_many script call (larger batches are split): 60 plain entries, 24 with keys."""
 PURGE_STEP = 50
 """Jobs one script call removes at most when it purges."""
 RETRY_STEP = 20

@@ -15,8 +15,8 @@ from heavylift.store.ops.replies import reply
 from heavylift.store.steps import Arg, Call, Op
 
 _BATCH_BYTES = 4 * 1024 * 1024
-_WORK = {"key": 2, "dedupe": 1}
-"""What an option adds to the work of accepting an entry, in plain entries, as measured."""
+_WORK, _WORK_MORE = 2, {"key": 2, "dedupe": 1}
+"""What accepting an entry costs, and what options add to it, as measured."""
 
 CLAIM_ENDS = {
     "expired": Outcome(
@@ -126,7 +126,7 @@ def batches(reqs: Sequence[EnqueueRequest]) -> Iterator[list[EnqueueRequest]]:
     batch: list[EnqueueRequest] = []
     size = work = 0
     for req in reqs:
-        needs = 1 + sum(more for name, more in _WORK.items() if name in req.options)
+        needs = _WORK + sum(more for name, more in _WORK_MORE.items() if name in req.options)
         if batch and (work + needs > limits.BATCH_WORK or size + len(req.data) > _BATCH_BYTES):
             yield batch
             batch, size, work = [], 0, 0
