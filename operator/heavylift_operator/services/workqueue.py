@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import heapq
 import itertools
 import random
@@ -102,7 +101,9 @@ class WorkQueue:
         self._timers: list[tuple[float, int, Key, bool]] = []
         """When, a tie-breaker, the key, and whether it ends a backoff (else: its item of later is due)."""
         self._count = itertools.count()
-        self._changed = asyncio.Event()
+        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._keeper: asyncio.Future[None] | None = None
+        """Whom timers wake."""
 
     def bind(self) -> None:
         """Remember the running loop, for ``put_threadsafe``."""
@@ -138,11 +139,51 @@ class WorkQueue:
                 key = self._ready.popleft()
                 self._queued.discard(key)
                 self._busy.add(key)
+                if self._ready or self._keeper is None:
+                    self._wake()
                 return self._items.pop(key)
-            self._changed.clear()
-            wait = max(self._timers[0][0] - self._clock.monotonic(), 0) if self._timers else None
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), wait)
+            await (self._keep_time() if self._keeper is None else self._wait())
+
+    async def _keep_time(self) -> None:
+        """Wait until there is work or a timer is due: one of those who wait does so for all."""
+        self._keeper = asyncio.get_running_loop().create_future()
+        wait = max(self._timers[0][0] - self._clock.monotonic(), 0) if self._timers else None
+        try:
+            async with asyncio.timeout(wait):
+                await self._keeper
+        except TimeoutError:
+            pass
+        except asyncio.CancelledError:
+            self._keeper = None
+            self._wake()
+            raise
+        self._keeper = None
+
+    async def _wait(self) -> None:
+        """Wait until woken."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+            else:
+                self._wake()  # the word was for somebody who goes on
+            raise
+
+    def _wake(self) -> None:
+        """Wake one of those who wait: an item is for one of them."""
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():  # else it is about to give up
+                waiter.set_result(None)
+                return
+        self._wake_keeper()
+
+    def _wake_keeper(self) -> None:
+        if self._keeper is not None and not self._keeper.done():
+            self._keeper.set_result(None)
 
     def done(self, item: Item) -> None:
         """Take an item back that was attended to."""
@@ -183,11 +224,11 @@ class WorkQueue:
         if key not in self._busy and key not in self._held and key not in self._queued:
             self._ready.append(key)
             self._queued.add(key)
-            self._changed.set()
+            self._wake()
 
     def _timer(self, key: Key, delay_s: float, *, ends_backoff: bool) -> None:
         heapq.heappush(self._timers, (self._clock.monotonic() + delay_s, next(self._count), key, ends_backoff))
-        self._changed.set()
+        self._wake_keeper()
 
     def _ring(self) -> None:
         while self._timers and self._timers[0][0] <= self._clock.monotonic():

@@ -150,3 +150,39 @@ async def test_depth_and_age_tell_whether_we_keep_up(queue: WorkQueue, clock: Cl
     assert queue.depth == 2
     queue.done(first)
     assert (queue.depth, queue.oldest_s) == (1, 0.0)
+
+
+async def test_an_item_wakes_one_of_those_who_wait(queue: WorkQueue) -> None:
+    """The others sleep on; whoever keeps the time is followed by another; all items find somebody."""
+    waiting = [asyncio.ensure_future(queue.get()) for _ in range(4)]
+    await asyncio.sleep(0)
+    queue.put(item("a"))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert sum(one.done() for one in waiting) == 1
+    for name in ("b", "c", "d"):
+        queue.put(item(name))
+    found = await asyncio.gather(*waiting)
+    assert sorted(one.name for one in found) == ["a", "b", "c", "d"]
+
+
+async def test_those_who_give_up_pass_the_word_on(queue: WorkQueue, clock: Clock) -> None:
+    """A worker that ends just when it was woken, or that kept the time, leaves nobody asleep over an item."""
+    keeper, second, third = (asyncio.ensure_future(queue.get()) for _ in range(3))
+    await asyncio.sleep(0)
+    queue.put(item("a"))
+    second.cancel()  # it had been woken for this one
+    assert (await third).name == "a"
+    leaving = asyncio.ensure_future(queue.get())
+    await asyncio.sleep(0)
+    leaving.cancel()
+    queue.put(item("x"))  # before it could leave
+    assert (await queue.get()).name == "x"
+    fourth = asyncio.ensure_future(queue.get())
+    await asyncio.sleep(0)
+    keeper.cancel()
+    await asyncio.sleep(0)
+    queue.put_later(item("b"), 5.0)
+    clock.at += 6
+    queue.put(item("c"))
+    assert {(await fourth).name, (await queue.get()).name} == {"b", "c"}
