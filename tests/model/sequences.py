@@ -155,6 +155,11 @@ class Pair:
         uid = f"uid-{execution}" if by == "uid" else None
         return Fence(job=f"j{job}", execution=execution, worker=worker if by == "worker" else None, uid=uid)
 
+    def do_alive(self, worker: str, ttl: int) -> None:
+        """A dispatcher says that it is there, or leaves."""
+        leave = ops.unregister_dispatcher
+        self.both(lambda: ops.register_dispatcher(INSTALL, worker, ttl) if ttl else leave(INSTALL, worker))
+
     def do_record(self, job: int, back: int) -> None:
         """The dispatcher made the Job."""
         fence = self._fence(job, back, "worker")
@@ -380,6 +385,9 @@ class Generator:
 
     _trim = _look
 
+    def _alive(self) -> dict[str, Any]:
+        return {"worker": self.random.choice(("w1", "w2")), "ttl": self.random.choice((0, 5_000, 90_000))}
+
     def _time(self) -> dict[str, Any]:
         return {"ms": self.random.choice((1, 500, 2_000, 2_000, 10_000, 61_000, 400_000))}
 
@@ -388,6 +396,7 @@ _WEIGHTS = {
     "enqueue": 24, "claim": 18, "record": 6, "check": 3, "release": 6, "finish": 14, "finalized": 2, "cancel": 4,
     "retry": 4, "promote": 2, "change": 4, "remove": 2, "purge": 2, "pause": 2, "free": 1, "look": 1, "trim": 1,
     "time": 8, "settings": 2,
+    "alive": 2,
 }  # fmt: skip
 
 

@@ -120,7 +120,7 @@ def _holder(text: str) -> tuple[str, int | None, str]:
 def of_redis(client: redis.Redis, jobs: Sequence[str]) -> View:
     """Return what stands in Redis."""
     commands = json.dumps(_commands(jobs))
-    answers = iter(json.loads(client.eval(_SCRIPT, 0, commands)))  # type: ignore[arg-type]
+    answers = iter(json.loads(client.eval(_SCRIPT, 0, commands)))
     view = View()
     for name in QUEUES:
         levels = {level: list(next(answers)) for level in LEVELS}

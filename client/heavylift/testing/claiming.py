@@ -51,11 +51,11 @@ class Claiming(Moves):
         if last and last[0] == request:
             return list(last[1])
         bounds = json.loads(limits)
-        inflight = self.state.inflight.setdefault(install, {})
+        width = int(slots) * max(self.live(install), 1)
         ask = Ask(
             worker=worker, install=install, patience=int(patience), limits=bounds, ends=json.loads(ends),
-            wanted=min(int(most), bounds["max"]), room=int(slots) - len(inflight), looked=bounds["looked"],
-            promote=bounds["promote"],
+            wanted=min(int(most), bounds["max"]), room=width - len(self.state.inflight.setdefault(install, {})),
+            looked=bounds["looked"], promote=bounds["promote"],
         )  # fmt: skip
         for queue in queues:
             if len(ask.claims) >= ask.wanted or ask.looked <= 0:

@@ -36,6 +36,7 @@ class Engine(Accepting, Claiming, Ending, Changing, Reading):
             "release": self.release,
             "finish": self.finish_attempt,
             "finalized": self._finalized,
+            "register": self._register,
             "cancel": self.cancel,
             "retry": self.retry,
             "promote": self.promote,
@@ -81,3 +82,11 @@ class Engine(Accepting, Claiming, Ending, Changing, Reading):
             jobs[member] = owner
             return 1
         return 1 if jobs.pop(member, None) is not None else 0
+
+    def _register(self, args: list[Any]) -> int:
+        install, worker, ttl = args
+        alive = self.state.dispatchers.setdefault(install, {})
+        alive.pop(worker, None)
+        if int(ttl) > 0:
+            alive[worker] = self.state.now + int(ttl)
+        return self.live(install)

@@ -289,6 +289,10 @@ class Moves:
         self.state.emit(queue, "released-key", found[0].job, key=key)
         return found[0].job
 
+    def live(self, install: str) -> int:
+        """Return how many dispatchers of an install are alive."""
+        return sum(until > self.state.now for until in self.state.dispatchers.get(install, {}).values())
+
     # -- fences -------------------------------------------------------------------------------------------------------
     def fence(self, job: str, execution: str, worker: str, uid: str) -> tuple[str, str, Fields]:
         """Return why the caller may not act on an execution (or nothing), a sentence, and the job's fields."""

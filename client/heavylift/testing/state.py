@@ -95,6 +95,8 @@ class State:
     queues: dict[str, QueueState] = field(default_factory=dict)
     inflight: dict[str, dict[str, int]] = field(default_factory=dict)
     """Install -> ``job:execution`` -> ms of its claim."""
+    dispatchers: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Install -> dispatcher -> until when it counts as alive, ms."""
     unfinalized: dict[str, dict[str, str]] = field(default_factory=dict)
     """Install -> ``namespace/Job name`` -> ``job:execution``."""
     replies: dict[str, tuple[str, Any]] = field(default_factory=dict)
