@@ -117,6 +117,23 @@ def test_a_claim_over_many_queues_is_bounded(w: World) -> None:
     assert set(w.run(ops.gauges(INSTALL, names)).queues) == set(names)
 
 
+@pytest.mark.parametrize("options", [{}, {"key": "tenant"}])
+def test_a_claim_that_spent_itself_on_ghosts_is_asked_again_at_once(w: World, options: dict[str, Any]) -> None:
+    """Ids without a job hide what stands behind them for some claims, not for some pauses of the dispatcher."""
+    w.serve(concurrencyPerKey=1)
+    gone = [request(options=options) for _ in range(450)]
+    w.run(ops.enqueue_many(gone))
+    live = w.enqueue(options=options).id
+    w.redis.delete(*(f"rq:job:{one.id}" for one in gone))
+    replies = [w.ask()]
+    while not replies[-1].claims:
+        assert (replies[-1].next_due_ms, replies[-1].blocked) == (0, {})
+        replies.append(w.ask())
+    assert len(replies) > 2
+    assert [claim.job for claim in replies[-1].claims] == [live]
+    assert w.ask().next_due_ms is None
+
+
 def test_levels_are_taken_in_order(w: World) -> None:
     """A lower number is sooner, 0 between; within one level first in, first out; RQ's push moves to its level."""
     order = {"late": 5, "base": 0, "soon": -10, "sooner": -20, "soon-2": -10}

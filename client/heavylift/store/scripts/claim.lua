@@ -241,7 +241,7 @@ end
 -- Start what may start of one queue, and say why it is not more.
 local function start_some(q, set)
   local bound, breaker = L.bounds(q, set)
-  local c, before = {}, #claims
+  local c, before, gone = {}, #claims, false
   function c.full()
     if #claims >= wanted or left.looked <= 0 then return 'enough' end
     for _, one in ipairs(bound) do
@@ -257,6 +257,7 @@ local function start_some(q, set)
     left.looked = left.looked - 1
     local verdict = judge(q, job, p, set, keyed)
     if verdict == 'claimed' then room = room - 1 end
+    gone = gone or verdict == 'gone'
     return verdict
   end
   L.rate_trim(q, set)
@@ -271,6 +272,7 @@ local function start_some(q, set)
     local _, wait = L.rate(q, set)
     if wait then soonest(NOW + wait) end
   end
+  if gone and left.looked <= 0 then soonest(NOW) end -- there may be more behind what was taken off
   if why ~= 'enough' then block(q, why) end
 end
 
