@@ -23,6 +23,10 @@ from heavylift.runtime.settings import PREFIX, Names, Seconds
 _NOT_FOUND: Final = 404
 _GONE: Final = frozenset({_NOT_FOUND, 409, 422})
 """The Job is gone, or another one has its name: nothing of ours holds it."""
+_PAUSED: Final[Json] = {"metadata": {"annotations": {"autoscaling.keda.sh/paused": "true"}}}
+"""KEDA starts dispatchers again from none unless it is told not to."""
+_FROM_ONE: Final[Json] = {"spec": {"minReplicas": 1}}
+"""An autoscaler whose least number is not 0 leaves a Deployment alone that was scaled to none."""
 
 
 class UnstickSettings(BaseSettings):
@@ -36,6 +40,8 @@ class UnstickSettings(BaseSettings):
     """``namespace/name`` of the dispatchers' Deployment; empty = there is none."""
     scaled_object: str = ""
     """``namespace/name`` of KEDA's ScaledObject of it; empty = there is none."""
+    autoscaler: str = ""
+    """``namespace/name`` of their HorizontalPodAutoscaler, where it may start them again from none; else empty."""
     kubeconfig: str | None = None
     log_level: str = "info"
     patience: Seconds = 90.0
@@ -55,7 +61,9 @@ async def unstick(api: KubeApi, settings: UnstickSettings) -> int:
         ClusterUnavailableError: no answer.
     """
     if settings.scaled_object:
-        await _pause_keda(api, settings.scaled_object)
+        await _hold(api, "keda.sh/v1alpha1", "scaledobjects", settings.scaled_object, _PAUSED)
+    if settings.autoscaler:
+        await _hold(api, "autoscaling/v2", "horizontalpodautoscalers", settings.autoscaler, _FROM_ONE)
     certain = await _stop(api, settings) if settings.dispatcher else False
     settle = settings.settle / 5 if certain else settings.settle
     cleared = 0
@@ -71,11 +79,10 @@ async def unstick(api: KubeApi, settings: UnstickSettings) -> int:
         await asyncio.sleep(settings.pause)
 
 
-async def _pause_keda(api: KubeApi, scaled_object: str) -> None:
-    """Have KEDA leave the dispatchers alone: unlike a HorizontalPodAutoscaler it starts them again from none."""
-    namespace, _, name = scaled_object.partition("/")
-    path = f"/apis/keda.sh/v1alpha1/namespaces/{namespace}/scaledobjects/{name}"
-    patch = {"metadata": {"annotations": {"autoscaling.keda.sh/paused": "true"}}}
+async def _hold(api: KubeApi, group: str, kind: str, which: str, patch: Json) -> None:
+    """Have an autoscaler leave the dispatchers alone."""
+    namespace, _, name = which.partition("/")
+    path = f"/apis/{group}/namespaces/{namespace}/{kind}/{name}"
     reply = await api.request("PATCH", path, body=patch, content_type=MERGE_PATCH)
     if reply.status != _NOT_FOUND:
         _must(reply, path)

@@ -48,7 +48,7 @@ class Random(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backoff:
-    """Delays between attempts (queue semantics F24-F26)."""
+    """Delays between attempts."""
 
     kind: str = "Exponential"
     """``Exponential``: delay x 2^(n-1), at most ``longest``; ``Fixed``: delay."""

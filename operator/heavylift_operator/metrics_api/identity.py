@@ -67,29 +67,32 @@ NOBODY: Final = FrontProxy(ca="")
 
 
 def read(config_map: Mapping[str, Any]) -> FrontProxy:
-    """Return what the ConfigMap says; without an authority or without headers for names it is ``NOBODY``."""
+    """Return what the ConfigMap says; ``NOBODY`` without an authority, headers for names or readable allowed names."""
     data = child(config_map, "data")
+    allowed = _listed(data, "requestheader-allowed-names")
     proxy = FrontProxy(
         ca=text(data, _CA, _CA_MAX),
-        allowed_names=frozenset(_listed(data, "requestheader-allowed-names")),
+        allowed_names=frozenset(allowed or ()),
         username_headers=_headers(data, "requestheader-username-headers"),
         uid_headers=_headers(data, "requestheader-uid-headers"),
         group_headers=_headers(data, "requestheader-group-headers"),
         extra_prefixes=_headers(data, "requestheader-extra-headers-prefix"),
     )
-    return proxy if proxy.ca.strip() and proxy.username_headers else NOBODY
+    return proxy if proxy.ca.strip() and proxy.username_headers and allowed is not None else NOBODY
 
 
-def _listed(data: Mapping[str, Any], key: str) -> tuple[str, ...]:
+def _listed(data: Mapping[str, Any], key: str) -> tuple[str, ...] | None:
+    """Return a list of words, empty when it is not there, None when it cannot be read."""
     try:
         found = json.loads(text(data, key, _LIST_MAX) or "[]")
     except ValueError:
-        return ()
-    return tuple(one for one in found if isinstance(one, str) and one) if isinstance(found, list) else ()
+        return None
+    sound = isinstance(found, list) and all(isinstance(one, str) for one in found)
+    return tuple(one for one in found if one) if sound else None
 
 
 def _headers(data: Mapping[str, Any], key: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in _listed(data, key) if _TCHAR.fullmatch(name.strip()))
+    return tuple(name.strip() for name in _listed(data, key) or () if _TCHAR.fullmatch(name.strip()))
 
 
 def identify(proxy: FrontProxy, common_name: str, headers: Headers) -> User | None:

@@ -162,6 +162,28 @@ async def test_hook_holds_keda_back(keda: Kube) -> None:
     assert found["metadata"]["annotations"] == {"autoscaling.keda.sh/paused": "true"}
 
 
+async def test_hook_holds_an_autoscaler_from_none_back(kube: Kube) -> None:
+    """Before an uninstall an autoscaler that may start dispatchers from none is told that one is the least."""
+    namespace = f"none-{uuid.uuid4().hex[:8]}"
+    ensure_namespace(kube, namespace)
+    path = f"/apis/autoscaling/v2/namespaces/{namespace}/horizontalpodautoscalers"
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "d"}
+    spec = {"scaleTargetRef": target, "minReplicas": 2, "maxReplicas": 3}  # 0 needs a newer cluster
+    kind = {"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler"}
+    kube.create(path, {**kind, "metadata": {"name": "d"}, "spec": spec})
+    settings = {"install_id": namespace, "namespaces": namespace, "settle": 0.1, "pause": 0.05}
+    api = await KubeApi.connect(kubeconfig=str(kube.kubeconfig))
+    try:
+        for name in ("d", "gone"):
+            await unstick(api, UnstickSettings.model_validate({**settings, "autoscaler": f"{namespace}/{name}"}))
+    finally:
+        await api.aclose()
+    found = kube.get(f"{path}/d")
+
+    assert found is not None
+    assert found["spec"]["minReplicas"] == 1
+
+
 def test_hook_may_hold_keda_back(helm: Helm) -> None:
     """Its right to is there with KEDA alone, for that one object."""
     rule = {

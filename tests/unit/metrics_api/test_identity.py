@@ -124,6 +124,12 @@ def test_an_empty_list_of_names_admits_each_certificate_of_the_authority() -> No
     assert identify(anyone, "", asked) is None
 
 
+@pytest.mark.parametrize("names", ["front-proxy-client", '{"a": 1}', "[1]", "x" * 30_000])
+def test_a_list_of_names_that_cannot_be_read_admits_nobody(names: str) -> None:
+    """Only a list without names means any."""
+    assert read({"data": {**DATA, "requestheader-allowed-names": names}}) == NOBODY
+
+
 @pytest.mark.parametrize("name", ["", "\udcff"])
 def test_a_user_without_a_name_that_is_text_is_nobody(name: str) -> None:
     """Bytes that are no text could be taken for another name further on."""

@@ -38,7 +38,7 @@ def verdict(ended: Ended, spent: Spent, *, now: int = T0, rule: Rule | None = No
     return decide(ended, Policy(rules=rules, backoff=NO_JITTER.backoff), spent, now, Middle())
 
 
-# -- F24-F26 ----------------------------------------------------------------------------------------------------------
+# -- delays -----------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("failures", "delay"), [(1, 60_000), (2, 120_000), (3, 240_000), (4, 480_000), (7, 3_600_000), (10**6, 3_600_000)]
 )

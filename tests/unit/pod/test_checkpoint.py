@@ -89,7 +89,7 @@ def test_rate_limited_holds_its_queue_back(pod: Pod, error: str, hold: bool) -> 
 
 
 def test_a_backoff_function_decides_by_the_error(pod: Pod) -> None:
-    """120 s for a rate limit, 10 s for a timeout, 0 = now, None = the queue's, UnrecoverableError = give up (F27)."""
+    """120 s for a rate limit, 10 s for a timeout, 0 = now, None = the queue's, UnrecoverableError = give up."""
     pod.module(
         "def wait(failure: heavylift.Failure):\n"
         "    said = str(failure.error)\n"

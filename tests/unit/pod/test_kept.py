@@ -59,7 +59,7 @@ def test_a_loop_goes_on_where_it_stopped(done: int) -> None:
 
 
 def test_steps_that_are_done_are_not_run_again() -> None:
-    """Only the step that failed runs again, with those after it (F28)."""
+    """Only the step that failed runs again, with those after it."""
     ran: list[str] = []
 
     def work(attempt: Attempt) -> None:

@@ -1,4 +1,4 @@
-"""What follows an end by its rule: exact delay tables, jitter, budgets, starts and total time (F24-F27)."""
+"""What follows an end by its rule: exact delay tables, jitter, budgets, starts and total time."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def lived(backoff: Backoff, max_attempts: int, source: Fixed | random.Random | N
     raise AssertionError("it never ended")
 
 
-# -- F24, F25 ---------------------------------------------------------------------------------------------------------
+# -- growing delays ---------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("attempts", "backoff", "waits"),
     [
@@ -72,7 +72,7 @@ def test_five_attempts_take_fifteen_minutes() -> None:
     assert sum(lived(Backoff(jitter=0), 5)) == 15 * MINUTE
 
 
-# -- F26 --------------------------------------------------------------------------------------------------------------
+# -- jitter -----------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("jitter", "drawn", "delay"),
     [
@@ -116,7 +116,7 @@ def test_no_delay_leaves_its_bounds(delay: int, longest: int, percent: int, fail
     assert whole * (100 - percent) / 100 - 1 <= backoff.delay(failures, Fixed(drawn)) <= whole
 
 
-# -- F27, RetryAfter --------------------------------------------------------------------------------------------------
+# -- delays by error --------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("asked", [0, 1, 10_000, 120_000])
 def test_a_delay_the_program_asked_for_is_taken_as_it_is(asked: int) -> None:
     """No jitter, no maximum: 0 is now; the attempt is spent all the same."""
