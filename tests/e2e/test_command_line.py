@@ -66,8 +66,20 @@ def test_doctor_finds_nothing_wrong(bench: Bench, job: str) -> None:
     rows: list[dict[str, Any]] = json.loads(said.stdout)
     assert job
     levels = {row["check"]: row["level"] for row in rows}
-    checks = ("crds", "deployments", "heavyqueue analytics/tasks", "queue tasks", "redis persistence", "redis role")
+    checks = (
+        *("crds", "clock of the cluster", "deployments", "heavyqueue analytics/tasks", "queue tasks"),
+        *("redis persistence", "redis role", "rbac dispatcher analytics", "rbac operator analytics"),
+    )
     assert {levels.get(check) for check in checks} == {"ok"}, rows
+
+
+def test_render_reads_the_heavyqueue_from_the_cluster(bench: Bench) -> None:
+    """Without a file the Job is that of the queue as it is served now."""
+    said = heavylift(bench, "render", "tasks", "--task", "add", "--data", '{"numbers": [1]}', "-o", "json")
+
+    assert said.returncode == 0, said.stderr
+    job = json.loads(said.stdout)
+    assert (job["kind"], job["metadata"]["namespace"]) == ("Job", bench.namespace)
 
 
 def test_wrong_namespace_or_release_says_what_to_check(bench: Bench) -> None:

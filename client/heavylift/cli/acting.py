@@ -9,15 +9,15 @@ import typer
 
 from heavylift.cli.bulk import Chosen, retry_chosen
 from heavylift.cli.completing import CLASSES, ENDED
-from heavylift.cli.enqueue import Data
 from heavylift.cli.exits import Exit, report, say
-from heavylift.cli.inputs import pairs, read_data
+from heavylift.cli.inputs import pairs, read_data, read_timeouts
+from heavylift.cli.joboptions import Data
 from heavylift.cli.output import Format, Output
 from heavylift.cli.session import session
 from heavylift.cli.told import Told, telling
 from heavylift.client import Client
 from heavylift.errors import HeavyliftError, InvalidInputError
-from heavylift.options import ChangeOptions, RetryOptions, Timeouts
+from heavylift.options import ChangeOptions, RetryOptions
 
 Ids = Annotated[list[str], typer.Argument(help="Job ids.", metavar="ID...")]
 Id = Annotated[str, typer.Argument(help="Job id.", metavar="ID")]
@@ -120,7 +120,7 @@ def _changes(
         "resources": pairs("--set", resources) or None,
         "max_attempts": max_attempts,
         "priority": priority,
-        "timeouts": None if timeout is None else Timeouts(run=timeout),
+        "timeouts": read_timeouts(timeout, None),
         "env": pairs("--env", env) or None,
         "data": None if data is None else read_data(data),
     }

@@ -3,43 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
-from enum import StrEnum
+from dataclasses import asdict
 from typing import Any
 
 import typer
 
 from heavylift.cli.exits import Exit
+from heavylift.cli.finding import Finding, Level
+from heavylift.cli.installation import cluster_findings
 from heavylift.cli.output import Format, Output, emit
-from heavylift.cli.session import Session, session
+from heavylift.cli.session import session
 from heavylift.cli.versions import judge_version
 from heavylift.client import Client
 from heavylift.contract.durations import format_ms
-from heavylift.errors import ClusterUnavailableError, ConfigurationError, RedisUnavailableError
+from heavylift.errors import ClusterUnavailableError, RedisUnavailableError
 from heavylift.store import ops
 
 SKEW_MS = 2000
 """Clocks further apart than this make times in messages misleading; Redis's own clock decides all else."""
 _FULL = 0.9
 COLUMNS = ("check", "level", "message")
-METRICS_API = "v1beta1.external.metrics.k8s.io"
-
-
-class Level(StrEnum):
-    """How a check ended."""
-
-    OK = "ok"
-    WARN = "warn"
-    FAIL = "fail"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One checked thing."""
-
-    check: str
-    level: Level
-    message: str
 
 
 def doctor(context: typer.Context, output: Output = Format.TABLE) -> None:
@@ -48,7 +31,7 @@ def doctor(context: typer.Context, output: Output = Format.TABLE) -> None:
     Example: heavylift --kube heavylift doctor
     """
     here = session(context)
-    findings = list(_cluster(here)) if here.kube else []
+    findings = list(cluster_findings(here)) if here.kube else []
     unreachable = False
     try:
         with here.client() as client:
@@ -141,65 +124,3 @@ def _queue_findings(client: Client) -> Iterator[Finding]:
         bad = client.queue(name).counts().quarantined
         if bad:
             yield Finding(check, Level.WARN, f"{bad} bad entries in quarantine (heavylift queues show {name})")
-
-
-def _cluster(here: Session) -> Iterator[Finding]:
-    """Yield what the user's kubeconfig shows of the installation."""
-    try:
-        from heavylift.cli import kube  # noqa: PLC0415 - needs the extra kube
-
-        namespace = str(here.kube)
-        if kube.crds_served():
-            yield Finding("crds", Level.OK, "HeavyQueue is served")
-        else:
-            yield Finding("crds", Level.FAIL, "HeavyQueue is not served: kubectl apply -f manifests/crds/")
-        down = kube.unready(namespace, here.release)
-        for name, state in down.items():
-            yield Finding(f"deployment {name}", Level.FAIL, f"{state}: kubectl -n {namespace} get pods")
-        if not down:
-            yield Finding("deployments", Level.OK, "all ready")
-        yield metrics_api_finding(kube.api_service(METRICS_API), namespace)
-        yield from _resources(kube.heavyqueues(), kube.may)
-    except (ConfigurationError, ClusterUnavailableError) as error:
-        yield Finding("cluster", Level.FAIL, str(error))
-
-
-def metrics_api_finding(found: Mapping[str, Any] | None, namespace: str) -> Finding:
-    """Return what an APIService, or that there is none, means for autoscaling by external metrics.
-
-    Args:
-        found: the cluster's APIService of external metrics; None = there is none.
-        namespace: where Heavylift is installed.
-    """
-    check = "metrics api"
-    if found is None:
-        return Finding(check, Level.OK, f"{METRICS_API} is not registered: no HPA reads queues by it")
-    service = found.get("spec", {}).get("service") or {}
-    owner = f"{service.get('namespace')}/{service.get('name')}"
-    if service.get("namespace") != namespace or not str(service.get("name")).endswith("-metrics-api"):
-        return Finding(check, Level.WARN, f"{METRICS_API} belongs to {owner}: set autoscaling.provider to what it is")
-    conditions = found.get("status", {}).get("conditions", [])
-    available: Mapping[str, Any] = next((one for one in conditions if one.get("type") == "Available"), {})
-    if available.get("status") == "True":
-        return Finding(check, Level.OK, f"{METRICS_API} is served by {owner}")
-    why = f"{available.get('reason')}: {available.get('message')}"
-    remedy = "no namespace of the cluster can be deleted meanwhile; see the operators' logs"
-    return Finding(check, Level.FAIL, f"{METRICS_API} is not available, {why}: {remedy}")
-
-
-def _resources(queues: list[dict[str, Any]], may: Any) -> Iterator[Finding]:
-    for queue in queues:
-        metadata, conditions = queue.get("metadata", {}), queue.get("status", {}).get("conditions", [])
-        name = f"heavyqueue {metadata.get('namespace')}/{metadata.get('name')}"
-        ready = next((found for found in conditions if found.get("type") == "Ready"), None)
-        if ready is None:
-            yield Finding(name, Level.WARN, "no Ready condition yet: has the operator seen it? (watchNamespaces)")
-        elif ready.get("status") == "True":
-            yield Finding(name, Level.OK, str(ready.get("reason")))
-        else:
-            yield Finding(name, Level.FAIL, f"{ready.get('reason')}: {ready.get('message')}")
-    for namespace in sorted({str(queue.get("metadata", {}).get("namespace")) for queue in queues}):
-        if not may("get", "pods", namespace, subresource="log"):
-            yield Finding(
-                f"rbac {namespace}", Level.WARN, "you may not read logs of pods: heavylift jobs logs will not work"
-            )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
-from heavylift.cli.completing import offer, queue_names
+from heavylift.cli import joboptions as option
 from heavylift.cli.exits import Exit, report, say
-from heavylift.cli.inputs import Line, pairs, read_backoff, read_data, read_dedupe, read_lines
+from heavylift.cli.inputs import Line, pairs, read_backoff, read_data, read_dedupe, read_lines, read_timeouts
 from heavylift.cli.output import Format, Output, emit, print_json
 from heavylift.cli.session import Session, session
 from heavylift.cli.told import progress
@@ -18,54 +18,37 @@ from heavylift.cli.waiting import wait_all, waiting
 from heavylift.client import Client
 from heavylift.errors import BatchError, HeavyliftError, InvalidInputError
 from heavylift.jobs import Job
-from heavylift.options import IF_EXISTS, JobRequest, Timeouts
+from heavylift.options import JobRequest
 
 _AT_ONCE = 500
-
-Data = Annotated[
-    str | None, typer.Option("--data", "-d", help="The task's data: JSON, @FILE, or - for standard input.")
-]
-
-
-Text = str | None
-Words = list[str] | None
 
 
 def enqueue(  # noqa: PLR0913, PLR0917 - one parameter per option of the command
     context: typer.Context,
-    queue: Annotated[Text, typer.Argument(help="Queue.", metavar="QUEUE", autocompletion=queue_names)] = None,
-    task: Annotated[Text, typer.Argument(help="The task's registered name.", metavar="TASK")] = None,
-    data: Data = None,
-    id: Annotated[Text, typer.Option("--id", help="Job id; random when left out.")] = None,  # noqa: A002
-    if_exists: Annotated[
-        Text,
-        typer.Option(
-            help="If the id is taken: raise, return, retry_failed or replace.", autocompletion=offer(*IF_EXISTS)
-        ),
-    ] = None,
-    priority: Annotated[int | None, typer.Option(help="-1000 to 1000; lower is sooner.")] = None,
-    lifo: Annotated[bool, typer.Option("--lifo", help="To the front of those of its priority.")] = False,
-    key: Annotated[Text, typer.Option(help="Concurrency key: shares the queue's concurrency.perKey.")] = None,
-    dedupe: Annotated[Text, typer.Option(help="Deduplication key: at most one unfinished job for each.")] = None,
-    dedupe_mode: Annotated[
-        Text, typer.Option(help="first, keep_last or debounce.", autocompletion=offer("first", "keep_last", "debounce"))
-    ] = None,
-    dedupe_ttl: Annotated[Text, typer.Option(help="Time of a throttle (first) or a debounce, for example 1h.")] = None,
-    max_attempts: Annotated[int | None, typer.Option(help="Attempts before the job fails.")] = None,
-    backoff: Annotated[
-        Text, typer.Option(help="Wait between attempts, doubling: 2s or 2s..10m; fixed:2s = always the same.")
-    ] = None,
-    delay: Annotated[Text, typer.Option(help="Start not before this much later, for example 5m.")] = None,
-    expires: Annotated[Text, typer.Option(help="Fail if not started within this time, for example 48h.")] = None,
-    timeout: Annotated[Text, typer.Option(help="Longest run of one attempt, for example 30m.")] = None,
-    total_timeout: Annotated[Text, typer.Option(help="Longest time for all attempts, for example 6h.")] = None,
-    resources: Annotated[Words, typer.Option("--set", help="Resource, for example memory=4Gi.")] = None,
-    env: Annotated[Words, typer.Option(help="Environment variable, NAME=VALUE.")] = None,
-    label: Annotated[Words, typer.Option(help="Label, NAME=VALUE.")] = None,
-    depends_on: Annotated[Words, typer.Option(help="Id of a job that must complete first.")] = None,
-    from_file: Annotated[Text, typer.Option(help="Enqueue each line of a JSON Lines file (-: standard input).")] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for the job's end and print its result.")] = False,
-    wait_timeout: Annotated[Text, typer.Option(help="Wait at most this long, for example 10m.")] = None,
+    queue: option.QueueName = None,
+    task: option.Task = None,
+    data: option.Data = None,
+    id: option.Id = None,  # noqa: A002 - as in ``job.id``
+    if_exists: option.IfExists = None,
+    priority: option.Priority = None,
+    lifo: option.Lifo = False,
+    key: option.Key = None,
+    dedupe: option.Dedupe = None,
+    dedupe_mode: option.DedupeMode = None,
+    dedupe_ttl: option.DedupeTtl = None,
+    max_attempts: option.MaxAttempts = None,
+    backoff: option.Backoff = None,
+    delay: option.Delay = None,
+    expires: option.Expires = None,
+    timeout: option.Timeout = None,
+    total_timeout: option.TotalTimeout = None,
+    resources: option.Resources = None,
+    env: option.Env = None,
+    label: option.Label = None,
+    depends_on: option.DependsOn = None,
+    from_file: option.FromFile = None,
+    wait: option.Wait = False,
+    wait_timeout: option.WaitTimeout = None,
     output: Output = Format.TABLE,
 ) -> None:
     """Enqueue a job, or each line of a file.
@@ -74,32 +57,18 @@ def enqueue(  # noqa: PLR0913, PLR0917 - one parameter per option of the command
 
     Example: heavylift enqueue --from-file jobs.jsonl, lines like {"queue": "reports", "task": "annual", "data": {}}
     """
-    options: dict[str, Any] = {
-        "id": id,
-        "if_exists": if_exists,
-        "priority": priority,
-        "lifo": lifo or None,
-        "key": key,
-        "dedupe": read_dedupe(dedupe, dedupe_mode, dedupe_ttl),
-        "max_attempts": max_attempts,
-        "backoff": read_backoff(backoff),
-        "delay": delay,
-        "expires": expires,
-        "timeouts": None if timeout is total_timeout is None else Timeouts(run=timeout, total=total_timeout),
-        "resources": pairs("--set", resources) or None,
-        "env": pairs("--env", env) or None,
-        "labels": pairs("--label", label) or None,
-        "depends_on": depends_on or None,
-    }
-    given = {name: value for name, value in options.items() if value is not None}
+    plain: dict[str, Any] = {"id": id, "if_exists": if_exists, "priority": priority, "lifo": lifo or None, "key": key}
+    plain |= {"max_attempts": max_attempts, "delay": delay, "expires": expires, "depends_on": depends_on or None}
+    read: dict[str, Any] = {"dedupe": read_dedupe(dedupe, dedupe_mode, dedupe_ttl), "backoff": read_backoff(backoff)}
+    read |= {"timeouts": read_timeouts(timeout, total_timeout), "resources": pairs("--set", resources) or None}
+    read |= {"env": pairs("--env", env) or None, "labels": pairs("--label", label) or None}
+    given = {name: value for name, value in (plain | read).items() if value is not None}
     waits = Waits(wait=wait, timeout=wait_timeout, output=output)
     if from_file is None:
-        _enqueue_one(session(context), (queue, task), read_data(data), given, waits)
-    elif data is not None or given:
+        return _enqueue_one(session(context), (queue, task), read_data(data), given, waits)
+    if data is not None or given:
         raise InvalidInputError("--from-file takes data and options from the lines: leave --data and options out")
-    else:
-        with session(context).client() as client:
-            raise typer.Exit(_file(client, read_lines(from_file, queue, task), waits))
+    return _enqueue_file(session(context), read_lines(from_file, queue, task), waits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +80,14 @@ class Waits:
     output: Format
 
 
-def _enqueue_one(here: Session, target: tuple[Text, Text], data: Any, given: dict[str, Any], waits: Waits) -> None:
+def _enqueue_file(here: Session, lines: Sequence[Line | HeavyliftError], waits: Waits) -> None:
+    with here.client() as client:
+        raise typer.Exit(_file(client, lines, waits))
+
+
+def _enqueue_one(
+    here: Session, target: tuple[str | None, str | None], data: Any, given: dict[str, Any], waits: Waits
+) -> None:
     queue, task = target
     if queue is None or task is None:
         raise InvalidInputError("give QUEUE and TASK, or --from-file FILE")

@@ -131,6 +131,15 @@ def read_dedupe(key: str | None, mode: str | None, ttl: str | None) -> Dedupe | 
     return None
 
 
+def read_timeouts(run: str | None, total: str | None) -> Timeouts | None:
+    """Return what ``--timeout`` and ``--total-timeout`` say; None when neither was given.
+
+    Raises:
+        InvalidInputError: one is no positive duration.
+    """
+    return None if run is None and total is None else Timeouts(run=run, total=total)
+
+
 def read_backoff(argument: str | None) -> Backoff | None:
     """Return the backoff of ``--backoff``: ``2s``, ``2s..10m`` or ``fixed:2s``.
 

@@ -10,11 +10,14 @@ import codecs
 import contextlib
 import json
 import sys
+import time
 from collections.abc import Iterator
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote
 
 from heavylift.cli.forward import listening
+from heavylift.cli.installation import Right
 from heavylift.contract import ids
 from heavylift.contract.names import GROUP, VERSION, Label
 from heavylift.errors import ClusterUnavailableError, ConfigurationError, JobNotFoundError
@@ -207,23 +210,42 @@ def _pod_of(api: Any, record: JobRecord, seq: int | None) -> Any:
 
 
 # -- doctor -----------------------------------------------------------------------------------------------------------
-def crds_served() -> bool:
-    """Return whether the cluster serves HeavyQueue.
+def kinds_served() -> set[str]:
+    """Return the plural names of our kinds that the cluster serves.
 
     Raises:
         ConfigurationError, ClusterUnavailableError: the cluster cannot be asked.
     """
     _load_config()
-    try:
-        with _answers("the custom resources"):
+    with _answers("the custom resources"):
+        try:
             found = kubernetes.CustomObjectsApi().get_api_resources(GROUP, VERSION, _request_timeout=_TIMEOUT_S)
-    except ConfigurationError:
-        return False
-    return any(resource.name == "heavyqueues" for resource in found.resources)
+        except kubernetes.ApiException as error:
+            if error.status == _NOT_FOUND:
+                return set()
+            raise
+    return {str(resource.name) for resource in found.resources}
+
+
+def skew_ms() -> int | None:
+    """Return how far the API server's clock is ahead of ours, to the second; None when it tells no time.
+
+    Raises as ``kinds_served``.
+    """
+    _load_config()
+    with _answers("the version of the cluster"):
+        before = time.time()
+        _, _, headers = kubernetes.VersionApi().get_code_with_http_info(_request_timeout=_TIMEOUT_S)
+        ours = (before + time.time()) / 2
+    try:
+        theirs = parsedate_to_datetime(str(headers.get("Date"))).timestamp()
+    except (TypeError, ValueError):
+        return None
+    return round((theirs - ours) * 1000)
 
 
 def api_service(name: str) -> dict[str, Any] | None:
-    """Return an APIService, None when there is none; raises as ``crds_served``."""
+    """Return an APIService, None when there is none; raises as ``kinds_served``."""
     _load_config()
     path = ("apiregistration.k8s.io", "v1", "apiservices", name)
     with _answers(f"the APIService {name}"):
@@ -236,19 +258,23 @@ def api_service(name: str) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def heavyqueues() -> list[dict[str, Any]]:
-    """Return all HeavyQueues the kubeconfig may list; raises as ``crds_served``."""
+def heavyqueues(namespace: str | None = None) -> list[dict[str, Any]]:
+    """Return the HeavyQueues of a namespace, or all the kubeconfig may list; raises as ``kinds_served``."""
     _load_config()
-    with _answers("HeavyQueues"):
-        found = kubernetes.CustomObjectsApi().list_cluster_custom_object(
-            GROUP, VERSION, "heavyqueues", _request_timeout=_TIMEOUT_S
-        )
+    api = kubernetes.CustomObjectsApi()
+    where = "all namespaces (name one with --namespace)" if namespace is None else f"namespace {namespace}"
+    with _answers(f"HeavyQueues in {where}"):
+        if namespace is None:
+            found = api.list_cluster_custom_object(GROUP, VERSION, "heavyqueues", _request_timeout=_TIMEOUT_S)
+        else:
+            path = (GROUP, VERSION, namespace, "heavyqueues")
+            found = api.list_namespaced_custom_object(*path, _request_timeout=_TIMEOUT_S)
     items = found.get("items", [])
     return [item for item in items if isinstance(item, dict)]
 
 
 def may(verb: str, resource: str, namespace: str, *, group: str = "", subresource: str = "") -> bool:
-    """Return whether the kubeconfig's user may do this; raises as ``crds_served``."""
+    """Return whether the kubeconfig's user may do this; raises as ``kinds_served``."""
     _load_config()
     attributes = {
         "verb": verb,
@@ -265,18 +291,49 @@ def may(verb: str, resource: str, namespace: str, *, group: str = "", subresourc
     return bool(review.status.allowed)
 
 
-def unready(namespace: str, release: str) -> dict[str, str]:
-    """Return the release's Deployments that are not wholly ready, with their state; raises as ``crds_served``."""
+def account_may(account: str, namespace: str, verb: str, right: Right) -> bool:
+    """Return whether a service account (``system:serviceaccount:...``) may do this; raises as ``kinds_served``."""
+    _load_config()
+    attributes = {"verb": verb, "resource": right.resource, "namespace": namespace, "group": right.group}
+    if right.subresource:
+        attributes["subresource"] = right.subresource
+    body = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview"}
+    groups = ["system:serviceaccounts", f"system:serviceaccounts:{account.split(':')[2]}", "system:authenticated"]
+    spec = {"user": account, "groups": groups, "resourceAttributes": attributes}
+    with _answers("the rights of service accounts"):
+        review = kubernetes.AuthorizationV1Api().create_subject_access_review(
+            {**body, "spec": spec}, _request_timeout=_TIMEOUT_S
+        )
+    return bool(review.status.allowed)
+
+
+def accounts(namespace: str, release: str) -> dict[str, str]:
+    """Return the release's service accounts as users, by component; raises as ``kinds_served``."""
+    return {
+        str((item.metadata.labels or {}).get("app.kubernetes.io/component")): (
+            f"system:serviceaccount:{namespace}:{item.spec.template.spec.service_account_name or 'default'}"
+        )
+        for item in _deployments(namespace, release)
+    }
+
+
+def _deployments(namespace: str, release: str) -> list[Any]:
     _load_config()
     selector = f"{_OF_RELEASE}={release}"
     with _answers(f"Deployments in namespace {namespace}"):
         found = kubernetes.AppsV1Api().list_namespaced_deployment(
             namespace, label_selector=selector, _request_timeout=_TIMEOUT_S
         )
-    if not found.items:
+    return list(found.items)
+
+
+def unready(namespace: str, release: str) -> dict[str, str]:
+    """Return the release's Deployments that are not wholly ready, with their state; raises as ``kinds_served``."""
+    found = _deployments(namespace, release)
+    if not found:
         return {release: f"there is no such release in namespace {namespace}"}
     return {
         item.metadata.name: f"{item.status.ready_replicas or 0} of {item.spec.replicas} replicas are ready"
-        for item in found.items
+        for item in found
         if (item.status.ready_replicas or 0) < (item.spec.replicas or 0)
     }
