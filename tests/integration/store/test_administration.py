@@ -13,7 +13,7 @@ from heavylift.contract.outcomes import OutcomeClass
 from heavylift.contract.states import JobState
 from heavylift.store import Next, Verdict, decode, ops
 from heavylift.store.model import Change
-from tests.integration.store.kit import QUEUE, World, request
+from tests.integration.store.kit import INSTALL, QUEUE, World, request
 
 FOREVER = 3_600_000
 SCHEDULED, DELAYED = f"rq:scheduled:{QUEUE}", f"heavylift:delayed:{QUEUE}"
@@ -226,6 +226,32 @@ def test_purge_of_jobs_with_keys(w: World) -> None:
         key for key in w.redis.scan_iter("heavylift:*") if any(word in key for word in (b"lanes", b"ring", b"keyed"))
     ]
     assert left == []
+
+
+@pytest.mark.parametrize("options", [{}, {"key": "tenant"}, {"priority": 3}])
+def test_purge_leaves_what_runs(w: World, options: dict[str, Any]) -> None:
+    """A job queued anew by RQ's tools while it runs stays, with its execution; what waits behind it goes, in steps."""
+    w.serve(concurrencyPerKey=5)
+    claims = [w.active(options=options) for _ in range(3)]
+    waiting = [w.enqueue(options=options).id for _ in range(limits.PURGE_STEP + 5)]
+    for claim in claims:
+        w.redis.hset(f"rq:job:{claim.job}", "status", "queued")
+        w.redis.lpush(f"rq:queue:{QUEUE}" if "priority" not in options else f"rq:queue:{QUEUE}@3", claim.job)
+    assert w.run(ops.purge(QUEUE, JobState.WAITING, 1000)) == len(waiting)
+    assert not any(w.redis.exists(f"rq:job:{job}") for job in waiting)
+    assert w.run(ops.purge(QUEUE, JobState.WAITING, 1000)) == 0
+    assert w.run(ops.inflight_count(INSTALL)) == 3
+    assert {claim.job for claim in w.ask().claims} == {claim.job for claim in claims}
+
+
+def test_purge_goes_through_every_level(w: World) -> None:
+    """Priorities that came due together are more than may be enqueued at once: all of them go."""
+    jobs = [request(options={"priority": priority}, delay_ms=FOREVER) for priority in range(1, 41)]
+    w.run(ops.enqueue_many(jobs))
+    for job in jobs:
+        assert w.run(ops.promote(job.id)).verdict is Verdict.APPLIED
+    assert w.run(ops.purge(QUEUE, JobState.WAITING, 1000)) == 40
+    assert not any(w.redis.exists(f"rq:job:{job.id}") for job in jobs)
 
 
 def test_ended_jobs_are_found_by_class_and_time(w: World) -> None:
