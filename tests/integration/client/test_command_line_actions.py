@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import io
 import json
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -231,3 +240,46 @@ def test_why_reads_breaker_suspension_and_schedule(
     assert "The breaker of queue reports is open" in said
     assert "All queues of this Redis are suspended" in said
     assert "within seconds" not in said
+
+
+def on_a_terminal(url: str, *arguments: str) -> str:
+    """Run the command on a terminal of 80 columns and return what it wrote there."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    env = {key: value for key, value in os.environ.items() if key not in {"COLUMNS", "LINES", "NO_COLOR"}}
+    env |= {"HEAVYLIFT_REDIS_URL": url, "TERM": "xterm-256color"}
+    command = [sys.executable, "-m", "heavylift", *arguments]
+    with subprocess.Popen(command, env=env, stdout=theirs, stderr=theirs, stdin=theirs) as process:
+        os.close(theirs)
+        said = b""
+        with contextlib.suppress(OSError):  # the other end is closed: Linux's way to say that all was read
+            while part := os.read(ours, 65_536):
+                said += part
+        assert process.wait(timeout=60) == 0, said
+    os.close(ours)
+    return said.decode()
+
+
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+def test_a_terminal_of_80_columns_is_enough(player: Player, redis_server: StoreServer, run: Run) -> None:
+    """Ids stay whole, reasons stand below their jobs, and bulk operations move a bar."""
+    player.serve("reports")
+    reason = "the container needed more than its limit of 64Mi: raise resources, or let memory grow"
+    for _ in range(2):
+        run("enqueue", "reports", "annual")
+        fail_one(player, Outcome(cls=OutcomeClass.OOM, message=reason))
+    ids = run("jobs", "list", "-o", "name").out.split()
+
+    listed = ESCAPES.sub("", on_a_terminal(redis_server.url, "jobs", "list")).replace("\r", "").splitlines()
+    queues = ESCAPES.sub("", on_a_terminal(redis_server.url, "queues", "list")).replace("\r", "").splitlines()
+    retried = on_a_terminal(redis_server.url, "jobs", "retry", "--state", "failed", "--yes")
+
+    assert max(map(len, [*listed, *queues])) <= 80
+    assert all(any(line.startswith(job) for line in listed) for job in ids)
+    assert " ".join(" ".join(listed).split()).count(reason) == 2
+    assert len(queues) == 2
+    assert "queue reports" in retried
+    assert "100%" in retried
+    assert ESCAPES.search(retried)
