@@ -107,6 +107,8 @@ class Changing(Moves):
         fields |= {**_changed(priority, data, fingerprint), "hl:op": token}
         if due:
             fields["hl:due"] = str(due)
+        elif wait != "":
+            fields.pop("hl:due", None)
         if state is JobState.DELAYED and wait != "" and int(wait) == 0:
             self._soon(queue, job, fields)
         elif state in {JobState.WAITING, JobState.DELAYED} and (due or (moved and state is JobState.WAITING)):

@@ -228,6 +228,21 @@ def test_purge_of_jobs_with_keys(w: World) -> None:
     assert left == []
 
 
+def test_a_delay_taken_from_a_job_that_waits_for_others(w: World) -> None:
+    """It goes as soon as what it depends on has completed; a delay it is given holds it from then on."""
+    parent = w.enqueue()
+    soon = w.enqueue(depends_on=(parent.id,), delay_ms=FOREVER).id
+    later = w.enqueue(depends_on=(parent.id,)).id
+    assert change(w, soon, delay_ms=0) is Verdict.APPLIED
+    assert change(w, later, delay_ms=FOREVER) is Verdict.APPLIED
+    assert w.job(soon).due is None
+    claim = w.claim()
+    w.record(claim)
+    w.finish(claim)
+    assert (w.job(soon).state, w.job(later).state) == (JobState.WAITING, JobState.DELAYED)
+    assert w.claim().job == soon
+
+
 @pytest.mark.parametrize("options", [{}, {"key": "tenant"}, {"priority": 3}])
 def test_purge_leaves_what_runs(w: World, options: dict[str, Any]) -> None:
     """A job queued anew by RQ's tools while it runs stays, with its execution; what waits behind it goes, in steps."""

@@ -30,6 +30,7 @@ if due and state == 'waiting' then
   set[#set + 1] = 'scheduled'
 end
 call('HSET', K.job(job), unpack(set))
+if delay and not due then call('HDEL', K.job(job), 'hl:due') end
 local before = L.priority(h)
 if priority then h['hl:priority'] = L.int(priority) end
 if state == 'delayed' and delay == 0 then
