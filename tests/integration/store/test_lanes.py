@@ -71,12 +71,14 @@ def test_a_job_that_leaves_its_lane_leaves_nothing(w: World, goes: str) -> None:
     assert left(w) == {}
 
 
-def test_a_cancel_deep_in_a_lane_is_found_by_its_time(w: World) -> None:
+@pytest.mark.parametrize("lifo", [False, True])
+def test_a_cancel_deep_in_a_lane_is_found_by_its_time(w: World, lifo: bool) -> None:
     """Taking a job out of a long lane is exact: the count falls by one at once."""
     w.serve(concurrencyPerKey=1)
-    for start in range(0, 3000, 100):
-        w.run(ops.enqueue_many([request(id=f"a{start + i}", options={"key": "a"}) for i in range(100)]))
-    for job in ("a0", "a1500", "a2999"):
+    for start in range(0, 3000, 500):
+        batch = [request(id=f"a{start + i}", options={"key": "a", "lifo": lifo}) for i in range(500)]
+        w.run(ops.enqueue_many(batch))
+    for job in ("a0", "a1490", "a2999"):
         assert w.run(ops.cancel(job, by="ann")).verdict is Verdict.APPLIED
     assert w.redis.zcard(f"heavylift:lanes:{QUEUE}") == 2997 == w.redis.llen(f"rq:queue:{QUEUE}@keys")
     assert gauges(w).waiting == 2997

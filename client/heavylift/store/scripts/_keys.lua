@@ -211,7 +211,8 @@ local function lane_find(q, job, h)
     end
     return nil
   end
-  return seek('[' .. stem, 100) or seek('[' .. stem .. digits(L.rank(h)), 1000)
+  local rank = L.rank(h) -- those of one batch share a time, and go after it one by one; before it, if they go to the front
+  return seek('[' .. stem, 100) or seek('[' .. stem .. digits(max(rank < MIDDLE and rank - 1000 or rank, 0)), 1001)
 end
 
 -- Take a job out of its lane, where it can be found; else claim drops it.
