@@ -144,7 +144,7 @@ def show(context: typer.Context, id: Id, output: Output = Format.TABLE) -> None:
 def wait(
     context: typer.Context,
     ids: Ids,
-    timeout: Annotated[str | None, typer.Option(help="Wait at most this long for each, for example 10m.")] = None,
+    timeout: Annotated[str | None, typer.Option(help="Wait at most this long for all of them, for example 10m.")] = None,
     output: Output = Format.TABLE,
 ) -> None:
     """Wait for jobs to end and print their results, one JSON text per line.
