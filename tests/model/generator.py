@@ -89,7 +89,7 @@ class Generator:
             "worker": r.choice(("w1", "w2")),
             "queues": queues,
             "most": r.choice((1, 1, 3, 20)),
-            "slots": r.choice((2, 100)),
+            "slots": r.choice((1, 2, 100)),
         }
 
     def _record(self) -> dict[str, Any]:
@@ -157,12 +157,12 @@ class Generator:
         return {"worker": self.random.choice(("w1", "w2")), "ttl": self.random.choice((0, 5_000, 90_000))}
 
     def _time(self) -> dict[str, Any]:
-        return {"ms": self.random.choice((1, 500, 2_000, 2_000, 10_000, 61_000, 400_000))}
+        return {"ms": self.random.choice((1, 500, 2_000, 2_000, 5_000, 10_000, 30_000, 61_000, 400_000))}
 
 
 _WEIGHTS = {
     "enqueue": 24, "claim": 18, "record": 6, "check": 3, "release": 6, "finish": 14, "finalized": 2, "cancel": 4,
     "retry": 4, "promote": 2, "change": 4, "remove": 2, "purge": 2, "pause": 2, "free": 1, "look": 1, "trim": 1,
     "time": 8, "settings": 2,
-    "alive": 2,
+    "alive": 4,
 }  # fmt: skip
