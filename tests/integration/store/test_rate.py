@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from heavylift.contract.outcomes import OutcomeClass
-from heavylift.store import Fence, Next, decode, ops
+from heavylift.store import Fence, Next, Verdict, decode, ops
 from tests.integration.store.kit import QUEUE, WORKER, World, request
 from tests.integration.store.test_gauges import gauges
 
@@ -104,6 +106,22 @@ def test_a_start_that_was_none_does_not_count(w: World) -> None:
     w.run(ops.cancel(last.job, by="ann"))
     w.run(ops.release(Fence(job=last.job, execution=last.execution, worker=WORKER), reason="stopping"))
     assert gauges(w).rate_left == 1
+
+
+@pytest.mark.parametrize("anew", [False, True])
+def test_a_claimed_job_that_is_deleted_before_its_job_is_made_did_not_start(w: World, anew: bool) -> None:
+    """Its dispatcher looks once more and makes none: what never began holds up no queue for a day."""
+    limited(w, 1, jobs=2)
+    claim = w.claim()
+    fence = Fence(job=claim.job, execution=claim.execution, worker=WORKER)
+    assert w.run(ops.check(replace(fence, worker="another"))).verdict is Verdict.REFUSED
+    assert gauges(w).rate_left == 0, "another's word about this execution changes nothing"
+    w.redis.delete(f"rq:job:{claim.job}")
+    if anew:
+        w.enqueue(id=claim.job)
+    assert w.run(ops.check(fence)).verdict is (Verdict.REFUSED if anew else Verdict.MISSING)
+    assert gauges(w).rate_left == 1
+    assert len(w.ask().claims) == 1
 
 
 def test_the_limit_changes_at_run_time(w: World) -> None:
