@@ -51,11 +51,15 @@ def test_enqueue_and_wait_through_the_cluster(bench: Bench, job: str) -> None:
 def test_logs_are_those_of_the_jobs_container(bench: Bench, job: str) -> None:
     """What the runner said in the pod is printed; a start that never was is not found."""
     last = heavylift(bench, "jobs", "logs", job)
-    other = heavylift(bench, "jobs", "logs", job, "--attempt", "9")
+    first = heavylift(bench, "jobs", "logs", job, "--attempt", "1")
+    none = heavylift(bench, "jobs", "logs", job, "--attempt", "9")
+    other = heavylift(bench, "jobs", "logs", job, "--start", "9")
 
     assert last.returncode == 0, last.stderr
     assert f"task 'add' of job {job}, attempt 1: completed" in last.stdout
-    assert other.returncode == 3
+    assert first.stdout == last.stdout
+    assert (none.returncode, other.returncode) == (3, 3)
+    assert "has no attempt 9" in none.stderr
     assert "the pod of start 9" in other.stderr
 
 

@@ -22,7 +22,7 @@ from heavylift.cli.why import Surroundings, why
 from heavylift.client import Client, Queue
 from heavylift.contract.outcomes import OutcomeClass
 from heavylift.contract.states import JobState
-from heavylift.errors import InvalidInputError
+from heavylift.errors import InvalidInputError, JobNotFoundError
 from heavylift.jobs import JobInfo, moment
 from heavylift.options import duration_ms
 from heavylift.spec.schedule import check_schedule_id
@@ -144,7 +144,9 @@ def show(context: typer.Context, id: Id, output: Output = Format.TABLE) -> None:
 def wait(
     context: typer.Context,
     ids: Ids,
-    timeout: Annotated[str | None, typer.Option(help="Wait at most this long for all of them, for example 10m.")] = None,
+    timeout: Annotated[
+        str | None, typer.Option(help="Wait at most this long for all of them, for example 10m.")
+    ] = None,
     output: Output = Format.TABLE,
 ) -> None:
     """Wait for jobs to end and print their results, one JSON text per line.
@@ -165,7 +167,8 @@ for verb in (cancel, retry, promote, change, remove):
 def logs(
     context: typer.Context,
     id: Id,  # noqa: A002 - the argument's name
-    attempt: Annotated[int | None, typer.Option(help="Of this start (its number in `jobs show`).", min=1)] = None,
+    attempt: Annotated[int | None, typer.Option(help="Of this attempt's last start.", min=1)] = None,
+    start: Annotated[int | None, typer.Option(help="Of this start (its number in `jobs show`).", min=1)] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the container ends.")] = False,
     tail: Annotated[int | None, typer.Option(help="Only the last lines.", min=1)] = None,
 ) -> None:
@@ -173,11 +176,28 @@ def logs(
 
     Example: heavylift jobs logs annual-2026 --attempt 2
     """
+    if attempt is not None and start is not None:
+        raise InvalidInputError("give --attempt or --start, not both: an attempt can have several starts")
     with session(context).client() as client:
         record = client.run(operations.record(id))
     from heavylift.cli.kube import print_logs  # noqa: PLC0415 - needs the extra kube
 
-    print_logs(record, seq=attempt, follow=follow, tail=tail)
+    seq = start if attempt is None or not record.namespace else start_of(JobInfo.read(record), attempt)
+    print_logs(record, seq=seq, follow=follow, tail=tail)
+
+
+def start_of(info: JobInfo, attempt: int) -> int | None:
+    """Return the number of an attempt's last start; None = the one that runs now.
+
+    Raises:
+        JobNotFoundError: there was no such attempt, or it is no longer kept.
+    """
+    if info.state is JobState.ACTIVE and info.attempt == attempt:
+        return None
+    found = [ended.seq for ended in info.history if ended.attempt == attempt]
+    if not found:
+        raise JobNotFoundError(f"job {info.id} has no attempt {attempt} (any more): heavylift jobs show {info.id}")
+    return found[-1]
 
 
 @app.command("why")
