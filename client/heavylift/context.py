@@ -36,7 +36,7 @@ class Snooze(Exception):  # noqa: N818 - as RetryAfter
 
 
 class RateLimited(Snooze):
-    """Raised by a task: what it calls asks for a pause; no job of its queue starts before ``delay``, no attempt is spent.
+    """Raised by a task: what it calls asks for a pause; no job of its queue starts before that, no attempt is spent.
 
     The queue is held back for an hour at most (limits.HOLD_MAX_MS); jobs that run go on. For this job alone: Snooze.
     """

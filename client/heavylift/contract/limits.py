@@ -52,7 +52,8 @@ SWEEP_STEP = 100
 RETENTION_STEP = 20
 """Jobs one script call removes at most when it trims."""
 WAIT_BOUNDS_MS = (
-    10, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000, 300_000, 900_000, 3_600_000, 14_400_000, 86_400_000,
+    10, 50, 100, 250, 500, 1000, 2500, 5000,
+    10_000, 30_000, 60_000, 300_000, 900_000, 3_600_000, 14_400_000, 86_400_000,
 )  # fmt: skip
 """Upper bounds of the buckets in which claims count how long jobs waited; the last bucket has none."""
 TALLIED_TASKS_MAX = 20

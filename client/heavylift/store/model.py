@@ -109,8 +109,8 @@ class Claim:
     options: Json
     """As the producer set them."""
     frozen: Json
-    """Resolved for this attempt: maxAttempts, timeouts{pending,run} in ms, generation, payload{format,maxSize}, and with
-    a total limit totalDue (ms since the epoch)."""
+    """Resolved for this attempt: maxAttempts, timeouts{pending,run} in ms, generation, payload{format,maxSize}, and
+    with a total limit totalDue (ms since the epoch)."""
     rq: Mapping[str, str]
     """RQ's own fields of a plain job that matter: timeout, retries_left, callbacks, webhooks, repeat, rate_limit..."""
     traceparent: str = ""
