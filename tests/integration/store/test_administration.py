@@ -259,12 +259,15 @@ def test_purge_leaves_what_runs(w: World, options: dict[str, Any]) -> None:
     assert {claim.job for claim in w.ask().claims} == {claim.job for claim in claims}
 
 
-def test_purge_goes_through_every_level(w: World) -> None:
-    """Priorities that came due together are more than may be enqueued at once: all of them go."""
+def test_every_level_in_use_is_counted_listed_and_purged(w: World) -> None:
+    """Priorities that came due together may be more than can be enqueued at once: all of their jobs are seen."""
     jobs = [request(options={"priority": priority}, delay_ms=FOREVER) for priority in range(1, 41)]
     w.run(ops.enqueue_many(jobs))
     for job in jobs:
         assert w.run(ops.promote(job.id)).verdict is Verdict.APPLIED
+    assert w.run(ops.counts(QUEUE)).waiting == 40
+    listed = [job.id for job in w.run(ops.list_jobs(QUEUE, JobState.WAITING, count=100))]
+    assert listed == [job.id for job in jobs]
     assert w.run(ops.purge(QUEUE, JobState.WAITING, 1000)) == 40
     assert not any(w.redis.exists(f"rq:job:{job.id}") for job in jobs)
 

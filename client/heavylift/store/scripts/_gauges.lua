@@ -8,7 +8,7 @@ function L.counts(q)
   local out = { waiting = n('LLEN', K.queue(q)), oldest = -1 }
   local lists = { K.queue(q) }
   if L.type(K.levels(q)) == 'zset' then
-    for _, text in ipairs(call('ZRANGE', K.levels(q), 0, 31)) do
+    for _, text in ipairs(call('ZRANGE', K.levels(q), 0, L.LEVELS_MAX)) do
       local p = L.num(text, 0)
       if p ~= 0 then
         lists[#lists + 1] = K.level(q, p)

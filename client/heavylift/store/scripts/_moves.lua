@@ -5,6 +5,8 @@ function L.priority(h)
   return (p >= -1000 and p <= 1000) and p or 0
 end
 
+L.LEVELS_MAX = 2001 -- of jobs that came due, were retried or let go: those are taken whatever their priority
+
 -- Why a queue takes no job of another priority, or nil: it has as many in use as one look goes through.
 function L.crowded(q, p)
   local levels = K.levels(q)

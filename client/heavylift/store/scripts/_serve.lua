@@ -3,10 +3,10 @@
 -- A claim c has: full() -> why nothing more may start, or nil; judge(job, level, key of the lane or nil) -> 'claimed' |
 -- 'gone' | 'stop'; skip() -> 'gone', for a look at what is not to be taken.
 
--- Levels in use, sooner first; the base list is level 0.
-function L.levels(q)
+-- Levels in use, sooner first, 32 or `most`; the base list is level 0.
+function L.levels(q, most)
   local out, base = {}, false
-  local known = L.type(K.levels(q)) == 'zset' and call('ZRANGE', K.levels(q), 0, 31) or {}
+  local known = L.type(K.levels(q)) == 'zset' and call('ZRANGE', K.levels(q), 0, (most or 32) - 1) or {}
   for _, text in ipairs(known) do
     local p = L.num(text, nil)
     if p and p ~= 0 and p >= -1000 and p <= 1000 then

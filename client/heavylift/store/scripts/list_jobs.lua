@@ -12,7 +12,7 @@ local function zset(key, command)
 end
 if state == 'waiting' then
   local skip = from
-  for _, p in ipairs(L.levels(q)) do
+  for _, p in ipairs(L.levels(q, L.LEVELS_MAX)) do
     local key = K.level(q, p)
     local depth = L.type(key) == 'list' and call('LLEN', key) or 0
     if #ids < count and skip < depth then add(call('LRANGE', key, skip, skip + count - #ids - 1)) end

@@ -76,7 +76,7 @@ end
 
 local function from_lists()
   local lists = { K.queue(q) }
-  for _, text in ipairs(L.type(K.levels(q)) == 'zset' and call('ZRANGE', K.levels(q), 0, 2000) or {}) do
+  for _, text in ipairs(L.type(K.levels(q)) == 'zset' and call('ZRANGE', K.levels(q), 0, L.LEVELS_MAX) or {}) do
     if L.num(text, 0) ~= 0 then lists[#lists + 1] = K.level(q, L.num(text, 0)) end
   end
   for _, list in ipairs(lists) do
