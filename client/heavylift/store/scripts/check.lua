@@ -2,15 +2,18 @@
 -- ARGV: prefix, prefix, job, execution, worker or '', UID or ''.
 -- Returns: {verdict, message}; `applied` = go on, `cancelled` = a cancel is requested.
 -- The dispatcher asks just before it makes the Job: an execution whose job was deleted or enqueued anew starts nothing, so
--- its start does not count.
+-- its start does not count. One that ended has left the started registry: it had its start, whoever asks late.
 local f = L.fence_arguments()
 local h, why, message = L.load(f.job)
-local verdict, reason = L.fence(h, why, message, f)
-if verdict == 'missing' or (verdict == 'refused' and h['hl:exec'] ~= f.execution) then
+local member, counted = f.job .. ':' .. f.execution, {}
+if why == 'missing' or (h and h['hl:exec'] ~= f.execution) then
   for _, key in ipairs(L.members(K.queues)) do
-    L.rate_return(string.sub(key, #K.queue('') + 1), f.job .. ':' .. f.execution)
+    local q = string.sub(key, #K.queue('') + 1)
+    if type(try('ZSCORE', K.started(q), member)) == 'string' then counted[#counted + 1] = q end
   end
 end
+local verdict, reason = L.fence(h, why, message, f)
+for _, q in ipairs(counted) do L.rate_return(q, member) end
 if verdict then return { verdict, reason } end
 if h['hl:attended'] then call('HDEL', K.job(f.job), 'hl:attended') end
 return { L.cancelled(h) and 'cancelled' or 'applied', '' }
