@@ -48,4 +48,7 @@ class Wake:
         if record is None or not record.execution or record.install != self.install or not record.namespace:
             return
         name = record.job_name or ids.job_name(self.install, record.queue, job, record.incarnation, record.seq)
-        self.queue.put(Item(namespace=record.namespace, name=name, job_id=job, execution=record.execution, listed=True))
+        found = Item(
+            namespace=record.namespace, name=name, job_id=job, execution=record.execution, listed=True, asked=True
+        )
+        self.queue.put(found)

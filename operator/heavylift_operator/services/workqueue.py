@@ -69,7 +69,7 @@ class Item:
             listed=newer.listed or self.listed,
             left=newer.left or (self.left and newer.job is None),
             queue=newer.queue or self.queue,
-            asked=newer.asked or self.asked,
+            asked=newer.asked or self.asked or newer.glance != self.glance,  # an event beside it takes no look away
             owed=newer.owed or self.owed,
             waited=newer.waited or self.waited,
             met=newer.met or self.met,

@@ -105,6 +105,20 @@ async def test_a_job_on_its_way_costs_nothing_but_a_glance_later() -> None:
     assert (due.key, due.glance, due.execution) == (("analytics", "reports-abc-1"), True, seen.execution)
 
 
+async def test_an_event_beside_a_glance_takes_it_not_away() -> None:
+    """Both come up at once: the Job is looked at."""
+    clock, link = Clock(), Asked()
+    queue = WorkQueue(clock=clock)
+    works = finisher(queue, link, clock)
+    seen = of_job(job=read_job(job()))
+    await works.attend(seen)
+    clock.at += 2.1
+    queue.put(seen)
+    with pytest.raises(RedisUnavailableError):
+        await works.attend(await queue.get())
+    assert link.times == 1
+
+
 async def test_the_end_of_a_job_is_looked_at() -> None:
     """At once; without Redis the item comes back."""
     clock, link = Clock(), Asked()
