@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from rq import Queue
 from rq.job import Dependency, JobStatus
 from rq.registry import (
@@ -124,3 +125,29 @@ def test_deferred_with_delay_waits_again(w: World) -> None:
     job = w.enqueue(depends_on=(holder.job,), delay_ms=60_000).id
     w.finish(holder)
     assert w.job(job).state is JobState.DELAYED
+
+
+def test_a_dependent_that_goes_to_the_front_is_not_taken_for_the_one_that_ended(w: World, q: Queue) -> None:
+    """A claim ends what cannot run, and takes off the list that one: not whom the end put before it."""
+    parent = q.enqueue(FUNC, job_id="parent")
+    q.enqueue(FUNC, job_id="child", depends_on=Dependency(jobs=[parent], allow_failure=True, enqueue_at_front=True))
+    w.redis.hdel("rq:job:parent", "data")
+    assert [claim.job for claim in w.ask().claims] == ["child"]
+    assert w.job("parent").state is JobState.FAILED
+    assert w.waiting() == []
+
+
+@pytest.mark.parametrize("by", ["expiry", "purge"])
+def test_a_follower_that_goes_to_the_front_is_not_taken_for_the_one_before_it(w: World, by: str) -> None:
+    """The holder of a key ends while it waits again: its follower goes next, wherever that end found the holder."""
+    options = {"lifo": True, "maxAttempts": 2, "dedupe": {"id": "annual", "mode": "keep_last"}}
+    first = w.active(options=options)
+    follower = w.enqueue(options=options, value={"year": 2027})
+    assert follower.state is JobState.WAITING_CHILDREN
+    w.finish(first, Next.RETRY)
+    if by == "expiry":
+        w.redis.hset(f"rq:job:{first.job}", "hl:expires", 1)
+    else:
+        assert w.run(ops.purge(QUEUE, JobState.WAITING, 1)) == 1
+    assert w.claim().job == follower.id
+    assert w.waiting() == []
