@@ -12,7 +12,7 @@ from tests.model.clocked import ClockedStore
 from tests.model.sequences import dump, load, opened, play, replay, shrink
 from tests.servers import StoreServer
 
-SEQUENCES, STEPS, PARTS = 500, 50, 5
+SEQUENCES, STEPS, PARTS = 1000, 50, 5
 SEED = 20_260_101
 """The same sequences in every run; ``python -m tests.model --sequences 20000`` looks for new ones."""
 REGRESSIONS = sorted((Path(tests.model.__file__).parent / "regressions").glob("*.json"))
