@@ -18,8 +18,8 @@ from typing import Any, Self
 import yaml
 
 from tests.cluster.paths import cache_root
-from tests.proofs.processes import free_port
 from tests.proofs.waiting import until
+from tests.servers import free_port
 
 Json = dict[str, Any]
 PROGRAMS = ("prometheus", "promtool")

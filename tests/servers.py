@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import os
+import random
 import shutil
 import signal
 import socket
@@ -38,11 +41,27 @@ def valkey_binary() -> str:
     return str(get_binary_path())
 
 
+_FIRST, _PORTS = 10_000, 2_400
+"""Below what the kernel gives to connections and below the test cluster's; each worker of a run has its own."""
+
+
+def _ports() -> Iterator[int]:
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 4
+    numbers = itertools.count(random.randrange(_PORTS))
+    return (_FIRST + worker * _PORTS + number % _PORTS for number in numbers)
+
+
+_next_ports = _ports()
+
+
 def free_port() -> int:
-    """Return a TCP port that was free a moment ago on 127.0.0.1."""
-    with contextlib.closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a TCP port of 127.0.0.1 that nobody listens on now; no caller before got it, as it may start later."""
+    for port in _next_ports:
+        with contextlib.closing(socket.socket()) as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("the ports go round for ever")
 
 
 @dataclass(slots=True)

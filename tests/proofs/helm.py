@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.proofs.processes import free_port
 from tests.proofs.waiting import until
+from tests.servers import free_port
 
 Json = dict[str, Any]
 ROOT = Path(__file__).parents[2]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests.proofs.waiting import until
+from tests.servers import free_port
 
 MODULES = {"dispatcher": "heavylift_worker", "operator": "heavylift_operator"}
 FAILPOINT = "HEAVYLIFT_FAILPOINT"
@@ -25,13 +25,6 @@ RESTART_PAUSE = 0.1
 """Seconds a supervisor leaves between a death and the next start."""
 PATIENCE = 180.0
 """Seconds a process may take to become ready on a loaded machine."""
-
-
-def free_port() -> int:
-    """Return a TCP port of the loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass

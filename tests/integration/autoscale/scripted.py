@@ -136,6 +136,8 @@ def _register(kube: Kube, namespace: str, port: int) -> None:
             "service": {"name": SERVICE, "namespace": namespace, "port": port},
         },
     }
+    kube.delete(APISERVICE)  # another proof's, in the same cluster
+    until(lambda: kube.get(APISERVICE) is None, "the APIService of before to be gone")
     kube.apply(APISERVICE, body)
 
     def available() -> bool:

@@ -10,6 +10,7 @@ from tests import monitoring
 from tests.cluster import Cluster
 from tests.integration.chart.helm import Helm, named
 from tests.integration.metrics.story import LIMIT_S, Story
+from tests.proofs.waiting import until
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -123,9 +124,13 @@ def test_every_panel_has_something_to_draw(story: Story) -> None:
         "The external metrics API's certificate",
         "Claims that passed to somebody else",
     }
-    answers = [(title, story.prometheus.query(query)) for title, query in monitoring.panels()]
-    drawn = {title for title, answer in answers if answer}
-    assert {title for title, _ in answers} - drawn <= quiet
+    panels = list(monitoring.panels())
+
+    def all_drawn() -> bool:
+        drawn = {title for title, query in panels if story.prometheus.query(query)}
+        return {title for title, _ in panels} - drawn <= quiet
+
+    until(all_drawn, "each panel to have something to draw: a rate needs two scrapes")
 
 
 def test_alerts_are_those_there_is_reason_for(story: Story) -> None:

@@ -27,9 +27,9 @@ from tests.cluster import Cluster
 from tests.integration.chart.helm import Helm
 from tests.proofs.install import apply_queue, ensure_namespace, heavyqueue
 from tests.proofs.kube import Json, Kube, core
-from tests.proofs.processes import Daemon, free_port
+from tests.proofs.processes import Daemon
 from tests.proofs.waiting import until
-from tests.servers import StoreServer
+from tests.servers import StoreServer, free_port
 
 API_SERVICE = "/apis/apiregistration.k8s.io/v1/apiservices/v1beta1.external.metrics.k8s.io"
 GROUP = "/apis/external.metrics.k8s.io/v1beta1"

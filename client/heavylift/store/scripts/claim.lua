@@ -287,6 +287,8 @@ local function idle(q)
   if call('EXISTS', unpack(keys)) > 0 then return nil end
   local settings, pause = L.type(K.settings(q)), L.type(K.pause(q))
   if pause ~= 'none' then return pause == 'hash' and 'paused' or nil end
+  local started = L.type(K.started(q))
+  if started ~= 'none' and started ~= 'zset' then return nil end
   if settings == 'hash' then return 'empty' end
   return settings == 'none' and 'no-heavyqueue' or nil
 end
