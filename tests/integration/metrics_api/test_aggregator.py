@@ -277,7 +277,7 @@ def test_an_hpa_follows_the_queues_and_keeps_its_replicas_without_redis(followed
     """Three jobs, two a replica: two. Without Redis the last number, then 503 in its condition; never nought."""
     stand = followed
     until(lambda: replicas(stand) == 2, "the HPA to follow")
-    assert active(stand)["status"] == "True"
+    until(lambda: active(stand)["status"] == "True", "the HPA to say so: it scales first")
     seen = answered(stand, "200")
     until(lambda: answered(stand, "200") > seen, "the HPA's next request")
     stand.server.stop()
