@@ -5,7 +5,7 @@ The API server so refuses early what the models refuse; the models stay the trut
 
 from __future__ import annotations
 
-from heavylift.contract import names
+from heavylift.spec.definition import Kind, definition
 from heavylift.spec.models import HeavyQueueSpec
 from heavylift.spec.rules import ErrorRule, NodeLostRule, OomRule, OutcomeRule
 from heavylift.spec.schedulecrd import heavyschedule
@@ -17,7 +17,7 @@ SIZE_MAX = 240_000
 """Bytes a CRD may have as YAML: plain ``kubectl apply`` keeps a copy in an annotation of at most 256 KiB."""
 
 _QUEUE_OF = "(has({0}.spec.queue) ? {0}.spec.queue : {0}.metadata.name)"
-_ROOT_RULES = [
+_ROOT_RULES: list[Schema] = [
     {
         "rule": f"{_QUEUE_OF.format('self')} == {_QUEUE_OF.format('oldSelf')}",
         "message": "spec.queue cannot change: create another HeavyQueue for another queue",
@@ -68,7 +68,7 @@ _REFUSED_TYPES = {
     "successPolicy": "object",
 }
 _CONDITION = ".status.conditions[?(@.type=='{}')].{}"
-_COLUMNS = [
+_COLUMNS: list[Schema] = [
     {"name": "Ready", "type": "string", "jsonPath": _CONDITION.format("Ready", "status")},
     {"name": "Reason", "type": "string", "jsonPath": _CONDITION.format("Ready", "reason")},
     {"name": "Paused", "type": "string", "jsonPath": _CONDITION.format("Paused", "status")},
@@ -91,50 +91,14 @@ def build(pod_template: Schema | None = None) -> list[Schema]:
 
 def heavyqueue(pod_template: Schema) -> Schema:
     """Return the HeavyQueue's CustomResourceDefinition."""
-    plural = "heavyqueues"
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{plural}.{names.GROUP}"},
-        "spec": {
-            "group": names.GROUP,
-            "scope": "Namespaced",
-            "names": {
-                "kind": "HeavyQueue",
-                "listKind": "HeavyQueueList",
-                "plural": plural,
-                "singular": "heavyqueue",
-                "shortNames": ["hq"],
-                "categories": ["heavylift"],
-            },
-            "versions": [
-                {
-                    "name": names.VERSION,
-                    "served": True,
-                    "storage": True,
-                    "additionalPrinterColumns": _COLUMNS,
-                    "schema": {"openAPIV3Schema": _root_schema(pod_template)},
-                    "subresources": {"status": {}},
-                }
-            ],
-        },
-    }
-
-
-def _root_schema(pod_template: Schema) -> Schema:
-    return {
-        "type": "object",
-        "description": "A queue and how its jobs run: each job claimed from it becomes one Kubernetes Job.",
-        "required": ["spec"],
-        "properties": {
-            "apiVersion": {"type": "string"},
-            "kind": {"type": "string"},
-            "metadata": {"type": "object"},
-            "spec": spec_schema(pod_template),
-            "status": STATUS,
-        },
-        "x-kubernetes-validations": _ROOT_RULES,
-    }
+    kind = Kind(
+        name="HeavyQueue",
+        short="hq",
+        description="A queue and how its jobs run: each job claimed from it becomes one Kubernetes Job.",
+        columns=_COLUMNS,
+        rules=_ROOT_RULES,
+    )
+    return definition(kind, spec_schema(pod_template), STATUS)
 
 
 def spec_schema(pod_template: Schema) -> Schema:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from heavylift.contract import names
+from heavylift.spec.definition import Kind, definition
 from heavylift.spec.heavyschedule import HeavyScheduleSpec
 from heavylift.spec.status import CONDITIONS
 from heavylift.spec.structural import Schema, structural
 
-_ROOT_RULES = [
+_ROOT_RULES: list[Schema] = [
     {
         "rule": "has(self.spec.schedule) != has(self.spec.every)",
         "message": "give either spec.schedule ('0 9 * * *') or spec.every ('15m')",
@@ -23,7 +23,7 @@ _ROOT_RULES = [
         "message": "the name is too long for the ids of its jobs: use at most 100 characters",
     },
 ]
-_COLUMNS = [
+_COLUMNS: list[Schema] = [
     {"name": "Queue", "type": "string", "jsonPath": ".spec.job.queue"},
     {"name": "Schedule", "type": "string", "jsonPath": ".spec.schedule"},
     {"name": "Every", "type": "string", "jsonPath": ".spec.every", "priority": 1},
@@ -67,47 +67,12 @@ _STATUS: Schema = {
 
 def heavyschedule() -> Schema:
     """Return the HeavySchedule's CustomResourceDefinition."""
-    plural = "heavyschedules"
-    version = {
-        "name": names.VERSION,
-        "served": True,
-        "storage": True,
-        "additionalPrinterColumns": _COLUMNS,
-        "schema": {"openAPIV3Schema": _root_schema()},
-        "subresources": {"status": {}},
-    }
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{plural}.{names.GROUP}"},
-        "spec": {
-            "group": names.GROUP,
-            "scope": "Namespaced",
-            "names": {
-                "kind": "HeavySchedule",
-                "listKind": "HeavyScheduleList",
-                "plural": plural,
-                "singular": "heavyschedule",
-                "shortNames": ["hs"],
-                "categories": ["heavylift"],
-            },
-            "versions": [version],
-        },
-    }
-
-
-def _root_schema() -> Schema:
     generated = HeavyScheduleSpec.model_json_schema()
-    return {
-        "type": "object",
-        "description": "A job enqueued again and again: by a cron expression in a time zone, or every so often.",
-        "required": ["spec"],
-        "properties": {
-            "apiVersion": {"type": "string"},
-            "kind": {"type": "string"},
-            "metadata": {"type": "object"},
-            "spec": structural(generated, generated["$defs"]),
-            "status": _STATUS,
-        },
-        "x-kubernetes-validations": _ROOT_RULES,
-    }
+    kind = Kind(
+        name="HeavySchedule",
+        short="hs",
+        description="A job enqueued again and again: by a cron expression in a time zone, or every so often.",
+        columns=_COLUMNS,
+        rules=_ROOT_RULES,
+    )
+    return definition(kind, structural(generated, generated["$defs"]), _STATUS)

@@ -7,39 +7,26 @@ from dataclasses import dataclass
 from typing import Any
 
 from heavylift.contract.ids import printable
-from heavylift.errors import HeavyliftError
 from heavylift.spec import HeavyQueue
 from heavylift.spec.status import Condition, ReadyReason
+from heavylift_operator.core.objects import Object, parsed
 from heavylift_operator.core.reading import Json, child, integer, items, text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class Found(Object[HeavyQueue]):
     """One HeavyQueue object, sound or not."""
 
-    namespace: str
-    name: str
-    uid: str
-    generation: int
     queue: str
     """The queue it wants."""
     created: str
-    parsed: HeavyQueue | None
-    error: str = ""
-    """What is wrong with it, and the remedy."""
-    status: Mapping[str, Any]
-    """As it stands in the cluster."""
 
 
 def read(obj: Mapping[str, Any]) -> Found:
     """Return what an object wants to be; never raises."""
     meta, spec = child(obj, "metadata"), child(obj, "spec")
     name = text(meta, "name")
-    parsed, error = None, ""
-    try:
-        parsed = HeavyQueue.parse(obj)
-    except HeavyliftError as problem:
-        error = str(problem)
+    found, error = parsed(HeavyQueue.parse, obj)
     return Found(
         namespace=text(meta, "namespace"),
         name=name,
@@ -47,7 +34,7 @@ def read(obj: Mapping[str, Any]) -> Found:
         generation=integer(meta, "generation") or 1,
         queue=text(spec, "queue") or name,
         created=text(meta, "creationTimestamp", 64),
-        parsed=parsed,
+        parsed=found,
         error=error,
         status=child(obj, "status"),
     )

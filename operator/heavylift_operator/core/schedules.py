@@ -6,44 +6,31 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from heavylift.errors import HeavyliftError
 from heavylift.spec.heavyschedule import HeavySchedule
 from heavylift.spec.status import ScheduleReason
+from heavylift_operator.core.objects import Object, parsed
 from heavylift_operator.core.reading import Json, child, integer, items, stamp, text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class Found(Object[HeavySchedule]):
     """One HeavySchedule object, sound or not."""
 
-    namespace: str
-    name: str
-    uid: str
-    generation: int
     since: int
     """Its creation, or the last tick it told of, ms since the epoch: ticks up to there are decided."""
-    parsed: HeavySchedule | None
-    error: str = ""
-    """What is wrong with it, and the remedy."""
-    status: Mapping[str, Any]
-    """As it stands in the cluster."""
 
 
 def read(obj: Mapping[str, Any]) -> Found:
     """Return what an object wants to be; never raises."""
     meta, status = child(obj, "metadata"), child(obj, "status")
-    parsed, error = None, ""
-    try:
-        parsed = HeavySchedule.parse(obj)
-    except HeavyliftError as problem:
-        error = str(problem)
+    found, error = parsed(HeavySchedule.parse, obj)
     return Found(
         namespace=text(meta, "namespace"),
         name=text(meta, "name"),
         uid=text(meta, "uid"),
         generation=integer(meta, "generation") or 1,
         since=max(stamp(meta, "creationTimestamp") or 0, stamp(status, "lastScheduleTime") or 0),
-        parsed=parsed,
+        parsed=found,
         error=error,
         status=status,
     )
