@@ -321,6 +321,8 @@ class Operator:
             try:
                 if self.crds.ok:
                     await queues.once(leads=self.leads)
+                    for queue, tasks in queues.apart().items():
+                        self.metrics.serve(queue, tasks)
                     self.settled.good()
                 line.good()
             except RedisUnavailableError:

@@ -15,6 +15,7 @@ from heavylift.runtime.health import Beat, Check, HealthServer
 from heavylift.runtime.kube import KubeApi
 from heavylift.runtime.link import RedisLink
 from heavylift.runtime.service import Service, StateLine
+from heavylift.spec.models import HeavyQueue
 from heavylift.store import ops
 from heavylift_worker.create import Creator, Pace
 from heavylift_worker.dispatch import Dispatch
@@ -125,7 +126,11 @@ class Dispatcher:
             self.registration.serve(cache.serving())
             loop.wake.set()
 
-        cache.changed, cache.renewed = changed, gate.renewed
+        def renewed(found: HeavyQueue) -> None:
+            gate.renewed(found.queue)
+            self.metrics.serve(found.queue, found.spec.metrics.tasks)
+
+        cache.changed, cache.renewed = changed, renewed
         for namespace in settings.namespaces:
             line = StateLine(self._log, f"kubernetes, namespace {namespace}")
             beat = self._beat(f"watch {namespace}", WATCH_LIMIT_S)

@@ -96,7 +96,7 @@ class Dispatch:
         if not resumed and not await self._still_wanted(claim):
             return
         answer = await self._create(claim, queue, manifest, resumed=resumed)
-        self.metrics.answers.labels(claim.queue, "adopted" if answer.adopted else answer.kind.value).inc()
+        self.metrics.answered(claim.queue, answer.kind, adopted=answer.adopted)
         await self._settle(claim, queue, answer, manifest)
         if answer.kind is Kind.CREATED and not resumed:
             apart = task if task in queue.spec.metrics.tasks else ""

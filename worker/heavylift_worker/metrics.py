@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib.metadata import version
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
+from heavylift_worker.answers import Kind
 from heavylift_worker.breaker import State
 
 _BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 60.0)
+
+_ADOPTED: Final = "adopted"
+_ANSWERS: Final = (*(kind.value for kind in Kind if kind is not Kind.LOOK), _ADOPTED)
+"""A Job that needs a look is counted as what the look finds."""
 
 
 class Metrics:
@@ -62,6 +68,24 @@ class Metrics:
         Gauge("heavylift_build_info", "Always 1.", ["version", "process"], registry=self.registry).labels(
             version=version("heavylift"), process="dispatcher"
         ).set(1)
+
+    def serve(self, queue: str, tasks: Iterable[str]) -> None:
+        """Begin a queue's counts at 0: the first of a series that begins at 1 would be no increase to Prometheus.
+
+        Args:
+            queue: one that is served from now on, or was before.
+            tasks: those whose figures are kept apart.
+        """
+        self.claimed.labels(queue)
+        self.conflicts.labels(queue)
+        for answer in _ANSWERS:
+            self.answers.labels(queue, answer)
+        for task in ("", *tasks):
+            self.dispatch.labels(queue, task)
+
+    def answered(self, queue: str, kind: Kind, *, adopted: bool) -> None:
+        """Count what became of one create."""
+        self.answers.labels(queue, _ADOPTED if adopted else kind.value).inc()
 
     def show_breakers(self, scope: str, states: dict[str, State]) -> None:
         """Set the breakers' gauges of one scope."""

@@ -31,8 +31,8 @@ class QueueCache:
     log: FilteringBoundLogger = field(default_factory=lambda: logs.get("queues"))
     changed: Callable[[], None] = lambda: None
     """Called after each change, to wake the claim loop."""
-    renewed: Callable[[str], None] = lambda _: None
-    """Called with the RQ queue of a new or edited HeavyQueue: what was wrong with it may be mended."""
+    renewed: Callable[[HeavyQueue], None] = lambda _: None
+    """Called with each new or edited HeavyQueue: what was wrong with it may be mended."""
     listed: set[str] = field(default_factory=set)
     """Namespaces whose HeavyQueues were listed, or refused: what is not here then is not served."""
     _found: dict[tuple[str, str], HeavyQueue] = field(default_factory=dict)
@@ -84,7 +84,7 @@ class QueueCache:
         try:
             self._found[key] = found = HeavyQueue.parse(item)
             why = ""
-            self.renewed(found.queue)
+            self.renewed(found)
         except InvalidInputError as error:
             self._found.pop(key, None)
             self._broken[key] = why = str(error)

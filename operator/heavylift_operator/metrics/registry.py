@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib.metadata import version
 from typing import Final
 
@@ -84,6 +85,17 @@ class Metrics:
         Gauge("heavylift_build_info", "Always 1.", ["version", "process"], registry=self.registry).labels(
             version=version("heavylift"), process="operator"
         ).set(1)
+
+    def serve(self, queue: str, tasks: Iterable[str]) -> None:
+        """Begin a queue's histograms at 0: what begins at 1 is no increase to Prometheus.
+
+        Args:
+            queue: one that is served.
+            tasks: those whose figures are kept apart.
+        """
+        for task in ("", *tasks):
+            self.pending.labels(queue, task)
+            self.run.labels(queue, task)
 
     def _histogram(self, name: str, meaning: str) -> Histogram:
         return Histogram(

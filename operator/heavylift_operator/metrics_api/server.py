@@ -18,7 +18,7 @@ from heavylift_operator.metrics_api.access import Access
 from heavylift_operator.metrics_api.documents import Json
 from heavylift_operator.metrics_api.identity import NOBODY, Asked, FrontProxy, User, identify
 from heavylift_operator.metrics_api.samples import Sample, Scope, items
-from heavylift_operator.metrics_api.status import StatusError, status
+from heavylift_operator.metrics_api.status import REASONS, StatusError, status
 from heavylift_operator.metrics_api.tls import Door
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -64,6 +64,11 @@ class MetricsServer:
     _ending: set[asyncio.Future[None]] = field(default_factory=set)
     """Connections that answer what they were asked and end."""
     _log: Any = field(default_factory=lambda: logs.get("metrics api"))
+
+    def __post_init__(self) -> None:
+        """Begin the counts at 0: what begins at 1 is no increase to Prometheus."""
+        for code in (HTTPStatus.OK, *REASONS):
+            self.requests.labels(code=str(code.value))
 
     # -- the port -----------------------------------------------------------------------------------------------------
     def trust(self, proxy: FrontProxy) -> None:

@@ -175,6 +175,11 @@ class Queues:
         """Return the queues whose figures the last pass makes ours to show."""
         return (*sorted(queues.owners(self.found)), *self.unserved)
 
+    def apart(self) -> dict[str, tuple[str, ...]]:
+        """Return queue -> tasks whose figures are kept apart, of each queue with a sound HeavyQueue."""
+        owned = queues.owners(self.found)
+        return {queue: tuple(one.parsed.spec.metrics.tasks) for queue, one in owned.items() if one.parsed is not None}
+
     # -- into the cluster ---------------------------------------------------------------------------------------------
     async def _standing(self, one: Found, owned: Mapping[str, Found], snapshot: Json, refused: Refused) -> Standing:
         troubles: dict[str, Json] = {_CORRUPT: {"message": refused.corrupt}} if refused.corrupt else {}

@@ -60,12 +60,20 @@ class Story:
         supervisor.wait_ready()
         for short in self.specs():
             self.run.wait_settings(names[short])
+        self._begins_at_zero(names["busy"])
         self._enqueue()
         self.seen(f'sum(heavylift_job_outcomes_total{{queue="{names["busy"]}", final="true"}}) == {JOBS}')
         self.seen(f'max(heavylift_queue_in_flight{{queue="{names["capped"]}"}}) == 2')
         claims = sum(line.name == "active" for line in self.events("busy"))
         self.seen(f'sum(heavylift_jobs_claimed_total{{queue="{names["busy"]}"}}) == {claims}')
         self.seen(f"count(heavylift_queue_waiting) == {len(names)}")
+
+    def _begins_at_zero(self, queue: str) -> None:
+        """Wait until Prometheus has seen the zeros of both replicas: what comes then is an increase to it."""
+        each = ("jobs_claimed_total", "job_creates_total", "job_dispatch_seconds_count", "job_run_seconds_count")
+        for name in each:
+            self.seen(f'count(group by (instance) (heavylift_{name}{{queue="{queue}"}} == 0)) == 2')
+        self.seen(f'heavylift_queue_events_total{{queue="{queue}", event="retrying"}} == 0')
 
     def _enqueue(self) -> None:
         names = self.queues

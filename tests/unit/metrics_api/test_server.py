@@ -369,7 +369,9 @@ async def test_an_old_sample_and_a_fault_of_ours_are_told_in_a_status(stand: Sta
     assert "see the operator's log" in body["message"]
     await stand.get("/apis")
     await stand.get(context=stand.context(None))
-    assert stand.counted() == {"503": 1.0, "500": 1.0, "401": 1.0}
+    counts = stand.counted()
+    assert {code for code, count in counts.items() if count == 0} >= {"200", "403", "404"}  # so that the first counts
+    assert {code: count for code, count in counts.items() if count} == {"503": 1.0, "500": 1.0, "401": 1.0}
 
 
 async def test_a_user_of_many_groups_is_heard(stand: Stand) -> None:

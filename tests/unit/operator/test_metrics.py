@@ -177,6 +177,20 @@ async def test_a_replica_that_does_not_lead_tells_nothing_of_queues() -> None:
     assert not any(name.startswith(("heavylift_queue", "heavylift_job_wait")) for name in shown(metrics))
 
 
+def test_the_first_attempt_of_a_queue_is_an_increase() -> None:
+    """Its histograms begin at 0 once it is served, those of tasks kept apart too; told again, they go on."""
+    metrics = Metrics()
+    metrics.serve("reports", ("annual",))
+    metrics.run.labels("reports", "annual").observe(2.0)
+
+    metrics.serve("reports", ("annual", "daily"))
+
+    found = shown(metrics)
+    assert found['heavylift_job_run_seconds_count{queue="reports",task=""}'] == 0
+    assert found['heavylift_job_pending_seconds_count{queue="reports",task="daily"}'] == 0
+    assert found['heavylift_job_run_seconds_count{queue="reports",task="annual"}'] == 1
+
+
 def test_how_replicas_add_up_is_said_of_metrics_there_are() -> None:
     """No name in the table that no process exports."""
     names = set(Metrics().registry._names_to_collectors)

@@ -69,8 +69,8 @@ def test_oldest_of_a_name_serves() -> None:
 
 def test_new_generation_replaces_and_status_does_not() -> None:
     """An edited spec is taken; an event that changed the status only is not parsed again."""
-    renewed: list[str] = []
-    cache = QueueCache(renewed=renewed.append)
+    renewed: list[tuple[str, int]] = []
+    cache = QueueCache(renewed=lambda found: renewed.append((found.queue, found.generation)))
     cache.replace("a", [_item("one")])
     before = cache.queue("one", "a")
 
@@ -81,7 +81,7 @@ def test_new_generation_replaces_and_status_does_not() -> None:
     after = cache.queue("one", "a")
     assert after is not None
     assert after.generation == 2
-    assert renewed == ["one", "one"]
+    assert renewed == [("one", 1), ("one", 2)]
 
 
 def test_unsound_queue_is_told_once_and_not_served() -> None:
