@@ -48,7 +48,7 @@ class AsyncSchedule:
 class AsyncClientSchedules:
     """The part of ``AsyncClient`` that has to do with schedules."""
 
-    def schedule(self: AsyncClient, id: str) -> AsyncSchedule:  # type: ignore[misc]  # a part of it  # noqa: A002
+    def schedule(self: AsyncClient, id: str) -> AsyncSchedule:  # type: ignore[misc]  # a part of it  # noqa: A002 - as in ``job.id``
         """As ``Client.schedule``."""
         return AsyncSchedule(self, id)
 

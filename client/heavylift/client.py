@@ -110,6 +110,7 @@ class Client(ClientSchedules):
                         return found.value
                     messages.get(timeout=patience.pause(time.monotonic()))
                 except RedisUnavailableError as error:
+                    # Without Redis there is nobody who would say when it is back.
                     time.sleep(patience.after_outage(error, time.monotonic()))
 
     def _cancel(self, job: str, reason: str) -> bool:

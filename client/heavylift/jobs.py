@@ -261,7 +261,7 @@ class Job(Generic[R]):
 
     __slots__ = ("_client", "created", "id", "queue_name")
 
-    def __init__(self, client: Asks, id: str, *, created: bool = False, queue_name: str = "") -> None:  # noqa: A002
+    def __init__(self, client: Asks, id: str, *, created: bool = False, queue_name: str = "") -> None:  # noqa: A002 - as in ``job.id``
         self._client = client
         self.id = id
         self.created = created

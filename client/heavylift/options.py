@@ -53,7 +53,7 @@ class Backoff:
     """The wait is drawn between ``100 - jitter`` and 100 percent of the computed one."""
 
     @classmethod
-    def exponential(cls, delay: Duration, *, max: Duration | None = None, jitter: float = 0.5) -> Backoff:  # noqa: A002
+    def exponential(cls, delay: Duration, *, max: Duration | None = None, jitter: float = 0.5) -> Backoff:  # noqa: A002 - the field it sets
         """Return waits of ``delay``, twice that, four times that ... at most ``max``.
 
         Args:

@@ -57,7 +57,7 @@ class Schedule:
 class ClientSchedules:
     """The part of ``Client`` that has to do with schedules."""
 
-    def schedule(self: Client, id: str) -> Schedule:  # type: ignore[misc]  # a part of Client  # noqa: A002
+    def schedule(self: Client, id: str) -> Schedule:  # type: ignore[misc]  # a part of Client  # noqa: A002 - as in ``job.id``
         """Return the handle of a schedule by id; asks nothing. ``queue.schedule`` defines one."""
         return Schedule(self, id)
 
@@ -72,7 +72,7 @@ class QueueSchedules:
     _client: Client
     name: str
 
-    def schedule(self, id: str, /, task: str, data: Any = None, **options: Unpack[ScheduleOptions]) -> Schedule:  # noqa: A002
+    def schedule(self, id: str, /, task: str, data: Any = None, **options: Unpack[ScheduleOptions]) -> Schedule:  # noqa: A002 - as in ``job.id``
         """Define a schedule, or define it anew under its id; what was fired is not fired again.
 
         Args:

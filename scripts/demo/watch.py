@@ -134,7 +134,7 @@ def until_done(jobs: Sequence[Job[Any]], cluster: Cluster) -> tuple[list[JobInfo
                     "look at `kubectl get pods -A` and `kubectl logs -n heavylift deploy/heavylift-dispatcher` after\n"
                     '  eval "$(.venv/bin/python -m scripts.demo env)"'
                 )
-            time.sleep(REFRESH)
+            time.sleep(REFRESH)  # as often as people can read it
 
 
 class _Plain:

@@ -136,7 +136,7 @@ def watch(here: Site, leader: Daemon, plan: Plan) -> Seen:
         past.take(here.events(past.after), seen)
         _compare_oldest(before, told.oldest_ms, past.oldest(), seen)
         seen.jobs_max = max(seen.jobs_max, count_jobs(here))
-        time.sleep(EVERY_S)
+        time.sleep(EVERY_S)  # a sample sooner would be the same look again
     if seen.jobs_max > plan.width + plan.retention:
         seen.say(f"{seen.jobs_max} Jobs in the API server")
     _compare_waits(here, leader, past, seen)
@@ -158,7 +158,7 @@ def _compare_waits(here: Site, leader: Daemon, past: Past, seen: Seen) -> None:
     """Hold the histogram against the history while no job is claimed."""
     here.client.queue(here.name).pause(reason="comparing")
     past.take(here.events(past.after), seen)
-    time.sleep(EVERY_S)
+    time.sleep(EVERY_S)  # as above
     told = figures(leader, here.name)
     expected = [0] * (len(limits.WAIT_BOUNDS_MS) + 1)
     for wait in past.waits_ms:

@@ -150,7 +150,7 @@ def failpoint(name: str) -> None:
     if _due(name) == "pause" and _registry is not None:
         go = _registry.go_file(name)
         while not go.exists():
-            time.sleep(_POLL_S)
+            time.sleep(_POLL_S)  # another process makes the file; nothing to wait on
 
 
 async def afailpoint(name: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,7 +17,7 @@ from heavylift.contract.keys import Keys
 from heavylift.errors import ConfigurationError, HeavyliftError
 from heavylift.store.batch import Batch
 from heavylift.store.connection import Target, no_backoff
-from heavylift.store.faults import FAULTS, Patience, missing_script, translate
+from heavylift.store.faults import FAULTS, Patience, missing_script
 from heavylift.store.steps import Call, Op, Step, T, key_of
 from heavylift.store.sync import CONFIRM_S, command, confirmed, decode_message
 from heavylift.store.together import Together
@@ -35,7 +35,7 @@ class AsyncStore:
         where: str = "",
         owned: bool = False,
     ) -> None:
-        given = redis.get_connection_kwargs()  # type: ignore[no-untyped-call]
+        given = redis.get_connection_kwargs()  # type: ignore[no-untyped-call]  # redis-py's
         if given.get("decode_responses"):
             raise ConfigurationError("the Redis client decodes responses: make it with decode_responses=False")
         self.redis = redis
@@ -102,23 +102,18 @@ class AsyncStore:
         return batch.ended()
 
     async def _take_many(self, steps: Sequence[Step]) -> list[Any]:
-        patience, asked = Patience(self.patience), cancel_requests()
-        while True:
-            try:
-                answers = await self._execute_many(steps)
-                honour_cancel(asked)
-                await afailpoint("store.reply")
-            except FAULTS as error:
-                honour_cancel(asked)
-                delay = patience.wait(error, time.monotonic())
-                if delay is None:
-                    raise translate(error, self.where) from error
-                await asyncio.sleep(delay)
-            else:
-                return [
-                    await self._alone(step) if isinstance(answer, Exception) else answer
-                    for step, answer in zip(steps, answers, strict=True)
-                ]
+        async def once() -> list[Any]:
+            answers = await self._execute_many(steps)
+            honour_cancel(asked)
+            await afailpoint("store.reply")
+            return answers
+
+        asked = cancel_requests()
+        answers = await patiently(self, once)
+        return [
+            await self._alone(step) if isinstance(answer, Exception) else answer
+            for step, answer in zip(steps, answers, strict=True)
+        ]
 
     async def _alone(self, step: Step) -> Any:
         """Take a step once more by itself that failed among others: alone it knows what to do about it."""
@@ -134,24 +129,18 @@ class AsyncStore:
             return await pipeline.execute(raise_on_error=False)
 
     async def _take(self, step: Step) -> Any:
-        patience, asked = Patience(self.patience), cancel_requests()
-        while True:
-            try:
-                reply = await self._execute(step)
-                honour_cancel(asked)
-                await afailpoint("store.reply")
-            except FAULTS as error:
-                honour_cancel(asked)
-                delay = patience.wait(error, time.monotonic())
-                if delay is None:
-                    raise translate(error, self.where, key_of(step, self.keys)) from error
-                await asyncio.sleep(delay)
-            else:
-                return reply
+        async def once() -> Any:
+            reply = await self._execute(step)
+            honour_cancel(asked)
+            await afailpoint("store.reply")
+            return reply
+
+        asked = cancel_requests()
+        return await patiently(self, once, step)
 
     async def _execute(self, step: Step) -> Any:
         if not isinstance(step, Call):  # it may block
-            return await self.redis.execute_command(*command(step, self.keys))  # type: ignore[no-untyped-call]
+            return await self.redis.execute_command(*command(step, self.keys))  # type: ignore[no-untyped-call]  # redis-py's
         try:
             return await self._together.execute(command(step, self.keys))
         except ResponseError as error:
@@ -194,6 +183,25 @@ def honour_cancel(before: int) -> None:
         raise asyncio.CancelledError
 
 
+async def patiently(
+    store: AsyncStore,
+    call: Callable[[], Awaitable[T]],
+    step: Step | None = None,
+    failed: Callable[[], Awaitable[None]] | None = None,
+) -> T:
+    """Call again while trying again may help; as of ``sync.patiently``."""
+    patience, asked = Patience(store.patience), cancel_requests()
+    while True:
+        try:
+            return await call()
+        except FAULTS as error:
+            if failed is not None:
+                await failed()
+            honour_cancel(asked)
+            key = key_of(step, store.keys) if step is not None else ""
+            await asyncio.sleep(patience.pause(error, time.monotonic(), store.where, key))
+
+
 class AsyncSubscription:
     """Messages of some channels: ``async with store.subscribe(a) as messages: await messages.get(timeout=1)``."""
 
@@ -226,20 +234,14 @@ class AsyncSubscription:
         Raises:
             RedisUnavailableError: the connection could not be made again within the store's patience.
         """
-        patience, asked = Patience(self._store.patience), cancel_requests()
-        while True:
-            try:
-                message = await self._hear(timeout)
-                honour_cancel(asked)
-            except FAULTS as error:
-                await self._close()
-                honour_cancel(asked)
-                delay = patience.wait(error, time.monotonic())
-                if delay is None:
-                    raise translate(error, self._store.where) from error
-                await asyncio.sleep(delay)
-            else:
-                return message
+        asked = cancel_requests()
+
+        async def once() -> tuple[str, bytes] | None:
+            message = await self._hear(timeout)
+            honour_cancel(asked)
+            return message
+
+        return await patiently(self._store, once, failed=self._close)
 
     async def __aiter__(self) -> AsyncIterator[tuple[str, bytes]]:
         while True:
@@ -248,18 +250,8 @@ class AsyncSubscription:
                 yield message
 
     async def __aenter__(self) -> Self:
-        patience = Patience(self._store.patience)
-        while True:
-            try:
-                await self._open()
-            except FAULTS as error:
-                await self._close()
-                delay = patience.wait(error, time.monotonic())
-                if delay is None:
-                    raise translate(error, self._store.where) from error
-                await asyncio.sleep(delay)
-            else:
-                return self
+        await patiently(self._store, self._open, failed=self._close)
+        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -122,3 +122,14 @@ class Patience:
         self.tries += 1
         delay = min(_FIRST_S * 2 ** min(self.tries - 1, 10), _LONGEST_S) * self.rng.uniform(0.5, 1.0)
         return delay if now + delay - self.first_at <= self.limit_s else None
+
+    def pause(self, error: Exception, now: float, where: str, key: str = "") -> float:
+        """Return seconds to wait before the next try; arguments as of ``wait`` and ``translate``.
+
+        Raises:
+            HeavyliftError: no further try would help, or the patience is over.
+        """
+        delay = self.wait(error, now)
+        if delay is None:
+            raise translate(error, where, key) from error
+        return delay

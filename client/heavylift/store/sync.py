@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,7 +16,7 @@ from heavylift.errors import ConfigurationError, HeavyliftError
 from heavylift.store import scripts
 from heavylift.store.batch import Batch
 from heavylift.store.connection import Target, no_backoff
-from heavylift.store.faults import FAULTS, Patience, missing_script, translate
+from heavylift.store.faults import FAULTS, Patience, missing_script
 from heavylift.store.steps import Arg, Call, Op, Step, T, key_of
 
 
@@ -101,20 +101,13 @@ class Store:
         return batch.ended()
 
     def _take_many(self, steps: Sequence[Step]) -> list[Any]:
-        patience = Patience(self.patience)
-        while True:
-            try:
-                answers = self._execute_many(steps)
-                failpoint("store.reply")
-            except FAULTS as error:
-                delay = patience.wait(error, time.monotonic())
-                if delay is None:
-                    raise translate(error, self.where) from error
-                time.sleep(delay)
-            else:
-                return [
-                    self._alone(step) if isinstance(a, Exception) else a for step, a in zip(steps, answers, strict=True)
-                ]
+        def once() -> list[Any]:
+            answers = self._execute_many(steps)
+            failpoint("store.reply")
+            return answers
+
+        answers = patiently(self, once)
+        return [self._alone(step) if isinstance(a, Exception) else a for step, a in zip(steps, answers, strict=True)]
 
     def _alone(self, step: Step) -> Any:
         """Take a step once more by itself that failed among others: alone it knows what to do about it."""
@@ -126,30 +119,24 @@ class Store:
     def _execute_many(self, steps: Sequence[Step]) -> list[Any]:
         with self.redis.pipeline(transaction=False) as pipeline:
             for step in steps:
-                pipeline.execute_command(*command(step, self.keys))  # type: ignore[no-untyped-call]
+                pipeline.execute_command(*command(step, self.keys))  # type: ignore[no-untyped-call]  # redis-py's
             return pipeline.execute(raise_on_error=False)
 
     def _take(self, step: Step) -> Any:
-        patience = Patience(self.patience)
-        while True:
-            try:
-                reply = self._execute(step)
-                failpoint("store.reply")
-            except FAULTS as error:
-                delay = patience.wait(error, time.monotonic())
-                if delay is None:
-                    raise translate(error, self.where, key_of(step, self.keys)) from error
-                time.sleep(delay)
-            else:
-                return reply
+        def once() -> Any:
+            reply = self._execute(step)
+            failpoint("store.reply")
+            return reply
+
+        return patiently(self, once, step)
 
     def _execute(self, step: Step) -> Any:
         try:
-            return self.redis.execute_command(*command(step, self.keys))  # type: ignore[no-untyped-call]
+            return self.redis.execute_command(*command(step, self.keys))  # type: ignore[no-untyped-call]  # redis-py's
         except redis.ResponseError as error:
             if not isinstance(step, Call) or not missing_script(error):
                 raise
-            return self.redis.execute_command(*command(step, self.keys, whole=True))  # type: ignore[no-untyped-call]
+            return self.redis.execute_command(*command(step, self.keys, whole=True))  # type: ignore[no-untyped-call]  # redis-py's
 
     def subscribe(self, *channels: str) -> Subscription:
         """Return a context manager that hears these channels; see ``Subscription``."""
@@ -182,7 +169,7 @@ class Subscription:
         self._pubsub: redis.client.PubSub | None = None
 
     def _open(self) -> redis.client.PubSub:
-        pubsub: redis.client.PubSub = self._store.redis.pubsub()  # type: ignore[no-untyped-call]
+        pubsub: redis.client.PubSub = self._store.redis.pubsub()  # type: ignore[no-untyped-call]  # redis-py's
         self._pubsub = pubsub
         pubsub.subscribe(*self._channels)
         open_ = len(self._channels)
@@ -205,16 +192,7 @@ class Subscription:
         Raises:
             RedisUnavailableError: the connection could not be made again within the store's patience.
         """
-        patience = Patience(self._store.patience)
-        while True:
-            try:
-                return self._hear(timeout)
-            except FAULTS as error:
-                self._close()
-                delay = patience.wait(error, time.monotonic())
-                if delay is None:
-                    raise translate(error, self._store.where) from error
-                time.sleep(delay)
+        return patiently(self._store, lambda: self._hear(timeout), failed=self._close)
 
     def __iter__(self) -> Iterator[tuple[str, bytes]]:
         while True:
@@ -223,23 +201,37 @@ class Subscription:
                 yield message
 
     def __enter__(self) -> Self:
-        patience = Patience(self._store.patience)
-        while True:
-            try:
-                self._open()
-            except FAULTS as error:
-                self._close()
-                delay = patience.wait(error, time.monotonic())
-                if delay is None:
-                    raise translate(error, self._store.where) from error
-                time.sleep(delay)
-            else:
-                return self
+        patiently(self._store, self._open, failed=self._close)
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._close()
+
+
+def patiently(
+    store: Store, call: Callable[[], T], step: Step | None = None, failed: Callable[[], None] = lambda: None
+) -> T:
+    """Call again while trying again may help, within the store's patience.
+
+    Args:
+        store: whose Redis it is about.
+        call: what is tried.
+        step: what is asked, where it is one step: its key is named in an error.
+        failed: called after each failure.
+
+    Raises:
+        HeavyliftError: as of ``Patience.pause``.
+    """
+    patience = Patience(store.patience)
+    while True:
+        try:
+            return call()
+        except FAULTS as error:
+            failed()
+            key = key_of(step, store.keys) if step is not None else ""
+            time.sleep(patience.pause(error, time.monotonic(), store.where, key))
 
 
 def command(step: Step, keys: Keys, *, whole: bool = False) -> tuple[Arg, ...]:

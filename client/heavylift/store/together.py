@@ -57,7 +57,7 @@ class Together:
         """Return the answers, exceptions among them; that of a lost connection for each."""
         try:
             if len(commands) == 1:
-                return [await self._redis.execute_command(*commands[0])]  # type: ignore[no-untyped-call]
+                return [await self._redis.execute_command(*commands[0])]  # type: ignore[no-untyped-call]  # redis-py's
             async with self._redis.pipeline(transaction=False) as pipeline:
                 for words in commands:
                     pipeline.execute_command(*words)

@@ -41,7 +41,7 @@ def hungry() -> None:
 def hold(ctx: heavylift.Context) -> dict[str, Any]:
     """Work until a file appears."""
     while not GO.exists():
-        time.sleep(0.1)
+        time.sleep(0.1)  # what it works on; the test makes the file
     return {"execution": ctx.execution, "attempt": ctx.attempt}
 
 
@@ -52,7 +52,7 @@ def second_time(ctx: heavylift.Context) -> dict[str, Any]:
     for page in ctx.resume(range(3)):
         ctx.checkpoint({"last": page})
         while page == 1 and not ctx.stopping:
-            time.sleep(0.1)
+            time.sleep(0.1)  # its page's work
         pages.append(page)
     return {"execution": ctx.execution, "attempt": ctx.attempt, "restored": ctx.restored, "pages": pages}
 

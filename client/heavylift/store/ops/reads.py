@@ -72,7 +72,7 @@ def inflight(install: str, cursor: int = 0, count: int = 100) -> Op[tuple[int, l
     found = []
     for member, score in scored:
         job, _, execution = decode.text(member).partition(":")
-        found.append(InFlight(job=job, execution=execution, claimed_at=int(float(decode.text(score)))))
+        found.append(InFlight(job=job, execution=execution, claimed_at=decode.score(score)))
     return int(following), found
 
 
@@ -93,7 +93,7 @@ def events(queue: str, after: str = "0", count: int = 100, block_ms: int | None 
         wait: tuple[str | int, ...] = ("BLOCK", block) if block > 0 else ()
         position = last
         found = yield Command(
-            lambda keys, wait=wait, position=position: (  # type: ignore[misc]
+            lambda keys, wait=wait, position=position: (  # type: ignore[misc]  # the defaults bind it
                 "XREAD", "COUNT", count, *wait, "STREAMS", keys.events(queue), position,
             )
         )  # fmt: skip
