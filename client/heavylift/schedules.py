@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -37,6 +38,10 @@ from heavylift.store.steps import Op
 
 _ATTEMPTS: Final = 5
 """Tries of an operation that others change the schedule under."""
+_TICK: Final = re.compile(r"(.+)-(?:\d{9,11}|manual-.+)")
+"""Ids of a schedule's jobs: its prefix, then the tick's second, or who knows when."""
+_SET_APART: Final = re.compile(r".+-[a-z2-7]{8}")
+"""Prefixes as of ``Source.prefix``."""
 _REFUSED: Final = {
     "id": "each tick has an id of its own",
     "if_exists": "each tick has an id of its own",
@@ -280,6 +285,23 @@ def schedules(queue: str | None) -> Op[list[ScheduleInfo]]:
     return sorted(
         (ScheduleInfo.read(each) for each in found if queue is None or each.queue == queue), key=lambda each: each.id
     )
+
+
+def firing(job: str) -> Op[str]:
+    """Return the id of the schedule that enqueued a job, by the job's id; empty when there is none (any more)."""
+    named = _TICK.fullmatch(job)
+    if named is None:
+        return ""
+    found = yield from ops.get_schedule(named[1])
+    if found is not None and found.prefix == named[1]:
+        return found.id
+    start: int | None = 0 if _SET_APART.fullmatch(named[1]) else None
+    while start is not None:
+        page, start = yield from ops.page_schedules(start)
+        for each in page:
+            if each.prefix == named[1]:
+                return each.id
+    return ""
 
 
 def suspend(schedule: str, by: str) -> Op[None]:

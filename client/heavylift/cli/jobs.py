@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -10,7 +9,7 @@ from typing import Annotated, Self
 
 import typer
 
-from heavylift import operations
+from heavylift import operations, schedules
 from heavylift.cli.acting import Id, Ids, cancel, change, promote, remove, retry
 from heavylift.cli.completing import CLASSES, STATES, queue_names
 from heavylift.cli.exits import safe
@@ -25,7 +24,6 @@ from heavylift.contract.states import JobState
 from heavylift.errors import InvalidInputError, JobNotFoundError
 from heavylift.jobs import JobInfo, moment
 from heavylift.options import duration_ms
-from heavylift.spec.schedule import check_schedule_id
 from heavylift.store import ops
 
 app = typer.Typer(no_args_is_help=True, help="Look at jobs and act on them.")
@@ -236,26 +234,6 @@ def surroundings(client: Client, info: JobInfo) -> Surroundings:
         dispatchers=gauges.dispatchers if owner is not None else None,
         inflight=gauges.inflight if owner is not None else 0,
         breaker=moment(client.run(ops.breaker(info.queue))),
-        schedule=_schedule(client, info.id),
+        schedule=client.run(schedules.firing(info.id)),
         dependencies=dependencies,
     )
-
-
-_TICK = re.compile(r"(.+)-(?:\d{9,11}|manual-.+)")
-
-
-def _schedule(client: Client, job: str) -> str:
-    """Return the schedule whose tick a job's id names; empty when there is none (any more)."""
-    named = _TICK.fullmatch(job)
-    if named is None:
-        return ""
-    found = client.run(ops.get_schedule(named[1])) if _is_schedule(named[1]) else None
-    return "" if found is None else found.id
-
-
-def _is_schedule(name: str) -> bool:
-    try:
-        check_schedule_id(name)
-    except InvalidInputError:
-        return False
-    return True

@@ -121,11 +121,12 @@ def _rate(queue: str, around: Surroundings) -> Iterator[str]:
         return
     limit = around.settings.get("rateLimit")
     following = f"; the next may start in {format_ms(wait)}" if wait else ""
-    if isinstance(limit, Mapping) and isinstance(limit.get("period"), int):
+    if around.counts is not None and around.counts.slowed:
+        who = f"Job {around.counts.slowed_by}" if around.counts.slowed_by else "A job of it"
+        yield f"Queue {queue} is held back: {who} raised RateLimited{following}."
+    elif isinstance(limit, Mapping) and isinstance(limit.get("period"), int):
         most = f"{limit.get('limit')} jobs in {format_ms(limit['period'])}"
         yield f"Queue {queue} may start {most} (spec.rateLimit), and did{following}."
-    else:
-        yield f"A program of queue {queue} asked to slow down (RateLimited){following}."
 
 
 def _key_blocks(info: JobInfo, around: Surroundings) -> Iterator[str]:

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, TypeVar
 
+from heavylift.contract import limits
 from heavylift.contract.keys import Field
+from heavylift.contract.names import UNREADABLE
 from heavylift.contract.states import RQ_STATUS, JobState, Phase
 from heavylift.store.merge import without_marker
 from heavylift.store.model import Claim, Event, JobRecord, Json, QueueCounts, QueueGauges, Snapshot
 
 _E = TypeVar("_E", bound=StrEnum)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_DEPTH = 2 * limits.JSON_DEPTH
+"""Nothing of ours nests deeper; what does could be read, but neither shown nor written again."""
+_MAY_BE_LONE = re.compile(r"\\u[dD][89a-fA-F]")
+_LONE = re.compile("[\ud800-\udfff]")
 
 
 def text(value: Any) -> str:
@@ -42,12 +50,61 @@ def number(value: Any) -> int | None:
     return found if abs(found) < 2**53 else None
 
 
-def obj(value: Any) -> Json:
-    """Return a JSON object, or an empty one for anything else."""
+def score(value: Any) -> int:
+    """Return a zset's score as a whole number; 0 for an infinite one and for anything else."""
     try:
-        found = json.loads(text(value))
+        return int(float(text(value)))
+    except (ValueError, OverflowError):
+        return 0
+
+
+def parsed(value: Any) -> Any:
+    """Return what JSON text says, made harmless: None for what is no JSON, too deep, or no finite number.
+
+    Lone surrogates, which no stream takes, become replacement characters.
+    """
+    raw_text = text(value)
+    try:
+        found = _DECODER.decode(raw_text)
     except (ValueError, RecursionError):
-        return {}
+        return None
+    if raw_text.count("[") + raw_text.count("{") > _DEPTH and _deeper(found, _DEPTH):
+        return None
+    return _mended(found) if _MAY_BE_LONE.search(raw_text) else found
+
+
+def _finite(digits: str) -> float | None:
+    found = float(digits)
+    return found if math.isfinite(found) else None
+
+
+_DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=lambda _: None)
+
+
+def _deeper(value: Any, most: int) -> bool:
+    level = [value]
+    for _ in range(most):
+        level = [item for each in level if isinstance(each, dict | list) for item in _items(each)]
+    return any(isinstance(each, dict | list) for each in level)
+
+
+def _items(holder: dict[str, Any] | list[Any]) -> list[Any]:
+    return list(holder.values()) if isinstance(holder, dict) else holder
+
+
+def _mended(value: Any) -> Any:
+    if isinstance(value, str):
+        return _LONE.sub("\N{REPLACEMENT CHARACTER}", value)
+    if isinstance(value, list):
+        return [_mended(item) for item in value]
+    if isinstance(value, dict):
+        return {_mended(name): _mended(item) for name, item in value.items()}
+    return value
+
+
+def obj(value: Any) -> Json:
+    """Return a JSON object, or an empty one for anything else; see ``parsed``."""
+    found = parsed(value)
     return found if isinstance(found, dict) else {}
 
 
@@ -57,11 +114,8 @@ def mapping(value: Any) -> Json:
 
 
 def array(value: Any) -> list[Any]:
-    """Return a JSON array, or an empty one for anything else."""
-    try:
-        found = json.loads(text(value))
-    except (ValueError, RecursionError):
-        return []
+    """Return a JSON array, or an empty one for anything else; see ``parsed``."""
+    found = parsed(value)
     return found if isinstance(found, list) else []
 
 
@@ -204,7 +258,7 @@ def claim(row: Any, *, install: str, worker: str) -> Claim:
         data=raw(data),
         claimed_at=number(claimed) or 0,
         deadline=number(deadline) or 0,
-        options=obj(options),
+        options=_asked(options),
         frozen=obj(frozen),
         rq={name: text(value) for name, value in pairs(plain).items()},
         traceparent=text(trace),
@@ -213,6 +267,15 @@ def claim(row: Any, *, install: str, worker: str) -> Claim:
         memory=number(memory),
         checkpoint=text(checkpoint),
     )
+
+
+def _asked(value: Any) -> Json:
+    """Return a claim's options as they stand, odd values too: render judges each, and must not miss any."""
+    try:
+        found = json.loads(text(value))
+    except (ValueError, RecursionError):
+        found = None
+    return found if isinstance(found, dict) else {UNREADABLE: True}
 
 
 def event(entry_id: Any, fields: Any) -> Event:
@@ -264,6 +327,8 @@ def _gauges(found: Json) -> QueueGauges:
         cap=_some(found, "cap"),
         rate_left=_some(found, "rateLeft"),
         rate_next=_some(found, "rateNext"),
+        slowed=_some(found, "slowed"),
+        slowed_by=text(found.get("slowedBy")),
         install=text(found.get("install")),
         counters=dict(counters) if isinstance(counters, dict) else {},
         **_counted(found),

@@ -342,6 +342,10 @@ class QueueGauges(QueueCounts):
     """Starts left in the rate limit's window; None = no limit."""
     rate_next: int | None
     """Milliseconds until the window has room for one more; None = it has now."""
+    slowed: int | None = None
+    """Milliseconds for which a program of the queue holds it back (RateLimited); None = none does."""
+    slowed_by: str = ""
+    """Id of that program's job; empty = not known."""
     install: str
     """Whose queue it is; empty = nobody's."""
     counters: Mapping[str, int]

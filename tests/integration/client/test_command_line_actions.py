@@ -20,9 +20,13 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
+from heavylift import schedules
 from heavylift.contract import payload
 from heavylift.contract.outcomes import OutcomeClass
-from heavylift.store.model import Outcome
+from heavylift.spec.schedule import ScheduleDefinition
+from heavylift.store import ops
+from heavylift.store.model import Outcome, Verdict
+from heavylift.store.schedules import ScheduleOwner
 
 if TYPE_CHECKING:
     from heavylift import Client
@@ -240,6 +244,36 @@ def test_why_reads_breaker_suspension_and_schedule(
     assert "The breaker of queue reports is open" in said
     assert "All queues of this Redis are suspended" in said
     assert "within seconds" not in said
+
+
+@pytest.mark.parametrize("name", ["daily", "daily.of-the.team"])
+def test_why_knows_the_tick_of_a_heavyschedule(served: Player, run: Run, client: Client, name: str) -> None:
+    """By the prefix of the job's id, which stands for namespace and name."""
+    settings = client.run(ops.settings_owner("reports"))
+    assert settings is not None
+    owner = ScheduleOwner(install=settings.install, namespace=settings.namespace, name=name, uid="u1", generation=1)
+    source = schedules.Source(owner=owner, since=0)
+    client.queue("reports").schedule("other", "annual", every="1h")
+    definition = client.run(schedules.record("other")).definition
+    put = schedules.put(source.id, ScheduleDefinition.from_json(definition), by="ann", source=source)
+    assert client.run(put).verdict is Verdict.APPLIED
+    tick = client.run(schedules.trigger(source.id))
+    served.alive()
+
+    assert f"Schedule {settings.namespace}/{name} enqueued it" in run("jobs", "why", tick).out
+    other = client.queue("reports").enqueue("annual", {}, id="daily-abcdefgh-1800000000")
+    assert "Schedule" not in run("jobs", "why", other.id).out
+
+
+def test_why_reads_who_slowed_a_queue_down(served: Player, run: Run, client: Client, redis_server: StoreServer) -> None:
+    """A program's RateLimited holds the others back; so it is said, and for how long."""
+    del served
+    client.queue("reports").enqueue("annual", {}, id="a")
+    redis_server.client().set("heavylift:hold:reports", "b", px=90_000)
+
+    said = run("jobs", "why", "a").out
+
+    assert "Queue reports is held back: Job b raised RateLimited; the next may start in 1m" in said
 
 
 def on_a_terminal(url: str, *arguments: str) -> str:

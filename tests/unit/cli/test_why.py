@@ -31,6 +31,7 @@ COUNTS = QueueGauges(
     aside=0, held="", cap=None, rate_left=None, rate_next=None, install="prod", counters={},
 )  # fmt: skip
 LIMITED = replace(COUNTS, rate_left=0, rate_next=12_000)
+SLOWED = replace(LIMITED, slowed=7_000, slowed_by="b")
 AROUND = Surroundings(now=NOW, settings={"paused": False, "concurrencyMax": None}, counts=COUNTS, dispatchers=1)
 OOM = Attempt(
     seq=1,
@@ -69,7 +70,18 @@ OOM = Attempt(
             ["may start 100 jobs in 1m (spec.rateLimit), and did; the next may start in 12s."],
             id="rate",
         ),
-        pytest.param(JOB, replace(AROUND, counts=LIMITED), ["asked to slow down (RateLimited)"], id="held back"),
+        pytest.param(
+            JOB,
+            replace(AROUND, counts=SLOWED, settings={"rateLimit": {"limit": 100, "period": 60_000}}),
+            ["Queue reports is held back: Job b raised RateLimited; the next may start in 12s."],
+            id="held back",
+        ),
+        pytest.param(
+            JOB,
+            replace(AROUND, counts=replace(SLOWED, slowed_by="")),
+            ["held back: A job of it raised RateLimited"],
+            id="held back, nobody knows by whom",
+        ),
         pytest.param(
             replace(JOB, key="acme"),
             replace(AROUND, key=KeyStanding(running=2, waiting=7, cap=2, fair=False)),
@@ -236,7 +248,10 @@ def test_each_reason_has_its_sentence(job: JobInfo, around: Surroundings, want: 
         pytest.param(replace(AROUND, settings=None), id="not served"),
         pytest.param(replace(AROUND, breaker=NOW), id="breaker"),
         pytest.param(replace(AROUND, counts=replace(COUNTS, held="suspended")), id="suspended"),
-        pytest.param(replace(AROUND, counts=LIMITED), id="rate"),
+        pytest.param(
+            replace(AROUND, counts=LIMITED, settings={"rateLimit": {"limit": 1, "period": 60_000}}), id="rate"
+        ),
+        pytest.param(replace(AROUND, counts=SLOWED), id="held back"),
     ],
 )
 def test_no_false_comfort(blocked: Surroundings) -> None:

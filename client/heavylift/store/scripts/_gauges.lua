@@ -53,6 +53,7 @@ end
 --   demand     active + startable: what an autoscaler should follow
 --   aside      waiting jobs that only their key's cap holds back
 --   rateLeft, rateNext  starts left in the window of the rate limit (-1 = no limit), ms until one more (-1 = now)
+--   slowed, slowedBy    ms a program of the queue still holds it back for (RateLimited), and its job; else absent
 function L.gauges(q)
   local out = L.counts(q)
   local reason, set = held(q)
@@ -60,7 +61,11 @@ function L.gauges(q)
   local left, wait
   if set then left, wait = L.rate(q, set) end
   local hold = try('PTTL', K.hold(q))
-  if type(hold) == 'number' and hold > 0 then left, wait = 0, max(hold, wait or 0) end
+  if type(hold) == 'number' and hold > 0 then
+    left, wait, out.slowed = 0, max(hold, wait or 0), hold
+    local by = try('GET', K.hold(q))
+    out.slowedBy = type(by) == 'string' and #by <= 200 and string.match(by, '^[%w_-]+$') or ''
+  end
   local breaker = L.breaker(q)
   if breaker and not reason then reason = 'breaker' end
   out.aside, out.rateLeft, out.rateNext = L.in_lanes(q) - L.lanes_room(q), left or -1, wait or -1
