@@ -243,10 +243,11 @@ def _decoded_list(text: str) -> list[Json]:
 def events(client: redis.Redis, queue: str, *, keys: Keys | None = None) -> list[Line]:
     """Return a queue's whole event stream."""
     raw: Any = client.xrange((keys or Keys()).events(queue))
-    return [_line(queue, entry.decode(), fields) for entry, fields in raw]
+    return [line_of(queue, entry.decode(), fields) for entry, fields in raw]
 
 
-def _line(queue: str, entry: str, raw: Mapping[bytes, bytes]) -> Line:
+def line_of(queue: str, entry: str, raw: Mapping[bytes, bytes]) -> Line:
+    """Return one entry of a queue's stream."""
     fields = {key.decode("utf-8", "replace"): value.decode("utf-8", "replace") for key, value in raw.items()}
     at = int(fields.get("at") or entry.partition("-")[0])
     return Line(entry, queue, fields.get("event", ""), fields.get("job", ""), at, fields)

@@ -1,0 +1,1 @@
+"""Many processes claim and finish on one Redis; the history is checked afterwards: ``python -m tests.proofs.crowd``."""
