@@ -249,7 +249,7 @@ class Queue(QueueSchedules):
         """Remove the jobs of one state that are there now, in small steps; return how many went.
 
         That is no cancel: nothing is kept of them, whoever waits for one gets JobNotFoundError, and what depends on one
-        stays where it is. Ended jobs whose Kubernetes Job is not let go yet stay.
+        that never completed is soon cancelled. Ended jobs whose Kubernetes Job is not let go yet stay.
 
         Args:
             state: any but ``active``.

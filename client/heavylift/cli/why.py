@@ -182,7 +182,7 @@ _FOLLOWS = "follows "
 def _deferred(info: JobInfo, around: Surroundings) -> Iterator[str]:
     for job, state in around.dependencies.items():
         if state is None:
-            yield f"It waits for job {job}, which does not exist (any more): cancel it, or enqueue that job."
+            yield f"It waits for job {job}, which is gone: if no other it waits for can complete, it is cancelled soon."
         elif state in {JobState.FAILED, JobState.CANCELLED}:
             yield f"It waits for job {job}, which {state.value}: retry that one (heavylift jobs retry {job})."
         elif state is not JobState.COMPLETED:

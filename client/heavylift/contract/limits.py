@@ -49,6 +49,8 @@ FIND_STEP = 50
 """Jobs one script call looks at when it lists or searches."""
 SWEEP_STEP = 100
 """Deduplication keys one script call looks at."""
+DEPENDENTS_SWEEP_STEP = 50
+"""Jobs that wait for others one script call looks at."""
 RETENTION_STEP = 20
 """Jobs one script call removes at most when it trims."""
 WAIT_BOUNDS_MS = (

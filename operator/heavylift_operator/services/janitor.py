@@ -42,6 +42,8 @@ class Janitor:
     """Queue -> where the sweep over its concurrency keys goes on."""
     _dedupe: dict[str, int] = field(default_factory=dict)
     """Queue -> where the sweep over its deduplication keys goes on."""
+    _dependents: dict[str, int] = field(default_factory=dict)
+    """Queue -> where the sweep over its jobs that wait for others goes on."""
     _log: Any = field(default_factory=lambda: logs.get("janitor"))
 
     def finished(self, queue: str) -> None:
@@ -103,7 +105,7 @@ class Janitor:
         """Trim and sweep each queue; what is wrong with one is raised after all had their turn."""
         trouble: HeavyliftError | None = None
         for queue in queues:
-            for step in (self._trim, self._sweep_keys, self._sweep_dedupe):
+            for step in (self._trim, self._sweep_keys, self._sweep_dedupe, self._sweep_dependents):
                 try:
                     await step(queue)
                 except RedisUnavailableError:
@@ -141,3 +143,16 @@ class Janitor:
         self._dedupe[queue] = cursor
         if freed:
             self._log.warning("deduplication keys freed that no live job held", queue=queue, count=freed)
+
+    async def _sweep_dependents(self, queue: str) -> None:
+        """Go on with the sweep over a queue's jobs that wait for others, a bounded number of steps per pass."""
+        cursor: int | None = self._dependents.get(queue, 0)
+        mended = 0
+        for _ in range(_SWEEPS_PER_QUEUE):
+            cursor, found = await self.link.run(ops.sweep_dependents(queue, cursor or 0))
+            mended += found
+            if cursor is None:
+                break
+        self._dependents[queue] = cursor or 0
+        if mended:
+            self._log.warning("jobs seen to that waited for what cannot end any more", queue=queue, count=mended)

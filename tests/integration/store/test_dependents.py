@@ -12,8 +12,8 @@ from rq.serializers import JSONSerializer
 
 from heavylift.contract.outcomes import OutcomeClass
 from heavylift.contract.states import JobState
-from heavylift.store import Next, ops
-from tests.integration.store.kit import QUEUE, World
+from heavylift.store import Next, Verdict, ops
+from tests.integration.store.kit import INSTALL, NAMESPACE, QUEUE, World
 from tests.integration.store.rqkit import FUNC, scan
 
 
@@ -151,3 +151,136 @@ def test_a_follower_that_goes_to_the_front_is_not_taken_for_the_one_before_it(w:
         assert w.run(ops.purge(QUEUE, JobState.WAITING, 1)) == 1
     assert w.claim().job == follower.id
     assert w.waiting() == []
+
+
+# -- the sweep over those that no end lets go any more ----------------------------------------------------------------
+def swept(w: World, queue: str = QUEUE) -> int:
+    """Sweep a queue to the end; return how many were mended."""
+    cursor, mended = w.run(ops.sweep_dependents(queue))
+    for _ in range(1000):
+        if cursor is None:
+            return mended
+        cursor, found = w.run(ops.sweep_dependents(queue, cursor))
+        mended += found
+    raise AssertionError("the sweep does not end")
+
+
+@pytest.mark.parametrize("how", ["purged", "removed", "trimmed", "deleted by RQ", "expired"])
+def test_what_waits_for_a_job_that_is_gone_is_cancelled(w: World, q: Queue, how: str) -> None:
+    """However it went without having completed: dependents of ours and RQ's end, with its name in the message."""
+    parent = q.enqueue(FUNC, job_id="parent")
+    w.enqueue(id="ours", depends_on=("parent",))
+    q.enqueue(FUNC, job_id="rqs", depends_on=parent)
+    w.finish(w.claim(), Next.FAIL)
+    assert swept(w) == 0
+    match how:
+        case "purged":
+            assert w.run(ops.purge(QUEUE, JobState.FAILED, 10)) == 1
+        case "removed":
+            assert w.run(ops.remove("parent")).verdict is Verdict.APPLIED
+        case "trimmed":
+            w.serve(retention={"failed": {"count": 0, "age": 60_000}})
+            assert w.run(ops.trim(QUEUE))
+            w.serve()
+        case "deleted by RQ":
+            parent.delete()
+        case _:
+            w.redis.delete("rq:job:parent", "rq:job:parent:dependents")
+
+    assert swept(w) == 2
+
+    for job in ("ours", "rqs"):
+        found = w.job(job)
+        assert (found.state, found.outcome["class"]) == (JobState.CANCELLED, "cancelled")
+        assert found.outcome["message"] == "the job parent, which it depends on, was removed before it completed"
+    assert "deferred" not in scan(w)
+    assert scan(w)["canceled"] == ["ours", "rqs"]
+    assert w.run(ops.counters(QUEUE))["repaired:dependents"] == 2
+    assert swept(w) == 0
+
+
+def test_a_dependent_cancelled_by_the_sweep_can_be_run_all_the_same(w: World) -> None:
+    """A person who knows better retries it; nothing holds it any more."""
+    w.enqueue(id="parent")
+    w.enqueue(id="child", depends_on=("parent",))
+    w.run(ops.remove("parent"))
+    assert swept(w) == 1
+    assert w.run(ops.retry("child")).verdict is Verdict.APPLIED
+    assert w.claim().job == "child"
+
+
+def test_the_sweep_leaves_who_may_still_go(w: World) -> None:
+    """Whose other dependency may complete; whose failed one may be retried; a follower of a deduplication key."""
+    options = {"dedupe": {"id": "annual", "mode": "keep_last"}}
+    w.active(options=options)
+    w.enqueue(id="follower", options=options, value={"year": 2027})
+    for job in ("gone", "waits", "fails"):
+        w.enqueue(id=job, options={"priority": -1} if job == "fails" else {})
+    w.enqueue(id="two", depends_on=("gone", "waits"))
+    w.enqueue(id="one", depends_on=("fails",))
+    w.finish(w.claim(), Next.FAIL)
+    w.run(ops.remove("gone"))
+
+    assert swept(w) == 0
+
+    assert scan(w)["deferred"] == ["follower", "one", "two"]
+    w.run(ops.cancel("waits", by="ann"))
+    assert swept(w) == 0  # it may be retried
+    w.run(ops.remove("waits"))
+    assert swept(w) == 1
+    assert scan(w)["deferred"] == ["follower", "one"]
+
+
+def test_a_dependent_that_everybody_forgot_waits_again(w: World) -> None:
+    """Its dependency was removed and enqueued anew under its id: the end of that one knows of no dependents."""
+    w.enqueue(id="parent")
+    w.enqueue(id="child", depends_on=("parent",), options={"priority": -5})
+    w.run(ops.remove("parent"))
+    w.enqueue(id="parent", value={"year": 2027})
+    w.finish(w.claim())
+    assert scan(w)["deferred"] == ["child"]
+
+    assert swept(w) == 1
+
+    assert w.claim().job == "child"
+    assert "deferred" not in scan(w)
+
+
+def test_dependents_of_a_completed_job_go_although_it_is_removed(w: World) -> None:
+    """Those that claims still have to let go are none the sweep cancels."""
+    holder = w.enqueue(id="holder").id
+    for _ in range(150):
+        w.enqueue(depends_on=(holder,))
+    w.finish(w.claim())
+    w.run(ops.finalized(INSTALL, NAMESPACE, "holder"))
+    assert w.run(ops.purge(QUEUE, JobState.COMPLETED, 10)) == 1
+
+    assert swept(w) == 0
+
+    w.serve(paused=True)
+    w.ask()
+    w.ask()
+    assert len(w.waiting()) == 150
+    assert not w.redis.exists("rq:job:holder:dependents", "heavylift:dependents")
+
+
+def test_the_sweep_goes_in_bounded_steps(w: World) -> None:
+    """Ghosts of the registry go, ten ends are written per call, and those that stay are stepped over."""
+    w.enqueue(id="stays")
+    w.enqueue(id="parent")
+    for n in range(60):
+        w.enqueue(id=f"a{n}", depends_on=("stays",))
+    for n in range(25):
+        w.enqueue(id=f"b{n}", depends_on=("parent",))
+    w.redis.zadd("rq:deferred:reports", {"ghost": 1})
+    w.run(ops.remove("parent"))
+
+    steps, cursor, mended = 0, 0, 0
+    while cursor is not None:
+        cursor, found = w.run(ops.sweep_dependents(QUEUE, cursor))
+        assert found <= 11
+        steps, mended = steps + 1, mended + found
+
+    assert (mended, steps >= 4) == (26, True)
+    assert w.run(ops.counts(QUEUE)).waiting_children == 60
+    assert w.run(ops.counters(QUEUE))["dropped"] == 1

@@ -52,6 +52,12 @@ def _with_dependents(w: World) -> None:
     w.run(ops.enqueue(request(id="child", incarnation="b" * 16, depends_on=(ID,))))
 
 
+def _orphaned(w: World) -> None:
+    _enqueued(w)
+    w.run(ops.enqueue(request(id="child", incarnation="b" * 16, depends_on=(ID,))))
+    w.run(ops.remove(ID))
+
+
 def _dedupe(mode: str) -> dict[str, Any]:
     return {"dedupe": {"id": "annual", "mode": mode}}
 
@@ -123,6 +129,7 @@ CASES: dict[str, tuple[Callable[[World], None], Callable[[], Any]]] = {
     "find_ended": (_ended, lambda: ops.find_ended(QUEUE, JobState.FAILED, cls="error")),
     "sweep_dedupe": (_holds, lambda: ops.sweep_dedupe(QUEUE)),
     "sweep_keys": (_keyed, lambda: ops.sweep_keys(QUEUE)),
+    "sweep_dependents": (_orphaned, lambda: ops.sweep_dependents(QUEUE)),
     "key_standing": (_keyed, lambda: ops.key_standing(QUEUE, "tenant")),
     "claim keyed": (_keyed, lambda: ops.claim(_ask())),
     "finish keyed": (_keyed, lambda: _finish(Next.COMPLETE)),

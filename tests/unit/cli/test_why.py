@@ -156,7 +156,7 @@ OOM = Attempt(
         pytest.param(
             replace(JOB, state=JobState.WAITING_CHILDREN),
             replace(AROUND, dependencies={"b": JobState.ACTIVE, "c": JobState.FAILED, "d": None}),
-            ["job b, which is active", "job c, which failed", "job d, which does not exist"],
+            ["job b, which is active", "job c, which failed", "job d, which is gone"],
             id="dependencies",
         ),
         pytest.param(

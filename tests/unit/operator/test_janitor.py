@@ -47,7 +47,13 @@ class NothingToTrim:
     async def run(self, op: Any) -> Any:
         """Answer with the end of any sweep."""
         op.close()
-        return {"trim": False, "sweep_keys": (ops.KeyCursor(), 0), "sweep_dedupe": (0, 0)}[op.__name__]
+        done = {
+            "trim": False,
+            "sweep_keys": (ops.KeyCursor(), 0),
+            "sweep_dedupe": (0, 0),
+            "sweep_dependents": (None, 0),
+        }
+        return done[op.__name__]
 
 
 def tidy(cluster: Finished, **kept: int) -> Janitor:

@@ -17,6 +17,7 @@ from heavylift.store.ops.admin import (
     retry,
     retry_many,
     sweep_dedupe,
+    sweep_dependents,
 )
 from heavylift.store.ops.executions import (
     attend,
@@ -157,6 +158,7 @@ __all__ = [
     "snapshot",
     "suspend_schedule",
     "sweep_dedupe",
+    "sweep_dependents",
     "sweep_keys",
     "take_lock",
     "trigger_schedule",

@@ -6,9 +6,10 @@ import secrets
 from collections.abc import Sequence
 
 from heavylift.contract import limits, payload
+from heavylift.contract.outcomes import OutcomeClass
 from heavylift.contract.states import JobState
 from heavylift.store import bodies, decode
-from heavylift.store.model import Change, JobRecord, Reply, Verdict
+from heavylift.store.model import Change, JobRecord, Outcome, Reply, Verdict
 from heavylift.store.ops.replies import reply
 from heavylift.store.steps import Arg, Call, Command, Op
 
@@ -105,7 +106,7 @@ def purge(queue: str, state: JobState, limit: int) -> Op[int]:
     """Remove up to ``limit`` jobs of a state, in bounded steps; returns how many went.
 
     Ended jobs whose Kubernetes Job is not let go yet stay. Removing jobs is no cancel: whoever waits for one gets
-    JobNotFoundError, and what depends on it stays deferred.
+    JobNotFoundError; what depends on one that never completed is cancelled by the next sweep (``sweep_dependents``).
     """
     removed = skip = 0
     while removed < limit:
@@ -125,6 +126,20 @@ def sweep_dedupe(queue: str, cursor: int = 0) -> Op[tuple[int, int]]:
     for start in range(0, len(found), limits.SWEEP_STEP):
         stale += int((yield Call("sweep_dedupe", (queue, *found[start : start + limits.SWEEP_STEP]))))
     return int(following), stale
+
+
+def sweep_dependents(queue: str, cursor: int = 0) -> Op[tuple[int | None, int]]:
+    """Take one step of a sweep over the jobs that wait for others.
+
+    One whose dependencies are all met waits; one that waits for nothing but dependencies that are gone, and so never
+    completed, ends as cancelled. Returns the next cursor (None = done) and how many were mended
+    (``repaired:dependents``).
+    """
+    message = "the job <job>, which it depends on, was removed before it completed"  # the script knows which
+    end = Outcome(cls=OutcomeClass.CANCELLED, message=message)
+    ended = bodies.compact({"class": end.cls.value, "body": bodies.body(end)})
+    following, mended = yield Call("sweep_dependents", (queue, cursor, limits.DEPENDENTS_SWEEP_STEP, ended))
+    return (None if int(following) < 0 else int(following)), int(mended)
 
 
 def dedupe_holder(queue: str, key: str) -> Op[str | None]:

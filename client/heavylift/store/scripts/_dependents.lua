@@ -29,6 +29,11 @@ function L.undefer(q, job, h, reason)
   L.emit(q, delayed and 'delayed' or 'waiting', job, 'reason', reason or 'dependencies met')
 end
 
+-- Whether claims still let go of a completed job's dependents: they go on when the job itself is removed.
+function L.frees(job, state)
+  return state == 'completed' and L.type(K.todo) == 'set' and call('SISMEMBER', K.todo, job) == 1
+end
+
 -- Let go of the dependents of an ended job, a bounded number now. Those of a success leave its set whether they go or
 -- wait for others (whose end looks at them again); the rest follows by later claims (key `dependents`). Those of a
 -- failure stay in it, unless they allow failures: it may be retried. A cancelled job lets none go, as in RQ.
@@ -53,6 +58,7 @@ function L.free_dependents(job, state, limit)
   end
   if stuck or (success and call('SCARD', key) > 0) then
     try('SADD', K.todo, job)
+    try('PERSIST', key) -- it may outlive the job
   else
     try('SREM', K.todo, job)
   end

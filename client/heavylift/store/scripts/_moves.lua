@@ -92,7 +92,7 @@ end
 function L.remove(q, job, state, stays)
   local key = try('HGET', K.job(job), 'hl:dedup')
   try('DEL', K.job(job), K.results(job), K.dependencies(job), K.executions(job))
-  if not stays then try('DEL', K.dependents(job)) end
+  if not stays and not L.frees(job, state) then try('DEL', K.dependents(job)) end
   if type(key) == 'string' and key ~= stays then L.dedup_end(q, key, job, nil) end
   for _, name in pairs(L.REGISTRY) do try('ZREM', K.registry(name, q), job) end
   try('ZREM', K.ended(q, state), job)
