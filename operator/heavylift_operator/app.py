@@ -9,18 +9,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from heavylift.errors import ClusterUnavailableError, HeavyliftError, RedisUnavailableError
+from heavylift.errors import HeavyliftError, RedisUnavailableError
 from heavylift.runtime import logs
 from heavylift.runtime.health import Beat, Check, HealthServer
-from heavylift.runtime.kube import KubeApi, KubeStatusError
+from heavylift.runtime.kube import KubeApi
 from heavylift.runtime.link import RedisLink
 from heavylift.runtime.service import Service, StateLine
 from heavylift.store import ops
 from heavylift_operator.adapters.clock import ClusterClock
 from heavylift_operator.adapters.cluster import Cluster
 from heavylift_operator.core.queues import kept_jobs
-from heavylift_operator.handlers.sink import Sink
-from heavylift_operator.handlers.source import EventSource
+from heavylift_operator.hearing import Hearing
 from heavylift_operator.metrics.registry import Metrics
 from heavylift_operator.metrics_api.service import MetricsApi, Parts
 from heavylift_operator.services.finisher import Finisher
@@ -36,8 +35,6 @@ from heavylift_operator.services.workqueue import WorkQueue
 from heavylift_operator.settings import OperatorSettings
 
 LOCK: Final = "operator"
-KOPF_LIMIT_S: Final = 60.0
-"""kopf's loop comes round every two seconds."""
 PASS_LIMIT_S: Final = 300.0
 """A pass, with Redis' and the API server's time-outs inside, comes round within this and some intervals."""
 BACKLOG_LIMIT_S: Final = 300.0
@@ -46,9 +43,7 @@ FOLLOW_S: Final = 5.0
 """How long the replica without the lock leaves an end to the one that has it."""
 _LOCK_MIN_S: Final = 3.0
 _LOCK_MAX_S: Final = 15.0
-_DISCOVERY_S: Final = 2.0
 _EVENT_PASS_PAUSE_S: Final = 0.2
-_DIED: Final = 1
 
 
 @dataclass(slots=True)
@@ -65,7 +60,7 @@ class Operator:
     policy: StateLine = field(init=False)
     settled: StateLine = field(init=False)
     leads: bool = False
-    events: EventSource | None = None
+    hearing: Hearing | None = None
     external: MetricsApi | None = None
     """The external metrics API, where it is served."""
     _schedules_changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -94,8 +89,8 @@ class Operator:
         settings = self.settings
         if settings.kubeconfig is not None:
             os.environ["KUBECONFIG"] = settings.kubeconfig  # where kopf looks
-        self.queue.bind()
-        api = await KubeApi.connect(kubeconfig=settings.kubeconfig, connections=settings.workers + 8)
+        watches = 2 * len(settings.namespaces)
+        api = await KubeApi.connect(kubeconfig=settings.kubeconfig, connections=settings.workers + watches + 8)
         health: HealthServer | None = None
         try:
             scrape = self._compose(api)
@@ -117,8 +112,8 @@ class Operator:
             )
             return await self.service.run()
         finally:
-            if self.events is not None:
-                await asyncio.to_thread(self.events.stop)
+            if self.hearing is not None:
+                await self.hearing.aclose()
             await self._leave()
             if self.external is not None:
                 await self.external.aclose()
@@ -146,13 +141,13 @@ class Operator:
             passes=finisher.passes,
         )
         wake = Wake(link=self.link, queue=self.queue, service=self.service, install=install)
-        self._beat("kopf", KOPF_LIMIT_S)
         self._beat("reconcile", PASS_LIMIT_S + 5 * settings.reconcile_interval)
         self._beat("heavyqueues", PASS_LIMIT_S + 5 * settings.reconcile_interval)
         for number in range(settings.workers):
             self.service.add(f"finisher {number}", finisher.work, drain=False)
         self.service.add("lead", self._lead, drain=False)
-        self.service.add("events", lambda: self._start_events(cluster), drain=False)
+        self.hearing = self._hear(cluster)
+        self.hearing.add_loops()
         self.service.add("reconcile", lambda: self._reconcile(reconciler))
         tidying = StateLine(self._log, "tidying up")
         self.service.add("janitor", lambda: janitor.run(self.service, tidying), drain=False)
@@ -162,6 +157,19 @@ class Operator:
         if settings.metrics_api_service:
             self._serve_metrics(api, queues)
         return self._scrape(queues)
+
+    def _hear(self, cluster: Cluster) -> Hearing:
+        return Hearing(
+            service=self.service,
+            cluster=cluster,
+            metrics=self.metrics,
+            namespaces=self.settings.namespaces,
+            put=self.queue.put,
+            beat=self._beat,
+            crds=self.crds,
+            queues_changed=self._changed,
+            schedules_changed=self._schedules_changed,
+        )
 
     def _scrape(self, queues: Queues) -> Scrape:
         return Scrape(
@@ -238,51 +246,6 @@ class Operator:
         )
 
     # -- loops --------------------------------------------------------------------------------------------------------
-    async def _start_events(self, cluster: Cluster) -> None:
-        """Wait until the cluster serves our kinds (kopf would never see them later), then start kopf."""
-        while not await self._discovered(cluster):
-            self._beats["kopf"].tick()  # it is we who are late, not kopf
-            if not await self.service.pause(_DISCOVERY_S):
-                return
-        loop = asyncio.get_running_loop()
-        beat = self._beats["kopf"]
-
-        def call(what: Any, *arguments: Any) -> None:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(what, *arguments)
-
-        self.events = EventSource(
-            sink=Sink(
-                put=self.queue.put_threadsafe,
-                queues_changed=lambda: call(self._changed.set),
-                schedules_changed=lambda: call(self._schedules_changed.set),
-                metrics=self.metrics,
-            ),
-            install=self.settings.install_id,
-            namespaces=self.settings.namespaces,
-            ticked=beat.tick,
-            died=lambda why: call(self._died, why),
-        )
-        self.events.start()
-        await self.service.stop.wait()
-
-    def _died(self, why: str) -> None:
-        self._log.error("no events any more: the process ends, to be started anew", why=why)
-        self.service.end("kopf ended", exit_code=_DIED)
-
-    async def _discovered(self, cluster: Cluster) -> bool:
-        try:
-            served = await cluster.serves_heavyqueues()
-        except (ClusterUnavailableError, KubeStatusError) as error:
-            self.crds.bad(str(error))
-            return False
-        if served:
-            self.crds.good("served")
-            self._changed.set()
-        else:
-            self.crds.bad("HeavyQueues are not served: install the CRDs (manifests/crds, or crds.install=true)")
-        return served
-
     async def _reconcile(self, reconciler: Reconciler) -> None:
         """Compare Redis and the cluster every interval, in the replica that holds the lock."""
         interval = self.settings.reconcile_interval
@@ -370,8 +333,7 @@ class Operator:
         }
 
     def _hears(self) -> tuple[bool, str]:
-        alive = self.events is not None and self.events.alive
-        return alive, "" if alive else "the watches have not started: the custom resources are waited for"
+        return self.hearing.check() if self.hearing is not None else (False, "nothing is heard yet")
 
     def _keeps_up(self) -> tuple[bool, str]:
         late = self.queue.oldest_s

@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import yaml
@@ -92,7 +93,7 @@ class KubeReply:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A whole collection at one moment."""
+    """A whole collection at one moment, or a page of it."""
 
     items: tuple[Json, ...]
     resource_version: str
@@ -136,6 +137,9 @@ class KubeApi:
                 f"no usable Kubernetes credentials ({_brief(error)}): run in a pod with a service account, "
                 "or set HEAVYLIFT_KUBECONFIG to a kubeconfig file"
             ) from error
+        if not _proxied(configuration.host):
+            # Else aiohttp asks the environment and ~/.netrc anew for each request, in another thread each time.
+            configuration.client_session_kwargs = {"trust_env": False}
         try:
             client = kubernetes_client.ApiClient(configuration)
         except (OSError, ValueError) as error:
@@ -185,15 +189,23 @@ class KubeApi:
             KubeStatusError: the server refused.
             ClusterUnavailableError: no reply.
         """
+        async for page in self.listings(path, query=query, limit=limit):
+            for item in page.items:
+                yield item
+
+    async def listings(
+        self, path: str, *, query: Mapping[str, Any] | None = None, limit: int = 500
+    ) -> AsyncIterator[Listing]:
+        """Yield a collection's pages as they come, each with the version of the whole; the same rules as ``pages``."""
         token = ""
         while True:
             reply = await self.request("GET", path, query=_page_query(query, limit, token), timeout=30.0)
             if reply.status == EXPIRED and token:
                 token = ""
                 continue
-            for item in _items(reply, path):
-                yield item
-            token = str((reply.object.get("metadata") or {}).get("continue") or "")
+            metadata = reply.object.get("metadata") or {}
+            yield Listing(tuple(_items(reply, path)), str(metadata.get("resourceVersion") or ""))
+            token = str(metadata.get("continue") or "")
             if not token:
                 return
 
@@ -223,8 +235,11 @@ class KubeApi:
         query: Mapping[str, Any] | None = None,
         resource_version: str = "",
         timeout_seconds: int = 290,
+        opened: Callable[[], None] = lambda: None,
     ) -> AsyncIterator[Json]:
         """Yield events ``{"type", "object"}`` (bookmarks too) until the server ends the watch, as it does in time.
+
+        ``opened`` is called once the server has taken the request: events may be long in coming.
 
         Raises:
             KubeStatusError: refused; status 410 (also inside the stream) = list again.
@@ -245,6 +260,7 @@ class KubeApi:
                 if response.status != _OK:
                     reply = KubeReply(response.status, _decode(await response.read()))
                     raise KubeStatusError(reply.status, path, reply.message)
+                opened()
                 async for line in response.content:
                     yield _event(line, path)
         except _NO_REPLY as error:
@@ -306,6 +322,12 @@ def _in_cluster() -> bool:
         kubernetes_config.load_incluster_config(client_configuration=kubernetes_client.Configuration())
         return True
     return False
+
+
+def _proxied(url: str) -> bool:
+    """Return whether the environment (``HTTPS_PROXY``, ``NO_PROXY``, ...) has a proxy between us and this URL."""
+    parts = urlsplit(url)
+    return parts.scheme in getproxies() and not proxy_bypass(parts.hostname or "")
 
 
 def _page_query(query: Mapping[str, Any] | None, limit: int, token: str) -> Json:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from enum import StrEnum
 from typing import Any, Final
 
 from heavylift.contract import names
@@ -14,6 +15,7 @@ from heavylift.runtime.kube import (
     KubeApi,
     KubeReply,
     KubeStatusError,
+    Listing,
     events_path,
     heavyqueues_path,
     heavyschedules_path,
@@ -29,6 +31,10 @@ CONFLICT: Final = 409
 UNPROCESSABLE: Final = 422
 CONTROLLER_UID: Final = "batch.kubernetes.io/controller-uid"
 GROUP_PATH: Final = f"/apis/{names.API_VERSION}"
+WATCH_S: Final = 280
+"""How long the server keeps a watch open."""
+_PAGE: Final = 200
+"""Objects listed at once: as many bytes as are held, and as long as nothing else runs."""
 
 
 def job_selector(install: str, *, finalized: bool = False) -> str:
@@ -39,6 +45,13 @@ def job_selector(install: str, *, finalized: bool = False) -> str:
 def pod_selector(install: str) -> str:
     """Return the label selector of an install's pods."""
     return f"{Label.INSTALL}={short_hash(install)}"
+
+
+class Kind(StrEnum):
+    """What is followed of each namespace, by its name in the API."""
+
+    JOB = "Job"
+    POD = "Pod"
 
 
 class Cluster:
@@ -63,6 +76,22 @@ class Cluster:
         if reply.status == NOT_FOUND:
             return False
         return any(text(found, "name") == "heavyqueues" for found in items(_expect(reply, GROUP_PATH), "resources"))
+
+    # -- Jobs and pods as they change ---------------------------------------------------------------------------------
+    def listings(self, kind: Kind, namespace: str) -> AsyncIterator[Listing]:
+        """Yield this install's unfinalized Jobs, or its pods, page by page; an expired listing starts anew."""
+        path, query = self._followed(kind, namespace)
+        return self._api.listings(path, query=query, limit=_PAGE)
+
+    def watch(self, kind: Kind, namespace: str, version: str, opened: Callable[[], None]) -> AsyncIterator[Json]:
+        """Yield what happens to them from a version on; see ``KubeApi.watch``."""
+        path, query = self._followed(kind, namespace)
+        return self._api.watch(path, query=query, resource_version=version, timeout_seconds=WATCH_S, opened=opened)
+
+    def _followed(self, kind: Kind, namespace: str) -> tuple[str, Json]:
+        if kind is Kind.JOB:
+            return jobs_path(namespace), {"labelSelector": job_selector(self._install)}
+        return pods_path(namespace), {"labelSelector": pod_selector(self._install)}
 
     # -- Jobs ---------------------------------------------------------------------------------------------------------
     async def get_job(self, namespace: str, name: str) -> JobEvidence | None:
@@ -148,7 +177,7 @@ class Cluster:
         ]
 
     async def check_pods(self) -> None:
-        """Make sure that pods may be listed: kopf waits in silence where it may not watch."""
+        """Make sure that pods may be listed, in every namespace."""
         for namespace in self.namespaces:
             path = pods_path(namespace)
             query = {"labelSelector": pod_selector(self._install), "limit": 1}

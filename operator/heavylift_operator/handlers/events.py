@@ -14,12 +14,6 @@ def registry(sink: Sink) -> kopf.OperatorRegistry:
     """Return a registry of our handlers and of the way in."""
     ours = kopf.OperatorRegistry()
 
-    async def on_job(event: Any, **_: Any) -> None:
-        sink.job(event)
-
-    async def on_pod(event: Any, **_: Any) -> None:
-        sink.pod(event)
-
     async def on_heavyqueue(event: Any, **_: Any) -> None:
         sink.heavyqueue(event)
 
@@ -29,8 +23,6 @@ def registry(sink: Sink) -> kopf.OperatorRegistry:
     async def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
         return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
 
-    kopf.on.event("batch", "v1", "jobs", registry=ours)(on_job)
-    kopf.on.event("", "v1", "pods", registry=ours)(on_pod)
     kopf.on.event(names.GROUP, names.VERSION, "heavyqueues", registry=ours)(on_heavyqueue)
     kopf.on.event(names.GROUP, names.VERSION, "heavyschedules", registry=ours)(on_heavyschedule)
     kopf.on.login(registry=ours)(login)

@@ -1,29 +1,26 @@
-"""Where the handlers leave what they heard; lives in kopf's thread, hands over to the main loop."""
+"""Where events arrive: those of Jobs and pods in the main loop, those of custom resources in kopf's thread."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from heavylift.contract.names import Annotation
 from heavylift_operator.core.evidence import read_job, read_pod
 from heavylift_operator.core.reading import child, flag, items, text
 from heavylift_operator.metrics.registry import Metrics
+from heavylift_operator.services.follow import Event
 from heavylift_operator.services.workqueue import Item
-
-Event = Mapping[str, Any]
-"""``{"type": "ADDED" | "MODIFIED" | "DELETED" | None, "object": {...}}``; None = from a listing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sink:
-    """Reads events and puts items; never raises into kopf, never blocks it."""
+    """Reads events and puts items; never blocks."""
 
     put: Callable[[Item], None]
-    """Hands an item to the main loop from another thread."""
     queues_changed: Callable[[], None]
+    """Called from kopf's thread, as the next one is."""
     schedules_changed: Callable[[], None]
     metrics: Metrics
 

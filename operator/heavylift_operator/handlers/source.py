@@ -14,7 +14,6 @@ import kopf
 from typing_extensions import override
 
 from heavylift.runtime import logs
-from heavylift_operator.adapters.cluster import job_selector, pod_selector
 from heavylift_operator.handlers.events import registry
 from heavylift_operator.handlers.sink import Sink
 
@@ -47,20 +46,16 @@ class NoDiffs(kopf.DiffBaseStorage):
         """Keep nothing."""
 
 
-def settings_for(install: str) -> kopf.OperatorSettings:
-    """Return kopf's settings: no writes, no peering, no scanning, server-side selectors."""
-    settings = kopf.OperatorSettings()
-    settings.scanning.disabled = True
-    settings.posting.enabled = False
-    settings.peering.standalone = True
-    settings.networking.error_backoffs = Patience()
-    settings.persistence.diffbase_storage = NoDiffs()
-    settings.queueing.worker_limit = 200
-    settings.queueing.idle_timeout = 0.05
-    settings.watching.server_timeout = 280
-    settings.watching.label_selectors["batch", "v1", "jobs"] = job_selector(install)
-    settings.watching.label_selectors["", "v1", "pods"] = pod_selector(install)
-    return settings
+def settings() -> kopf.OperatorSettings:
+    """Return kopf's settings: no writes, no peering, no scanning."""
+    chosen = kopf.OperatorSettings()
+    chosen.scanning.disabled = True
+    chosen.posting.enabled = False
+    chosen.peering.standalone = True
+    chosen.networking.error_backoffs = Patience()
+    chosen.persistence.diffbase_storage = NoDiffs()
+    chosen.watching.server_timeout = 280
+    return chosen
 
 
 @dataclass(slots=True, kw_only=True)
@@ -68,7 +63,6 @@ class EventSource:
     """Runs kopf until ``stop``; tells when it lives, and when it died and why."""
 
     sink: Sink
-    install: str
     namespaces: tuple[str, ...]
     ticked: Callable[[], None]
     """Called from kopf's thread while its loop turns."""
@@ -110,7 +104,7 @@ class EventSource:
         try:
             await kopf.operator(
                 registry=registry(self.sink),
-                settings=settings_for(self.install),
+                settings=settings(),
                 standalone=True,
                 clusterwide=False,
                 namespaces=self.namespaces,

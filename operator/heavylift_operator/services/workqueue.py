@@ -82,12 +82,11 @@ class Item:
 
 
 class WorkQueue:
-    """Hands each key to one worker at a time; everything but ``put_threadsafe`` belongs to the event loop's thread."""
+    """Hands each key to one worker at a time; all of it belongs to the event loop's thread."""
 
     def __init__(self, *, clock: Clock | None = None, jitter: Callable[[], float] = random.random) -> None:
         self._clock: Clock = clock or SystemClock()
         self._jitter = jitter
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._items: dict[Key, Item] = {}
         self._since: dict[Key, float] = {}
         """When a key's oldest unattended item came in."""
@@ -105,10 +104,6 @@ class WorkQueue:
         self._keeper: asyncio.Future[None] | None = None
         """Whom timers wake."""
 
-    def bind(self) -> None:
-        """Remember the running loop, for ``put_threadsafe``."""
-        self._loop = asyncio.get_running_loop()
-
     # -- in -----------------------------------------------------------------------------------------------------------
     def put(self, item: Item) -> None:
         """Have an item looked at soon."""
@@ -124,11 +119,6 @@ class WorkQueue:
         known = self._later.get(item.key)
         self._later[item.key] = item if known is None else known.merged(item)
         self._timer(item.key, delay_s, ends_backoff=False)
-
-    def put_threadsafe(self, item: Item) -> None:
-        """Put from another thread; never blocks it."""
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self.put, item)
 
     # -- out ----------------------------------------------------------------------------------------------------------
     async def get(self) -> Item:

@@ -8,10 +8,9 @@ import pytest
 
 from heavylift.errors import ConfigurationError
 from heavylift_operator.adapters.clock import ClusterClock, rfc3339
-from heavylift_operator.adapters.cluster import job_selector, pod_selector
 from heavylift_operator.core.queues import Standing, differs, kept_jobs, owners, read, status
 from heavylift_operator.handlers.sink import Sink
-from heavylift_operator.handlers.source import Patience, settings_for
+from heavylift_operator.handlers.source import Patience, settings
 from heavylift_operator.metrics.registry import Metrics
 from heavylift_operator.services.workqueue import Item
 from heavylift_operator.settings import OperatorSettings, help_text
@@ -70,7 +69,7 @@ def test_a_pods_event_becomes_an_item_of_its_job() -> None:
 
 @pytest.mark.parametrize("event", [{}, {"object": None}, {"type": "ADDED", "object": {"metadata": []}}])
 def test_odd_events_are_nothing(event: dict[str, Any]) -> None:
-    """Nothing is raised into kopf."""
+    """Nothing is raised into who listens."""
     heard = Heard()
     heard.sink.job(event)
     heard.sink.pod(event)
@@ -79,13 +78,11 @@ def test_odd_events_are_nothing(event: dict[str, Any]) -> None:
 
 
 def test_kopf_is_told_to_write_nothing_and_to_be_patient() -> None:
-    """No peering, no scanning, no events; server-side selectors; back-offs without end."""
-    settings = settings_for("ns/release")
-    assert settings.scanning.disabled
-    assert not settings.posting.enabled
-    assert settings.peering.standalone
-    assert settings.watching.label_selectors["batch", "v1", "jobs"] == job_selector("ns/release")
-    assert settings.watching.label_selectors["", "v1", "pods"] == pod_selector("ns/release")
+    """No peering, no scanning, no events; back-offs without end."""
+    chosen = settings()
+    assert chosen.scanning.disabled
+    assert not chosen.posting.enabled
+    assert chosen.peering.standalone
     backoffs = iter(Patience())
     assert [next(backoffs) for _ in range(1000)][-1] == 20.0
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from dataclasses import dataclass, field
 
 import pytest
@@ -128,15 +127,6 @@ async def test_later_is_later_unless_the_job_left(queue: WorkQueue, clock: Clock
     queue.done(found)
     clock.at = 10
     assert await nothing(queue)
-
-
-async def test_other_threads_may_put(queue: WorkQueue) -> None:
-    """The events come from kopf, which lives in a thread of its own."""
-    queue.bind()
-    thread = threading.Thread(target=queue.put_threadsafe, args=(item(),))
-    thread.start()
-    assert (await asyncio.wait_for(queue.get(), 10)).name == "a"
-    thread.join()
 
 
 async def test_depth_and_age_tell_whether_we_keep_up(queue: WorkQueue, clock: Clock) -> None:
