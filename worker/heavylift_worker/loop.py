@@ -50,6 +50,8 @@ class ClaimLoop:
     _places: dict[tuple[str, str], int] = field(default_factory=dict)
     """Claims in the order they were made, kept for handing back."""
     _claimed: int = 0
+    _held: bool = True
+    """Claims under way keep the loop from more: the end of one is news."""
 
     @property
     def active(self) -> int:
@@ -62,9 +64,21 @@ class ClaimLoop:
 
         So a dispatcher that dies leaves at most its own share behind, and leaves the others theirs.
         """
-        retried = sum(self.dispatch.gate.retrying.values())
-        most = self.settings.create_concurrency * ACTIVE_PER_CREATE
-        return min(most - self.active, self.settings.slots - (self.active - retried))
+        return min(self._most - self.active, self.settings.slots - (self.active - self._retried))
+
+    @property
+    def crowded(self) -> bool:
+        """Whether all create slots are taken and but a few claims may be made: later, more are made in one call."""
+        batch = min(limits.CLAIM_MAX, self._most // 2, self.settings.slots // 2)
+        return self.active - self._retried >= self.settings.create_concurrency and self.spare < batch
+
+    @property
+    def _most(self) -> int:
+        return self.settings.create_concurrency * ACTIVE_PER_CREATE
+
+    @property
+    def _retried(self) -> int:
+        return sum(self.dispatch.gate.retrying.values())
 
     async def run(self) -> None:
         """Claim until the process ends, then hand back."""
@@ -93,7 +107,8 @@ class ClaimLoop:
         spare = self.spare
         serving = self.dispatch.cache.serving()
         room = self.dispatch.gate.room(serving)
-        if spare <= 0 or not (room.free or room.probes):
+        self._held = spare <= 0 or self.crowded or len(room.free) < len(serving)
+        if spare <= 0 or self.crowded or not (room.free or room.probes):
             return self.settings.poll
         due_s = self.settings.poll
         for queue in room.probes:
@@ -113,12 +128,15 @@ class ClaimLoop:
 
     def _all_seen(self, request: ClaimRequest, reply: ClaimReply) -> bool:
         """Return whether no queue has anything now; a claim's work is bounded, so the next begins where it ended."""
+        if reply.claims:
+            self._seen.clear()
+            return reply.blocked.keys() >= set(request.queues)
         new = reply.blocked.keys() - self._seen
         self._seen |= new
         following = next((place for place, queue in enumerate(request.queues) if queue not in self._seen), None)
-        if reply.claims or following is None or not new:
+        if following is None or not new:
             self._seen.clear()
-            return not reply.claims
+            return True
         self._turn += following - 1
         return False
 
@@ -180,7 +198,8 @@ class ClaimLoop:
             del self._active[key]
             if not self.service.stop.is_set():
                 del self._places[key]
-        self.wake.set()
+        if self.unsettled or (self._held and not self.crowded):
+            self.wake.set()
 
     async def _carry(self, claim: Claim, before: asyncio.Task[None] | None, *, resumed: bool) -> None:
         if before is not None:

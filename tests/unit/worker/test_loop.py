@@ -314,3 +314,59 @@ async def test_no_more_than_slots_wait_for_their_jobs(make: Callable[..., Stand]
     assert min(stand.wanted) >= 1
     stand.bench.gate.retrying["analytics"] = 2
     assert stand.loop.spare == 3 + 2 - stand.loop.active
+
+
+async def _settled(condition: Callable[[], bool]) -> None:
+    """Let everybody run until a condition holds, and a little longer."""
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - several parts of a process, none of which tells
+            await asyncio.sleep(0)
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def test_who_was_told_all_asks_no_more(make: Callable[..., Stand]) -> None:
+    """When each queue said why there is no more, the end of a claim is no reason to ask again."""
+    stand = make(poll=60)
+    stand.replies = [ClaimReply(claims=(stand.claim(job="j1"),), blocked={"reports": "width"})]
+    running = asyncio.create_task(stand.run())
+
+    await _settled(lambda: "record" in stand.bench.store.scripts and not stand.loop.active)
+
+    assert len(stand.asked) == 1
+    stand.service.end("seen")
+    await running
+
+
+async def test_behind_busy_creates_claims_gather(make: Callable[..., Stand], monkeypatch: pytest.MonkeyPatch) -> None:
+    """With all create slots taken the loop waits until half of its claims went on, and then asks for them at once."""
+    stand = make(poll=60, create_concurrency=2, slots=100)
+    turns = asyncio.Semaphore(0)
+    request = stand.bench.api.request
+
+    async def in_turn(*arguments: Any, **more: Any) -> KubeReply:
+        await turns.acquire()
+        return await request(*arguments, **more)
+
+    monkeypatch.setattr(stand.bench.api, "request", in_turn)
+    stand.replies = [
+        _claims(*(stand.claim(job=f"a{n}") for n in range(8))),
+        ClaimReply(claims=tuple(stand.claim(job=f"b{n}") for n in range(4)), blocked={"reports": "empty"}),
+    ]
+    running = asyncio.create_task(stand.run())
+    asked: dict[int, int] = {}
+
+    for left in range(8, 3, -1):
+        limit = left
+        await _settled(lambda: bool(stand.asked) and stand.loop.active <= limit)  # noqa: B023 - called in this turn
+        asked[left] = len(stand.asked)
+        turns.release()
+
+    assert asked == {8: 1, 7: 1, 6: 1, 5: 1, 4: 2}
+    assert stand.wanted[:2] == [8, 4]
+    for _ in range(20):
+        turns.release()
+    await _settled(lambda: not stand.loop.active)
+    stand.service.end("seen")
+    await running
+    assert stand.bench.store.scripts.count("record") == 12
