@@ -17,12 +17,11 @@ from heavylift_operator.core import plan as plans
 from heavylift_operator.core.evidence import JobEvidence
 from heavylift_operator.core.reading import Json, child, integer
 from heavylift_operator.core.reconcile import Act, Row
+from heavylift_operator.core.staying import Staying
 from heavylift_operator.metrics.registry import Metrics
 from heavylift_operator.services.workqueue import Item, Key
 
-_TTL_MIN_S: Final = 60
-"""A finished Job stays this long at least, so that Redis may lose its last second and find it again."""
-_TTL_DEFAULT_MS: Final = {"succeeded": 600_000, "failed": 86_400_000}
+_COUNT_DEFAULT: Final = 200
 _SAID_MAX: Final = 10_000
 _PATCHED_MAX: Final = 20_000
 _ECHOES_S: Final = 60.0
@@ -54,6 +53,7 @@ class Actor:
     """UIDs of Jobs being discarded: once begun it is seen through."""
     _patched: OrderedDict[Key, float] = field(default_factory=OrderedDict)
     """Jobs whose finishing PATCH we sent, and when."""
+    _staying: Staying = field(default_factory=Staying)
     _said: set[tuple[str, str]] = field(default_factory=set)
     _log: Any = field(default_factory=lambda: logs.get("finisher"))
 
@@ -168,13 +168,28 @@ class Actor:
         stored, finish = _outcome(context)
         result = finish.ended.result if finish is not None else _result(context)
         annotation = plans.write_annotation(stored, finish, result) if stored else None
-        await self.cluster.patch_finished(context.job, annotation, _ttl_s(context, stored))
+        await self.cluster.patch_finished(context.job, annotation, self._ttl_s(context, context.job, stored))
         self.condemned.discard(context.job.uid)
         self._patched[context.job.namespace, context.job.name] = self.cluster.clock.monotonic()
         if len(self._patched) > _PATCHED_MAX:
             self._patched.popitem(last=False)
         await afailpoint("operator.patch.after")
         await self.link.run(ops.finalized(self.install, context.job.namespace, context.job.name))
+
+    def _ttl_s(self, context: Context, job: JobEvidence, stored: Json) -> int:
+        """Return ttlSecondsAfterFinished: the Job's age since its end plus how long it is to stay from now."""
+        success = stored.get("class") == OutcomeClass.SUCCEEDED.value
+        pods = child(context.settings, "retention", "pods")
+        count = integer(pods, "count")
+        stays_s = self._staying.seconds(
+            job.queue,
+            success=success,
+            wanted_ms=integer(pods, "succeeded" if success else "failed"),
+            count=_COUNT_DEFAULT if count is None else count,
+            now=self.cluster.clock.monotonic(),
+        )
+        age_s = max(0, (context.now - job.condition_at) // 1000) if job.condition_at is not None else 0
+        return age_s + stays_s
 
     async def _delete(self, action: plans.Delete, context: Context, row: Row) -> None:
         if context.job is None:
@@ -218,16 +233,6 @@ def _result(context: Context) -> str | None:
     record = context.record
     ours = record is not None and record.outcome.get("execution") == context.item.execution
     return record.result if record is not None and ours else None
-
-
-def _ttl_s(context: Context, stored: Json) -> int:
-    """Return ttlSecondsAfterFinished: the Job's age since its end plus its retention from now."""
-    kind = "succeeded" if stored.get("class") == OutcomeClass.SUCCEEDED.value else "failed"
-    wanted = integer(child(context.settings, "retention", "pods"), kind)
-    retention_s = max(_TTL_MIN_S, (_TTL_DEFAULT_MS[kind] if wanted is None else wanted) // 1000)
-    ended = context.job.condition_at if context.job is not None else None
-    age_s = max(0, (context.now - ended) // 1000) if ended is not None else 0
-    return age_s + retention_s
 
 
 def _watched(context: Context) -> str:
