@@ -12,7 +12,7 @@ from heavylift.runtime.kube import KubeApi, jobs_path
 from tests.benchmarks import raw
 from tests.benchmarks.rounds import Effort, by_turns, percentile
 from tests.benchmarks.rows import Row, Target
-from tests.benchmarks.site import RAISED, Site, control_plane, site
+from tests.benchmarks.site import KEPT, RAISED, Site, control_plane, site
 from tests.cluster.controlplane import MANAGER
 from tests.proofs.kube import batch
 
@@ -114,7 +114,7 @@ def through(effort: Effort) -> Iterator[Row]:
 
 def _through(here: Site, words: str, count: int, runs: int) -> Iterator[Row]:
     width = 100
-    here.serve()
+    here.serve(retention=KEPT)
     here.operators(2)
     here.dispatcher(width)
 
@@ -155,7 +155,7 @@ def finished(effort: Effort) -> Iterator[Row]:
             yield Row(
                 bench="finished", what=f"Complete -> finished in Redis, {name}", unit=MS,
                 runs=[percentile(run, share) * 1000 for run in runs], targets=targets,
-                limit="the watch, kopf's queue, one read and one script in Redis",
+                limit="the watch, one read and one script in Redis",
             )  # fmt: skip
 
 
