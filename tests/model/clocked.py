@@ -1,14 +1,16 @@
 """A store whose scripts take the time from a key of the test, not from the server's clock.
 
 Every script has its time from one line of ``_lib.lua``. Here that one line is replaced in the text before it is sent,
-so that nothing in the product knows of another clock. What Redis itself expires (EXPIRE, PX) still goes by the real
-one: sequences are over long before.
+so that nothing in the product knows of another clock; so are the two ways in which scripts leave a time to Redis that
+decides what comes next (how long a queue is held back), and those that take members of a set at random. What Redis
+expires otherwise (EXPIRE) still goes by the real clock: sequences are over long before.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import re
 from typing import Any
 
 import redis
@@ -19,15 +21,36 @@ from heavylift.store.steps import Call, Step
 from heavylift.store.sync import command
 
 _LINE = "local clock = call('TIME')\n"
-_INSTEAD = "local clock = call('HMGET', 'test:clock', 's', 'us')\n"
+_INSTEAD = """local clock = call('HMGET', 'test:clock', 's', 'us')
+local test_now = clock[1] * 1000 + floor(clock[2] / 1000)
+local function test_left(key) return tonumber(call('GET', key) or '0') - test_now end
+local function test_hold(key, ms) call('SET', key, string.format('%.0f', ms + test_now)) end
+local function test_some(key, most)
+  local all, some = call('SMEMBERS', key), {}
+  table.sort(all)
+  for i = 1, math.min(#all, most) do some[i] = all[i] end
+  return some
+end
+"""
+_REPLACED = (
+    (re.compile(r"(?:call|try)\('PTTL', K\.hold\(q\)\)"), "test_left(K.hold(q))"),
+    (re.compile(r"try\('SET', K\.hold\(q\), f\.job, 'PX', L\.int\(hold\)\)"), "test_hold(K.hold(q), hold)"),
+    (re.compile(r"call\('SRANDMEMBER', ([^\n]+?)\)(?=[) ])"), r"test_some(\1)"),
+)
+_LEFT = re.compile(r"'(?:TIME|PTTL|TTL|PX|EX|S?RANDMEMBER|SPOP)'")
 
 
 @functools.cache
 def _script(name: str) -> tuple[str, str]:
     text = scripts.load(name).text
-    if text.count(_LINE) != 1 or text.count("'TIME'") != 1:
-        raise AssertionError(f"{name}: the scripts have their time from more than one line, or from another one")
+    if text.count(_LINE) != 1:
+        raise AssertionError(f"{name}: the scripts have their time from another line than {_LINE!r}")
     text = text.replace(_LINE, _INSTEAD)
+    for there, instead in _REPLACED:
+        text = there.sub(instead, text)
+    found = _LEFT.search(text)
+    if found and name != "lock":
+        raise AssertionError(f"{name}: {found.group()} in the scripts follows no clock of a test")
     return text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 

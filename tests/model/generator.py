@@ -13,6 +13,8 @@ Step = tuple[str, dict[str, Any]]
 JOBS = 9
 """Ids a sequence uses: few, so that they meet again."""
 KEYS = ("k1", "k2")
+LANES = ("red", "green", "blue")
+"""Concurrency keys."""
 
 
 class Generator:
@@ -20,6 +22,9 @@ class Generator:
 
     def __init__(self, seed: int) -> None:
         self.random = Random(seed)
+        self.keyed = self.random.random() < 0.6
+        strange = self.random.random() < 0.35
+        self.weights = {**_WEIGHTS, **(_STRANGE if strange else {})}
 
     def first(self) -> Iterator[Step]:
         """Yield the steps every sequence begins with."""
@@ -32,17 +37,20 @@ class Generator:
         keep = {"count": r.choice((1, 3, 1000)), "age": r.choice((60_000, 86_400_000))}
         return "settings", {
             "queue": queue,
-            "concurrencyMax": r.choice((None, None, 0, 1, 2)),
+            "concurrencyMax": r.choice((None, None, 0, 1, 2, 3)),
+            "concurrencyPerKey": r.choice((None, 1, 1, 2)) if self.keyed else None,
+            "concurrencyOrder": "RoundRobin" if self.keyed and r.random() < 0.4 else "Fifo",
             "rateLimit": rate,
             "paused": r.random() < 0.05,
-            "defaults": {"maxAttempts": r.choice((1, 3))},
+            "defaults": {"maxAttempts": r.choice((1, 3)), "backoff": {"delay": 4_000, "max": 10_000}},
+            "breaker": {"consecutiveFailures": r.choice((1, 2, 3))},
             "timeouts": {"pending": 60_000, "run": 60_000, "total": r.choice((None, None, 120_000))},
             "retention": {"completed": keep, "failed": keep},
         }
 
     def step(self) -> Step:
         """Return the next step."""
-        names, weights = zip(*_WEIGHTS.items(), strict=True)
+        names, weights = zip(*self.weights.items(), strict=True)
         name: str = self.random.choices(names, weights)[0]
         if name == "settings":
             return self._settings(self.random.choice(QUEUES))
@@ -70,7 +78,11 @@ class Generator:
             options["maxAttempts"] = r.choice((1, 5))
         if r.random() < 0.1:
             options["timeouts"] = {"total": 30_000}
+        if r.random() < (0.6 if self.keyed else 0.05):
+            options["key"] = r.choice(LANES)
+        depends = r.sample(range(JOBS), r.choice((1, 1, 2))) if r.random() < 0.12 else []
         return {
+            "depends": depends,
             "job": self._job(),
             "value": r.randrange(2),
             "named": "dedupe" in options or r.random() < 0.7,
@@ -81,6 +93,9 @@ class Generator:
             "expires_ms": r.choice((None, None, None, 4_000, 50_000)),
             "options": options,
         }
+
+    def _batch(self) -> dict[str, Any]:
+        return {"entries": [self._enqueue() for _ in range(self.random.choice((2, 3, 5)))]}
 
     def _claim(self) -> dict[str, Any]:
         r = self.random
@@ -94,6 +109,18 @@ class Generator:
 
     def _record(self) -> dict[str, Any]:
         return {"job": self._job(), "back": self._back()}
+
+    def _observe(self) -> dict[str, Any]:
+        r = self.random
+        running = r.random() < 0.7
+        return {
+            "job": self._job(),
+            "back": self._back(),
+            "phase": "running" if running else "pending",
+            "running": running and r.random() < 0.9,
+            "evidence": r.choice(({}, {"node": "n1"}, {"pod": "p", "restarts": 1})),
+            "terminal": r.random() < 0.1,
+        }
 
     def _check(self) -> dict[str, Any]:
         return {"job": self._job(), "back": self._back(), "attend": self.random.random() < 0.6}
@@ -110,13 +137,14 @@ class Generator:
             "job": self._job(),
             "back": self._back(),
             "next_": next_,
-            "cls": r.choice(classes.get(next_, ("error", "oom", "lost", "timeout"))),
+            "cls": r.choice(classes.get(next_, ("error", "oom", "lost", "timeout", "image", "image"))),
             "spend": r.choice(("attempt", "budget", "none")),
             "delay_ms": r.choice((0, 0, 3_000, 60_000)) if next_ == "retry" else 0,
             "result": r.choice((None, '{"ok":1}')),
             "memory": r.choice((None, None, 2**30)),
             "checkpoint": r.choice((None, None, '{"at":3}')),
             "job_exists": r.random() < 0.8,
+            "hold_ms": r.choice((0, 0, 0, 0, 2_500, 20_000)) if next_ == "retry" else 0,
         }
 
     def _finalized(self) -> dict[str, Any]:
@@ -145,13 +173,25 @@ class Generator:
     def _pause(self) -> dict[str, Any]:
         return {"queue": self.random.choice(QUEUES), "on": self.random.random() < 0.3}
 
+    def _rq(self) -> dict[str, Any]:
+        r = self.random
+        how = r.choices(("cancel", "requeue", "delete", "enqueue", "empty"), (5, 5, 3, 4, 0.5))[0]
+        given: dict[str, Any] = {"how": how, "job": self._job(), "queue": r.choices(QUEUES, (3, 1))[0]}
+        if how == "enqueue":
+            given |= {"retries": r.choice((0, 0, 2)), "front": r.random() < 0.3}
+            given |= {"depends": [self._job()] if r.random() < 0.3 else [], "forgiving": r.random() < 0.5}
+        return given
+
+    def _unserve(self) -> dict[str, Any]:
+        return {"queue": self.random.choice(QUEUES), "own": self.random.random() < 0.8}
+
     def _free(self) -> dict[str, Any]:
         return {"queue": self.random.choice(QUEUES), "key": self.random.choice(KEYS)}
 
     def _look(self) -> dict[str, Any]:
         return {"queue": self.random.choice(QUEUES)}
 
-    _trim = _look
+    _trim = _sweep = _look
 
     def _alive(self) -> dict[str, Any]:
         return {"worker": self.random.choice(("w1", "w2")), "ttl": self.random.choice((0, 5_000, 90_000))}
@@ -161,8 +201,9 @@ class Generator:
 
 
 _WEIGHTS = {
-    "enqueue": 24, "claim": 18, "record": 6, "check": 3, "release": 6, "finish": 14, "finalized": 2, "cancel": 4,
-    "retry": 4, "promote": 2, "change": 4, "remove": 2, "purge": 2, "pause": 2, "free": 1, "look": 1, "trim": 1,
-    "time": 8, "settings": 2,
-    "alive": 4,
+    "enqueue": 24, "batch": 4, "claim": 18, "record": 5, "observe": 3, "check": 3, "release": 6, "finish": 14,
+    "finalized": 2, "cancel": 4, "retry": 4, "promote": 2, "change": 4, "remove": 2, "purge": 2, "pause": 2, "free": 1,
+    "look": 1, "trim": 1, "sweep": 1, "time": 8, "settings": 2, "unserve": 0.5, "alive": 3,
 }  # fmt: skip
+_STRANGE = {"rq": 12}
+"""In some sequences people use RQ's own commands, too."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +14,7 @@ import redis
 
 from heavylift.contract import payload
 from heavylift.contract.outcomes import OutcomeClass
-from heavylift.contract.states import JobState
+from heavylift.contract.states import JobState, Phase
 from heavylift.errors import HeavyliftError
 from heavylift.store import (
     ClaimRequest,
@@ -20,6 +22,7 @@ from heavylift.store import (
     Fence,
     FinishRequest,
     Next,
+    Observation,
     Op,
     Outcome,
     Spend,
@@ -28,11 +31,13 @@ from heavylift.store import (
 from heavylift.store.model import Change
 from heavylift.testing.engine import Engine
 from heavylift.testing.store import MemoryStore
+from tests.model import strangers
 from tests.model.clocked import ClockedStore
-from tests.model.generator import JOBS, KEYS, Generator, Step
-from tests.model.views import INSTALL, broken, difference, of_model, of_redis
+from tests.model.generator import JOBS, KEYS, LANES, Generator, Step
+from tests.model.views import INSTALL, QUEUES, broken, difference, of_model, of_redis
 
 NAMESPACE = "analytics"
+JOB_IDS = [f"j{index}" for index in range(JOBS)]
 
 
 class MismatchError(AssertionError):
@@ -49,7 +54,8 @@ class Pair:
     """Job -> (execution, worker) of its claims, oldest first."""
     generation: int = 0
     requests: int = 0
-    last: dict[str, Any] | None = None
+    strangers: bool = False
+    """RQ's own commands were among the steps."""
 
     def __post_init__(self) -> None:
         self.real.redis.flushdb()
@@ -68,7 +74,7 @@ class Pair:
             except HeavyliftError as error:
                 answers.append((type(error).__name__, str(error)))
         if answers[0] != answers[1]:
-            raise MismatchError(f"the model answers {answers[0]!r:.900}\nRedis answers     {answers[1]!r:.900}")
+            raise MismatchError(f"the answers differ: {difference(_plain(answers[0]), _plain(answers[1])) or answers}")
         return answers[1]
 
     def compare(self) -> None:
@@ -77,9 +83,8 @@ class Pair:
         Raises:
             MismatchError: it differs, or an invariant does not hold.
         """
-        jobs = [f"j{index}" for index in range(JOBS)]
-        model, real = of_model(self.engine, jobs), of_redis(self.real.redis, jobs)
-        found = broken(real, self.engine.state.now) or difference(model, real)
+        model, real = of_model(self.engine, JOB_IDS), of_redis(self.real.redis, JOB_IDS)
+        found = broken(real, self.engine.state.now, strangers=self.strangers) or difference(model, real)
         if found:
             raise MismatchError(found)
 
@@ -102,8 +107,13 @@ class Pair:
         }
         self.both(lambda: ops.put_settings(queue, settings, **put))
 
-    def do_enqueue(self, job: int, value: int, named: bool, again: bool = False, **changes: Any) -> None:
-        """A producer enqueues; ``again`` = the same request once more."""
+    def do_unserve(self, queue: str, own: bool) -> None:
+        """A HeavyQueue is deleted."""
+        self.both(lambda: ops.delete_settings(queue, f"uid-{queue}" if own else "another"))
+
+    def _request(
+        self, job: int, value: int, named: bool, again: bool = False, depends: Sequence[int] = (), **changes: Any
+    ) -> EnqueueRequest:
         data = {"n": value}
         self.requests += 0 if again else 1
         basis: dict[str, Any] = {
@@ -112,9 +122,25 @@ class Pair:
             "id": f"j{job}",
             "incarnation": f"{self.requests:016x}" if named else "",
             "fingerprint": payload.fingerprint("work", payload.dumps(data)) if named else "",
+            "depends_on": tuple(f"j{parent}" for parent in depends if parent != job),
         }
-        request = EnqueueRequest(**{**basis, **changes})
+        return EnqueueRequest(**{**basis, **changes})
+
+    def do_enqueue(self, **given: Any) -> None:
+        """A producer enqueues; ``again`` = the same request once more."""
+        request = self._request(**given)
         self.both(lambda: ops.enqueue(request))
+
+    def do_batch(self, entries: list[dict[str, Any]]) -> None:
+        """A producer enqueues several in one call."""
+        requests = [self._request(**given) for given in entries]
+        self.both(lambda: ops.enqueue_many(requests))
+
+    def do_rq(self, how: str, job: int, queue: str, **more: Any) -> None:
+        """Somebody uses RQ's own client."""
+        self.strangers = True
+        strangers.act(self.real.redis, self.engine.state.clock.micros, how, f"j{job}", queue, **more)
+        strangers.take_over(self.real.redis, self.engine.state, QUEUES, JOB_IDS)
 
     def do_claim(self, worker: str, queues: list[str], most: int, slots: int) -> None:
         """A dispatcher claims, and asks again as after a lost reply."""
@@ -136,12 +162,22 @@ class Pair:
         for queue in {claim.queue for claim in reply.claims}:
             there = self.engine.state.queue(queue)
             settings = there.settings or {}
+            self._bounded_keys(
+                queue, settings.get("concurrencyPerKey"), [c.job for c in reply.claims if c.queue == queue]
+            )
             cap, rate = settings.get("concurrencyMax"), settings.get("rateLimit")
             if cap is not None and len(there.started) > cap:
                 raise MismatchError(f"{len(there.started)} run in {queue}, its cap is {cap}")
             since = self.engine.state.now - rate["period"] if rate else 0
             if rate and self.real.redis.zcount(self.real.keys.rate(queue), f"({since}", "+inf") > rate["limit"]:
                 raise MismatchError(f"more starts in {queue} than its rate limit admits")
+
+    def _bounded_keys(self, queue: str, most: int | None, claimed: list[str]) -> None:
+        members: Any = self.real.redis.zrange(self.real.keys.keyed(queue), 0, -1) if most is not None else []
+        running = Counter(member.partition(b"\0")[0].decode() for member in members)
+        for key in {self.engine.state.jobs[job].get("hl:key") for job in claimed} - {None}:
+            if most is not None and running[str(key)] > most:
+                raise MismatchError(f"{running[str(key)]} run by the key {key} in {queue}, its cap is {most}")
 
     def _fence(self, job: int, back: int, by: str) -> Fence | None:
         known = self.executions.get(f"j{job}", [])
@@ -162,6 +198,14 @@ class Pair:
         if fence:
             name, uid = f"job-{fence.execution}", f"uid-{fence.execution}"
             self.both(lambda: ops.record(fence, job_name=name, uid=uid, namespace=NAMESPACE))
+
+    def do_observe(self, job: int, back: int, phase: str, running: bool, **more: Any) -> None:
+        """The operator sees something of the Job or its pod."""
+        fence = self._fence(job, back, "uid")
+        if fence:
+            at = self.engine.state.now if running else None
+            seen = Observation(phase=Phase(phase), reason=phase, running_at=at, **more)
+            self.both(lambda: ops.observe(fence, seen))
 
     def do_check(self, job: int, back: int, attend: bool) -> None:
         """The dispatcher asks whether it may go on."""
@@ -232,6 +276,17 @@ class Pair:
             self.both(lambda state=state: ops.list_jobs(queue, state))  # type: ignore[misc]
         for key in KEYS:
             self.both(lambda key=key: ops.dedupe_holder(queue, key))  # type: ignore[misc]
+        for key in LANES:
+            self.both(lambda key=key: ops.key_standing(queue, key))  # type: ignore[misc]
+        for worker in ("w1", "w2"):
+            self.both(lambda worker=worker: ops.own_claims(INSTALL, worker))  # type: ignore[misc]
+
+    def do_sweep(self, queue: str) -> None:
+        """The operator sweeps what is kept of keys; without strangers there is nothing to mend."""
+        _, mended = self.both(lambda: ops.sweep_keys(queue))
+        stale = self.both(lambda: ops.sweep_dedupe(queue))[1]
+        if (mended or stale) and not self.strangers:
+            raise MismatchError(f"a sweep of {queue} mended {mended} entries of keys and {stale} of deduplication")
 
     def do_trim(self, queue: str) -> None:
         """The operator's retention."""
@@ -241,6 +296,15 @@ class Pair:
         """Time passes."""
         self.engine.state.clock.advance(ms)
         self.real.set_time(self.engine.state.clock.micros)
+
+
+def _plain(value: Any) -> Any:
+    """Return an answer with its dataclasses as mappings, so that the part that differs can be named."""
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if dataclasses.is_dataclass(value):
+        return {each.name: _plain(getattr(value, each.name)) for each in dataclasses.fields(value)}
+    return value
 
 
 def play(store: ClockedStore, seed: int, length: int) -> tuple[list[Step], str]:
@@ -258,13 +322,15 @@ def play(store: ClockedStore, seed: int, length: int) -> tuple[list[Step], str]:
     return taken, ""
 
 
+_AIMED = {"promote": "scheduled", **dict.fromkeys(("record", "observe", "check", "release", "finish"), "started")}
+"""What a job is, most of the time, when a step is about it."""
+
+
 def _aimed(pair: Pair, generator: Generator) -> Step:
     """Return the next step; one about an execution is about a job that has one, most of the time."""
     name, given = generator.step()
     r, state = generator.random, pair.engine.state
-    wanted = {
-        "record": "started", "check": "started", "release": "started", "finish": "started", "promote": "scheduled"
-    }.get(name)  # fmt: skip
+    wanted = _AIMED.get(name)
     fitting = [int(job[1:]) for job, fields in state.jobs.items() if fields["status"] == wanted]
     if wanted and fitting and r.random() < 0.85:
         given["job"] = r.choice(fitting)

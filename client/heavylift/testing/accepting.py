@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
 from heavylift.contract.states import RQ_STATUS, JobState
-from heavylift.errors import InvalidInputError
 from heavylift.testing.moves import Moves, sha1
 from heavylift.testing.state import ENDED, Fields, Holder, state_of, without
 
@@ -38,24 +38,20 @@ class Entry:
     ttl: int | None
     tag: str
     data: bytes
+    depends: tuple[str, ...] = ()
     follows: str = ""
 
     @classmethod
     def read(cls, header: str, data: bytes) -> Entry:
-        """Return an entry of its header of lines and its data.
-
-        Raises:
-            InvalidInputError: it depends on other jobs, which the model does not know.
-        """
+        """Return an entry of its header of lines and its data."""
         part = header.split("\n")
-        if part[18]:
-            raise InvalidInputError("heavylift.testing does not know depends_on: use a real Redis for this test")
         part += [""] * (_LINES - len(part))
         return cls(
             queue=part[0], id=part[1], task=part[2], incarnation=part[3], if_exists=part[4], fingerprint=part[5],
             delay=int(part[6]), expires=int(part[7]) if part[7] else None, options=part[8], description=part[9],
             trace=part[10], strict=part[11] == "1", priority=int(part[12]), lifo=part[13] == "1", key=part[14],
             dedup=part[15], mode=part[16], ttl=int(part[17]) if part[17] else None, tag=part[19], data=data,
+            depends=tuple(id_ for id_ in part[18].split(",") if id_),
         )  # fmt: skip
 
 
@@ -72,34 +68,48 @@ class Accepting(Moves):
         fields = self.state.jobs.get(e.id)
         if fields is not None:
             return self._again(e, fields)
-        if self._stale(e):
-            return _refuse(e, "stale", "the settings of its queue changed")
+        closed = self._barred(e)
+        if closed:
+            return closed
         if e.strict and there.settings is None:
             return _refuse(e, "unknown-queue", f"no HeavyQueue serves the queue {e.queue}")
         return (self._deduplicated(e) if e.dedup else None) or self._write(e)
 
-    def _stale(self, e: Entry) -> bool:
-        there = self.state.queue(e.queue)
-        return e.tag not in {"", sha1(there.settings_text) if there.settings is not None else "none"}
+    def _barred(self, e: Entry) -> list[str] | None:
+        """Return why nothing new is written for an entry now, or None."""
+        there, crowded = self.state.queue(e.queue), self.crowded(e.queue, e.priority)
+        if crowded:
+            return _refuse(e, "levels", crowded)
+        if e.tag not in {"", sha1(there.settings_text) if there.settings is not None else "none"}:
+            return _refuse(e, "stale", "the settings of its queue changed")
+        return None
 
     def _write(self, e: Entry) -> Row:
         now, there = self.state.now, self.state.queue(e.queue)
         due = now + e.delay if e.delay > 0 else None
-        status = "deferred" if e.follows else "scheduled" if due else "queued"
+        waits = bool(e.follows) or any(self.unmet(job) for job in e.depends)
+        status = "deferred" if waits else "scheduled" if due else "queued"
         fields = self.state.jobs[e.id] = self._fields(e, status, due)
         if e.follows:
             there.dedup[e.dedup].follower = e.id
-            there.deferred[e.id] = now // 1000
+        elif e.dedup:
+            until = now + e.ttl if e.mode == "first" and e.ttl is not None else None
+            self.dedup_take(e.queue, e.dedup, e.id, until)
+        if waits:
+            self._defer(e)
         else:
-            if e.dedup:
-                until = now + e.ttl if e.mode == "first" and e.ttl is not None else None
-                self.dedup_take(e.queue, e.dedup, e.id, until)
             self.place(e.queue, e.id, fields, due=due)
         self.state.epoch = self.state.epoch or f"{now}-{sha1(e.id)[:16]}"
         self.state.count(e.queue, "enqueued")
         state = RQ_STATUS[status].value
         self.state.emit(e.queue, "added", e.id, state=state, task=e.task)
         return state
+
+    def _defer(self, e: Entry) -> None:
+        for job in e.depends:
+            self.state.dependents.setdefault(job, set()).add(e.id)
+            self.state.dependencies.setdefault(e.id, set()).add(job)
+        self.state.queue(e.queue).deferred[e.id] = self.state.now // 1000
 
     def _fields(self, e: Entry, status: str, due: int | None) -> Fields:
         created = self.state.clock.text()
@@ -117,6 +127,8 @@ class Accepting(Moves):
             "hl:key": e.key,
             "hl:dedup": e.dedup,
             "hl:reason": f"follows {e.follows}" if e.follows else "",
+            "dependency_id": e.depends[0] if e.depends else "",
+            "dependency_ids": json.dumps(e.depends, separators=(",", ":")) if e.depends else "",
         }
         base = {
             "created_at": created,
@@ -178,7 +190,8 @@ class Accepting(Moves):
             fields["hl:expires"] = str(self.state.now + e.expires)
         if due is not None:
             fields["hl:due"] = str(due)
-            self.state.queue(e.queue).delayed[job] = due
+            there = self.state.queue(e.queue)
+            there.delayed[job], there.scheduled[job] = due, -(-due // 1000)
 
     # -- ids that exist -----------------------------------------------------------------------------------------------
     def _conflict(self, e: Entry, fields: Fields) -> str:
@@ -186,13 +199,13 @@ class Accepting(Moves):
             return f"the id {e.id} belongs to another queue, {fields['origin']}"
         same = fields.get("hl:fp") == e.fingerprint
         if "hl:fp" not in fields:
-            same = fields["hl:task"] == e.task and fields["data"] == e.data
+            same = fields.get("hl:task") == e.task and fields["data"] == e.data
         return "" if same else f"the id {e.id} was enqueued with another task or other data"
 
     def _again(self, e: Entry, fields: Fields) -> Row:
         state = state_of(fields) or JobState.WAITING
         conflict = self._conflict(e, fields)
-        if fields["hl:inc"] == e.incarnation or (not e.fingerprint and "hl:fp" not in fields and not conflict):
+        if fields.get("hl:inc") == e.incarnation or (not e.fingerprint and "hl:fp" not in fields and not conflict):
             return [e.id, "1", state.value, "", ""]
         if e.if_exists == "raise":
             return _refuse(e, "exists", f"a job with the id {e.id} exists already ({state.value})", state.value)
@@ -201,23 +214,29 @@ class Accepting(Moves):
         if e.if_exists == "replace":
             return self._replace(e, fields, state)
         if e.if_exists == "retry_failed" and state in {JobState.FAILED, JobState.CANCELLED}:
-            rival = self.dedup_rival(e.queue, fields.get("hl:dedup", ""), e.id)
-            if rival:
-                return _refuse(e, "conflict", f"the job {rival} holds its deduplication key", state.value)
-            self.revive(e.queue, e.id, fields)
-            return [e.id, "0", "waiting", "", ""]
+            return self._run_failed(e, fields, state)
         return [e.id, "0", state.value, "", ""]
 
+    def _busy(self, e: Entry, state: JobState) -> Row:
+        return _refuse(e, "conflict", f"the job {e.id} still has a pod: try again once it ended", state.value)
+
+    def _run_failed(self, e: Entry, fields: Fields, state: JobState) -> Row:
+        if "hl:exec" in fields:
+            return self._busy(e, state)
+        rival = self.dedup_rival(e.queue, fields.get("hl:dedup", ""), e.id)
+        if rival:
+            return _refuse(e, "conflict", f"the job {rival} holds its deduplication key", state.value)
+        self.revive(e.queue, e.id, fields)
+        return [e.id, "0", "waiting", "", ""]
+
     def _replace(self, e: Entry, fields: Fields, state: JobState) -> Row:
-        if state is JobState.ACTIVE:
-            return _refuse(e, "conflict", f"the job {e.id} still has a pod: try again once it ended", state.value)
-        if self._stale(e):
-            return _refuse(e, "stale", "the settings of its queue changed")
-        other = self._deduplicated(e) if e.dedup else None
+        if state is JobState.ACTIVE or "hl:exec" in fields:
+            return self._busy(e, state)
+        other = self._barred(e) or (self._deduplicated(e) if e.dedup else None)
         if other:
             return other
         self.displace(e.queue, e.id, fields)
-        self.remove(e.queue, e.id, e.dedup)
+        self.remove(e.queue, e.id, state if state in ENDED else JobState.FAILED, e.dedup)
         final = "0" if state in ENDED else "1"
         self.state.emit(e.queue, "removed", e.id, reason="replaced", final=final)
         return self._write(e)

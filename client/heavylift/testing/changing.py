@@ -6,11 +6,12 @@ import json
 from typing import Any
 
 from heavylift.contract.states import JobState
-from heavylift.testing.moves import End, Moves
+from heavylift.testing.bounds import Bounds
+from heavylift.testing.moves import End
 from heavylift.testing.state import ENDED, Fields, number, priority_of, state_of, without
 
 
-class Changing(Moves):
+class Changing(Bounds):
     """What people ask of jobs and queues."""
 
     def cancel(self, args: list[Any]) -> list[str]:
@@ -20,16 +21,20 @@ class Changing(Moves):
         state = state_of(fields)
         if fields is None or state is None:
             return ["missing", f"no job {job}"]
-        if state is JobState.CANCELLED:
+        if state is JobState.CANCELLED and "hl:exec" not in fields:
             return ["already", "it is cancelled"]
-        if state in ENDED:
+        if state in {JobState.COMPLETED, JobState.FAILED}:
             return ["refused", f"too late: it is {state.value}"]
         queue, request = fields["origin"], f'{{"at":{self.state.now},{by[1:]}'
-        if state is JobState.ACTIVE:
+        if "hl:exec" in fields and state in {JobState.ACTIVE, JobState.CANCELLED}:
             if "hl:cancel" not in fields:
                 fields["hl:cancel"] = request
                 self.state.emit(queue, "cancel-requested", job, execution=fields["hl:exec"])
             return ["cancelled", "its pod is being stopped"]
+        if state is JobState.ACTIVE:
+            return ["refused", "it runs on a worker that is not of Heavylift"]
+        if "hl:exec" in fields:
+            self.forget(queue, job, fields["hl:exec"], fields.get("hl:install", ""))
         self.finish(queue, job, fields, End(
             state=JobState.CANCELLED, cls=end["class"], body=end["body"], seq=number(fields, "hl:seq"),
             attempt=number(fields, "hl:attempts") + 1, fields={"hl:cancel": request},
@@ -53,9 +58,14 @@ class Changing(Moves):
             return ["already", ""]
         if state not in {JobState.FAILED, JobState.CANCELLED}:
             return ["refused", f"it is {state.value}"]
+        if "hl:exec" in fields:
+            return ["refused", "its pod is still being stopped"]
         rival = self.dedup_rival(fields["origin"], fields.get("hl:dedup", ""), job)
         if rival:
             return ["refused", f"the job {rival} holds its deduplication key"]
+        refused = self._unchangeable(fields, priority, data)
+        if refused:
+            return ["refused", refused]
         changed = {**_changed(priority, data, fingerprint), "hl:op": token}
         if options:
             changed["hl:options"] = options
@@ -63,6 +73,19 @@ class Changing(Moves):
                 changed["hl:memory"] = ""
         self.revive(fields["origin"], job, fields, changed)
         return ["applied", ""]
+
+    def _fixed(self, fields: Fields, state: JobState, more: object) -> str:
+        """Return why nothing of a job, or nothing but its priority, can be changed any more."""
+        if state in ENDED:
+            return f"it is {state.value}"
+        active = state is JobState.ACTIVE or "hl:exec" in fields
+        return "it is active: only its priority can be changed" if active and more else ""
+
+    def _unchangeable(self, fields: Fields, priority: Any, data: Any) -> str:
+        """Return why a job cannot have this priority or data, or nothing."""
+        if data != "" and "hl:task" not in fields:
+            return "it is a job of plain RQ: its data cannot be changed"
+        return "" if priority == "" else self.crowded(fields["origin"], int(priority))
 
     def promote(self, args: list[Any]) -> list[str]:
         """Let a delayed job wait now."""
@@ -82,7 +105,7 @@ class Changing(Moves):
         fields |= {"status": "queued", "enqueued_at": self.state.clock.text()}
         without(fields, ("hl:due",))
         self.place(queue, job, fields)
-        self.state.queue(queue).delayed.pop(job, None)
+        self.undelay(queue, job)
         self.state.count(queue, "promoted")
         self.state.emit(queue, "promoted", job)
 
@@ -95,10 +118,9 @@ class Changing(Moves):
             return ["missing", f"no job {job}"]
         if fields.get("hl:op") == token:
             return ["already", ""]
-        if state in ENDED:
-            return ["refused", f"it is {state.value}"]
-        if state is JobState.ACTIVE and (wait != "" or data != ""):
-            return ["refused", "it is active: only its priority can be changed"]
+        refused = self._fixed(fields, state, data or wait != "") or self._unchangeable(fields, priority, data)
+        if refused:
+            return ["refused", refused]
         queue, before = fields["origin"], priority_of(fields)
         due = self.state.now + int(wait) if wait != "" and int(wait) > 0 else None
         moved = priority != "" and int(priority) != before
@@ -126,13 +148,13 @@ class Changing(Moves):
         state = state_of(fields)
         if fields is None or state is None:
             return ["missing", f"no job {job}"]
-        if state is JobState.ACTIVE:
+        if state is JobState.ACTIVE or "hl:exec" in fields:
             return ["refused", "it is active: cancel it"]
         if self.bound(fields):
             return ["refused", "its Kubernetes Job is not let go yet: try again in some seconds"]
         queue = fields["origin"]
         self.displace(queue, job, fields)
-        self.remove(queue, job)
+        self.remove(queue, job, state if state in ENDED else JobState.FAILED)
         self.state.count(queue, "removed")
         final = "0" if state in ENDED else "1"
         self.state.emit(queue, "removed", job, reason="by request", prev=state.value, final=final)
@@ -143,11 +165,8 @@ class Changing(Moves):
         """Remove jobs of one state, one bounded step: ``[removed, kept, more]``."""
         queue, name, step, skip = args[0], args[1], int(args[2]), int(args[3])
         state = JobState(name)
-        there = self.state.queue(queue)
         if state is JobState.WAITING:
-            removed = self._purge_waiting(queue, step)
-            more = any(there.levels.values())
-            kept = 0
+            removed, kept, more = self._purge_waiting(queue, step)
         else:
             removed, kept, more = self._purge_set(queue, state, step, skip)
         if removed:
@@ -155,45 +174,72 @@ class Changing(Moves):
             self.state.emit(queue, "purged", "", state=name, count=str(removed))
         return [removed, kept, "1" if more else "0"]
 
-    def _purge_one(self, queue: str, job: str, state: JobState) -> bool:
-        """Remove a job if it is of this state; else it only loses its place."""
+    def _ours(self, queue: str, job: str, state: JobState) -> Fields | None:
+        """Return the job's fields if it is of this queue and state; else it is dropped."""
         fields = self.state.jobs.get(job)
-        if state_of(fields) is not state:
-            self.drop(queue, job, f"its status is {fields['status']}" if fields else "its job is missing")
-            return False
-        there = self.state.queue(queue)
-        self.remove(queue, job)
-        there.delayed.pop(job, None)
-        there.deferred.pop(job, None)
+        if fields is not None and fields["origin"] == queue and state_of(fields) is state:
+            return fields
+        self.drop(queue, job, f"its status is {fields['status']}" if fields else "its job is missing")
+        return None
+
+    def _purge_one(self, queue: str, job: str, state: JobState) -> None:
+        self.remove(queue, job, state if state in ENDED else JobState.FAILED)
+        self.undelay(queue, job)
+        self.state.queue(queue).deferred.pop(job, None)
         final = "0" if state in ENDED else "1"
         self.state.emit(queue, "removed", job, reason="purged", prev=state.value, final=final)
-        return True
 
-    def _purge_waiting(self, queue: str, step: int) -> int:
+    def _purge_waiting(self, queue: str, step: int) -> tuple[int, int, bool]:
+        there = self.state.queue(queue)
         removed = looked = 0
-        levels = self.state.queue(queue).levels
-        for level in sorted(levels, key=lambda level: (level != 0, level)):
-            while levels[level] and looked < step:
+        for level in sorted(there.levels, key=lambda level: (level != 0, level)):
+            held = 0
+            while len(there.levels[level]) > held and looked < step:
+                job = there.levels[level][held]
+                fields = self._ours(queue, job, JobState.WAITING)
+                if fields and "hl:exec" in fields:
+                    held += 1
+                    continue
                 looked += 1
-                job = levels[level][0]
-                removed += self._purge_one(queue, job, JobState.WAITING)
-                levels[level].remove(job)
-        return removed
+                removed += fields is not None
+                if fields:
+                    self._purge_one(queue, job, JobState.WAITING)
+                there.levels[level].remove(job)
+        gone, more = self._purge_lanes(queue, step - looked)
+        return removed + gone, 0, looked + more >= step
+
+    def _purge_lanes(self, queue: str, step: int) -> tuple[int, int]:
+        """Remove what waits by its key, so many at most; returns how many went, and how many were taken off."""
+        lanes, removed, looked = self.state.queue(queue).lanes, 0, 0
+        for key in sorted(lanes, key=str.encode):
+            for entry in list(lanes[key]):
+                if looked >= step:
+                    return removed, looked
+                fields = self._ours(queue, entry[2], JobState.WAITING)
+                if fields and "hl:exec" in fields:
+                    continue
+                looked += 1
+                removed += fields is not None
+                if fields:
+                    self._purge_one(queue, entry[2], JobState.WAITING)
+                lanes[key].remove(entry)
+                self.regard(queue, key)
+        return removed, looked
 
     def _purge_set(self, queue: str, state: JobState, step: int, skip: int) -> tuple[int, int, bool]:
         there = self.state.queue(queue)
-        index = {
-            **there.ended,
-            JobState.DELAYED: {job: -(-due // 1000) for job, due in there.delayed.items()},
-        }.get(state, there.deferred)
+        index = {**there.ended, JobState.DELAYED: there.scheduled}.get(state, there.deferred)
         removed = kept = 0
         for job in sorted(index, key=lambda job: (index[job], job))[skip : skip + step]:
-            if state in ENDED and self.bound(self.state.jobs[job]):
+            fields = self._ours(queue, job, state)
+            if fields and ("hl:exec" in fields or (state in ENDED and self.bound(fields))):
                 kept += 1
-            else:
-                removed += self._purge_one(queue, job, state)
-        left = there.ended[state] if state in ENDED else there.delayed if state is JobState.DELAYED else there.deferred
-        return removed, kept, len(left) > skip + kept
+                continue
+            if fields:
+                self._purge_one(queue, job, state)
+            removed += fields is not None
+            index.pop(job, None)
+        return removed, kept, len(index) > skip + kept
 
     # -- queues -------------------------------------------------------------------------------------------------------
     def pause(self, args: list[Any]) -> list[str]:
@@ -230,6 +276,19 @@ class Changing(Moves):
         if old == owner and there.settings_text == text:
             return ["already", ""]
         there.settings, there.settings_text, there.owner = json.loads(text), text, owner
+        there.settings_at = self.state.now
+        self.breaker_close(queue)
+        return ["applied", ""]
+
+    def delete_settings(self, args: list[Any]) -> list[str]:
+        """Remove a queue's settings, if they are of this uid."""
+        queue, uid = args
+        there = self.state.queue(queue)
+        if not there.owner:
+            return ["already", ""]
+        if there.owner["uid"] != uid:
+            return ["refused", f"the settings are of uid {there.owner['uid']}"]
+        there.settings, there.settings_text, there.owner, there.settings_at, there.breaker = None, "", {}, 0, {}
         return ["applied", ""]
 
 

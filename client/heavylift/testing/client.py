@@ -53,10 +53,6 @@ class Queues:
             "spec": {"queue": name, "jobTemplate": _TEMPLATE, **(spec or {})},
         })  # fmt: skip
         found_settings = settings(found)
-        if found_settings["concurrencyPerKey"] is not None or found_settings["concurrencyOrder"] == "RoundRobin":
-            raise InvalidInputError(
-                "heavylift.testing does not know concurrency.perKey and RoundRobin: leave them out, or use a real Redis"
-            )
         put = ops.put_settings(
             name, found_settings, generation=generation, install=INSTALL, namespace=NAMESPACE, uid=f"uid-{name}"
         )

@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 from heavylift.contract.states import RQ_STATUS, JobState
-from heavylift.testing.moves import EXECUTION, End, Moves, history_lines, outcome_text, with_entry
-from heavylift.testing.state import Fields, number, without
+from heavylift.testing.bounds import Bounds
+from heavylift.testing.moves import EXECUTION, End, cancelled, history_lines, outcome_text, with_entry
+from heavylift.testing.state import Fields, flat, number, without
 
 _RANK = {"claimed": 1, "pending": 2, "running": 3}
 _LEFT = ("hl:job", "hl:uid", "hl:claimed", "hl:running", "hl:evidence")
 _STATES = {"complete": JobState.COMPLETED, "fail": JobState.FAILED, "cancel": JobState.CANCELLED}
 
 
-def _cancelled(fields: Fields) -> bool:
-    return "hl:cancel" in fields
-
-
-def _flat(fields: Fields) -> list[Any]:
-    return [part for pair in fields.items() for part in pair]
-
-
 def _natural(text: Any) -> int | None:
     return int(text) if str(text) != "" else None
 
 
-class Ending(Moves):
+class Ending(Bounds):
     """What becomes of an execution."""
 
     def record(self, args: list[Any]) -> list[str]:
@@ -36,7 +30,7 @@ class Ending(Moves):
         if verdict:
             return self._refused(fields, verdict, why)
         first = self.recorded(fields, uid)
-        done = "cancelled" if _cancelled(fields) else "applied"
+        done = "cancelled" if cancelled(fields) else "applied"
         if not first and fields.get("hl:job") == name:
             return [done if done == "cancelled" else "already", ""]
         fields |= {"hl:job": name, "hl:ns": namespace}
@@ -46,11 +40,16 @@ class Ending(Moves):
 
     def check(self, args: list[Any]) -> list[str]:
         """Say whether the caller may still act."""
+        member, fields = f"{args[0]}:{args[1]}", self.state.jobs.get(args[0], {})
+        gone = fields.get("hl:exec") != args[1]
+        counted = [there for there in self.state.queues.values() if gone and member in there.started]
         verdict, why, fields = self.fence(*args)
+        for there in counted:
+            there.starts.pop(member, None)
         if verdict:
             return [verdict, why]
         without(fields, ("hl:attended",))
-        return ["cancelled" if _cancelled(fields) else "applied", ""]
+        return ["cancelled" if cancelled(fields) else "applied", ""]
 
     def attend(self, args: list[Any]) -> list[str]:
         """Note that the dispatcher takes up a suspect."""
@@ -65,9 +64,9 @@ class Ending(Moves):
         job, execution, worker, uid, phase, reason, running, merged, expected = args
         verdict, why, fields = self.fence(job, execution, worker, uid)
         if verdict:
-            return [*self._refused(fields, verdict, why), _flat(fields)]
+            return [*self._refused(fields, verdict, why), flat(fields)]
         if _bytes(fields.get("hl:evidence", "")) != _bytes(expected):
-            return ["conflict", "", _flat(fields)]
+            return ["conflict", "", flat(fields)]
         before = fields.get("hl:phase", "claimed")
         first = self.recorded(fields, uid)
         fields["hl:reason"] = reason
@@ -82,7 +81,8 @@ class Ending(Moves):
             self.state.emit(queue, "recorded", job, execution=execution, uid=uid)
         if fields["hl:phase"] == "running" and before != "running":
             self.state.emit(queue, "running", job, execution=execution, uid=fields.get("hl:uid", ""))
-        return ["cancelled" if _cancelled(fields) else "applied", "", _flat(fields)]
+            self.breaker_close(queue)
+        return ["cancelled" if cancelled(fields) else "applied", "", flat(fields)]
 
     def _refused(self, fields: Fields, verdict: str, why: str) -> list[str]:
         if fields:
@@ -106,7 +106,7 @@ class Ending(Moves):
         if not fields.get("hl:uid"):
             self.state.queue(queue).starts.pop(member, None)
         quiet = _silences(fields, silent == "1")
-        code = "cancelled" if _cancelled(fields) else "silent" if silent == "1" and quiet >= int(allowed) else ""
+        code = "cancelled" if cancelled(fields) else "silent" if silent == "1" and quiet >= int(allowed) else ""
         if code:
             return self._released_for_good(job, fields, json.loads(ends)[code], token)
         self._released(job, fields, (str(reason), int(delay), token, quiet))
@@ -114,14 +114,14 @@ class Ending(Moves):
 
     def _released_for_good(self, job: str, fields: Fields, end: dict[str, str], token: str) -> list[str]:
         queue, execution = fields["origin"], fields["hl:exec"]
-        cancelled = end["class"] == "cancelled"
+        wanted = end["class"] == "cancelled"
         self.finish(queue, job, fields, End(
-            state=JobState.CANCELLED if cancelled else JobState.FAILED, cls=end["class"], body=end["body"],
+            state=JobState.CANCELLED if wanted else JobState.FAILED, cls=end["class"], body=end["body"],
             execution=execution, seq=number(fields, "hl:seq"), attempt=number(fields, "hl:attempts") + 1,
             worker=fields.get("hl:worker", ""), fields={"hl:op": token},
         ))  # fmt: skip
         self.forget(queue, job, execution, fields["hl:install"])
-        return ["cancelled" if cancelled else "applied", end["class"]]
+        return ["cancelled" if wanted else "applied", end["class"]]
 
     def _released(self, job: str, fields: Fields, how: tuple[str, int, str, int]) -> None:
         reason, delay, token, quiet = how
@@ -154,7 +154,8 @@ class Ending(Moves):
         if verdict:
             return _reply(verdict, fields, "", self._refused(fields, verdict, why)[1])
         body, small, _exc, cancel_body, cancel_small, result, _value, started, ended, exists, name, *kept = rest
-        if _cancelled(fields) and next_ not in {"cancel", "complete"}:
+        wins = next_ != "complete" or "hl:cancel" not in fields or fields["status"] != "started"
+        if cancelled(fields) and next_ != "cancel" and wins:
             next_, cls, body, small = "cancel", "cancelled", cancel_body, cancel_small
         attempts = number(fields, "hl:attempts")
         claimed = number(fields, "hl:claimed")
@@ -165,7 +166,8 @@ class Ending(Moves):
             attempt=attempts + 1, started=begun, ended=max(_natural(ended) or self.state.now, begun), spend=spend,
             worker=fields.get("hl:worker", ""),
         )  # fmt: skip
-        return self._write_end(job, fields, end, _How(next_, int(delay), uid, exists == "1", name, kept))
+        ran = "hl:running" in fields or started != ""
+        return self._write_end(job, fields, end, _How(next_, int(delay), uid, exists == "1", name, kept, ran=ran))
 
     def _write_end(self, job: str, fields: Fields, end: End, how: _How) -> list[str]:
         queue, install, unnamed = fields["origin"], fields["hl:install"], not fields.get("hl:uid")
@@ -182,6 +184,7 @@ class Ending(Moves):
         self.forget(queue, job, end.execution, install)
         if how.next_ == "complete":
             without(fields, ("hl:memory", "hl:checkpoint", "hl:first"))
+        self.breaker_ended(queue, end.cls, f"{job}:{end.execution}", end.body, started=how.ran)
         if not how.exists and unnamed and not how.uid:
             self.state.queue(queue).starts.pop(f"{job}:{end.execution}", None)
         state = RQ_STATUS[fields["status"]].value
@@ -217,11 +220,19 @@ class Ending(Moves):
         return text
 
 
+@dataclass(frozen=True, slots=True)
 class _How:
     """How a finish was asked for, beside its end."""
 
-    def __init__(self, next_: str, delay: int, uid: str, exists: bool, name: str, kept: list[Any]) -> None:  # noqa: FBT001
-        self.next_, self.delay, self.uid, self.exists, self.name, self.kept = next_, delay, uid, exists, name, kept
+    next_: str
+    delay: int
+    uid: str
+    exists: bool
+    name: str
+    kept: list[Any]
+    """Memory, checkpoint, ms to hold the queue back."""
+    ran: bool
+    """Its container had started."""
 
 
 def _bytes(text: Any) -> bytes:
@@ -244,6 +255,8 @@ def _spent(fields: Fields, end: End, how: _How) -> Fields:
     if end.spend == "budget":
         budgets = json.loads(fields.get("hl:budgets", "{}"))
         out["hl:budgets"] = json.dumps({**budgets, end.cls: budgets.get(end.cls, 0) + 1})
+    if "hl:rqmax" in fields:
+        out["retries_left"] = str(max(number(fields, "hl:rqmax", 1) - 1 - attempts, 0))
     for name, value in zip(("hl:memory", "hl:checkpoint"), how.kept[:2], strict=True):
         if value != "" and how.next_ != "complete":
             out[name] = str(value)

@@ -1,8 +1,8 @@
 """The queue as a pure model: what each script of the store does to Redis, done to values in memory.
 
 It answers as the scripts answer, so that clients run on it unchanged; a test runs random operations against it and
-against the scripts in Redis, and compares all that can be seen after every step. It does not know what is written to
-Redis by others (RQ's tools, wrong types), dependencies, concurrency keys, the image breaker and schedules.
+against the scripts in Redis, and compares all that can be seen after every step. What RQ's own
+client writes can be put into its state; it does not know wrong types and schedules.
 """
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ from heavylift.errors import InvalidInputError
 from heavylift.store.steps import Arg
 from heavylift.testing.accepting import Accepting, Entry
 from heavylift.testing.changing import Changing
-from heavylift.testing.claiming import Claiming
 from heavylift.testing.ending import Ending
 from heavylift.testing.reading import Reading
 from heavylift.testing.state import ENDED, State
 
 
-class Engine(Accepting, Claiming, Ending, Changing, Reading):
+class Engine(Accepting, Ending, Changing, Reading):
     """One Redis with Heavylift's scripts, in memory."""
 
     def __init__(self, state: State | None = None) -> None:
@@ -46,6 +45,11 @@ class Engine(Accepting, Claiming, Ending, Changing, Reading):
             "pause": self.pause,
             "resume": self.resume,
             "put_settings": self.put_settings,
+            "delete_settings": self.delete_settings,
+            "key_standing": self.key_standing,
+            "own_claims": self.own_claims,
+            "sweep_dedupe": self._sweep_dedupe,
+            "sweep_keys": self._sweep_keys,
             "trim": lambda args: sum(self.trim(args[0], state, int(args[1])) for state in ENDED),
             "get_job": self.get_job,
             "list_jobs": self.list_jobs,
@@ -62,6 +66,7 @@ class Engine(Accepting, Claiming, Ending, Changing, Reading):
         """
         if script not in self._scripts:
             raise InvalidInputError(f"heavylift.testing does not know {script!r}: use a real Redis for this test")
+        self.puts = -1
         return copy.deepcopy(self._scripts[script](list(args)))
 
     def _enqueue(self, args: list[Any]) -> list[Any]:
@@ -74,6 +79,23 @@ class Engine(Accepting, Claiming, Ending, Changing, Reading):
             return self.dedup_free(queue, key)
         found = self.dedup_holder(queue, key)
         return found[0].job if found else ""
+
+    def _sweep_dedupe(self, args: list[Any]) -> int:
+        queue, *keys = args
+        stale = sum(self.dedup_mend(queue, key.decode() if isinstance(key, bytes) else key) for key in keys)
+        if stale:
+            self.state.count(queue, "repaired:dedupe", stale)
+            self.state.emit(queue, "repaired", "", case="dedupe", count=str(stale))
+        return stale
+
+    def _sweep_keys(self, args: list[Any]) -> list[Any]:
+        """Compare the indexes of keys with what runs and waits; all of them at once."""
+        queue = args[0]
+        mended = self.mend_keys(queue)
+        if mended:
+            self.state.count(queue, "repaired:keys", mended)
+            self.state.emit(queue, "repaired", "", case="keys", count=str(mended))
+        return ["", 0, "", 0, mended]
 
     def _finalized(self, args: list[Any]) -> int:
         install, member, owner, opened = args

@@ -1,4 +1,4 @@
-"""How jobs move between states in the model: places, ends, retention, deduplication, fences."""
+"""How jobs move between states in the model: ends, retention, fences."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from heavylift.contract.states import JobState
-from heavylift.testing.state import ENDED, KEEP, Fields, Holder, State, number, priority_of, state_of, without
+from heavylift.testing.places import Places
+from heavylift.testing.state import ENDED, KEEP, Fields, number, state_of, without
 
 STATUS: Final = {JobState.COMPLETED: "finished", JobState.FAILED: "failed", JobState.CANCELLED: "canceled"}
 NEXT: Final = {JobState.COMPLETED: "complete", JobState.FAILED: "fail", JobState.CANCELLED: "cancel"}
 EXECUTION: Final = ("hl:exec", "hl:phase", "hl:deadline", "hl:worker")
 _HISTORY: Final = 20
 _TRIM: Final = 20
+_FREED: Final = 50
+_HELD: Final = 3_600_000
+"""ms that an ended job stays longer while its Kubernetes Job is not let go."""
 _REVIVED: Final = (
     "hl:ended", "hl:outcome", "hl:result", "hl:cancel", "hl:expires", "hl:due", "hl:reason", "hl:evidence",
     "hl:running", "hl:job", "hl:uid", "hl:claimed", "hl:first", *EXECUTION,
@@ -75,46 +79,21 @@ def with_entry(text: object, entry: str) -> str:
     return "[\n" + ",\n".join(lines) + "\n]"
 
 
-class Moves:
+def sound(job: str, fields: Fields) -> bool:
+    """Whether the fields are of this incarnation: RQ may have enqueued the id anew over ours."""
+    source = sha1(f"{job}\n{fields.get('created_at', '')}")
+    if "hl:src" in fields:
+        return bool(fields["hl:src"] == source)
+    return bool(fields.get("hl:inc") == source[:16])
+
+
+def cancelled(fields: Fields) -> bool:
+    """Whether somebody wants this active job to end: our cancel, or a status that RQ's own cancel and stop leave."""
+    return "hl:cancel" in fields or fields["status"] in {"canceled", "stopped"}
+
+
+class Moves(Places):
     """What several operations share."""
-
-    def __init__(self, state: State) -> None:
-        self.state = state
-        self.rung: set[str] = set()
-
-    # -- places -------------------------------------------------------------------------------------------------------
-    def place(self, queue: str, job: str, fields: Fields, *, front: bool = False, due: int | None = None) -> None:
-        """Put a job among the delayed, or into the list of its priority."""
-        there = self.state.queue(queue)
-        if due is not None and due > self.state.now:
-            there.delayed[job] = due
-            return
-        level = there.levels.setdefault(priority_of(fields), [])
-        if front or fields.get("hl:lifo") == "1":
-            level.insert(0, job)
-        else:
-            level.append(job)
-        self.state.published("doorbell")
-
-    def displace(self, queue: str, job: str, fields: Fields) -> None:
-        """Take a job out of every place it may wait in."""
-        there = self.state.queue(queue)
-        for level in (priority_of(fields), 0):
-            if job in there.levels.get(level, ()):
-                there.levels[level].remove(job)
-        there.delayed.pop(job, None)
-        there.deferred.pop(job, None)
-
-    def forget(self, queue: str, job: str, execution: str, install: str) -> None:
-        """Forget an execution."""
-        member = f"{job}:{execution}"
-        self.state.queue(queue).started.pop(member, None)
-        self.state.inflight.get(install, {}).pop(member, None)
-
-    def drop(self, queue: str, job: str, reason: str) -> None:
-        """Note an entry that was no job of its place any more."""
-        self.state.count(queue, "dropped")
-        self.state.emit(queue, "dropped", job, reason=reason)
 
     # -- ends ---------------------------------------------------------------------------------------------------------
     def keep(self, queue: str, state: JobState) -> tuple[int, int]:
@@ -141,10 +120,11 @@ class Moves:
             fields["hl:result"] = end.result
         fields |= end.fields
         without(fields, ("hl:reason", "hl:due", *EXECUTION))
-        for state in ENDED:
-            there.ended[state].pop(job, None)
+        ttl = self.keep(queue, end.state)[1] // 1000
+        asked = number(fields, "result_ttl" if end.state is JobState.COMPLETED else "failure_ttl", -1)
+        self.unlist(queue, job)
         there.ended[end.state][job] = now
-        there.kept[job] = now // 1000 + self.keep(queue, end.state)[1] // 1000
+        there.kept[end.state][job] = now // 1000 + (ttl if asked < 0 else max(min(ttl, asked), 60))
         self.state.emit(
             queue, end.state.value, job, final="1", class_=end.cls, execution=end.execution, attempt=str(end.attempt),
             seq=str(end.seq), worker=end.worker, uid=fields.get("hl:uid", ""),
@@ -153,8 +133,16 @@ class Moves:
         self.state.count(queue, f"outcome:{end.cls}:1")
         self.state.published(f"done:{job}")
         self.dedup_end(queue, fields.get("hl:dedup", ""), job, end.state)
+        self.free_dependents(job, end.state, _FREED)
         self.trim(queue, end.state, _TRIM)
         return text
+
+    def unlist(self, queue: str, job: str) -> None:
+        """Take a job from among the ended ones."""
+        there = self.state.queue(queue)
+        for state in ENDED:
+            there.ended[state].pop(job, None)
+            there.kept[state].pop(job, None)
 
     def trim(self, queue: str, state: JobState, step: int) -> int:
         """Remove what retention no longer keeps, a bounded number; returns how many."""
@@ -164,27 +152,45 @@ class Moves:
         for job, at in sorted(index.items(), key=lambda entry: (entry[1], entry[0]))[:step]:
             if removed >= excess and at > self.state.now - age:
                 break
-            if self.bound(self.state.jobs.get(job, {})) and at >= self.state.now - age - 3_600_000:
-                continue
-            self.remove(queue, job)
-            self.state.emit(queue, "removed", job, reason="retention", prev=state.value)
-            self.state.count(queue, "trimmed")
-            removed += 1
+            fields = self.state.jobs.get(job)
+            if fields is None or number(fields, "hl:ended", -1) != at or state_of(fields) is not state:
+                self._outdated(queue, state, job)
+                removed += 1
+            elif not self.bound(fields) or at < self.state.now - age - _HELD:
+                self.remove(queue, job, state)
+                self.state.emit(queue, "removed", job, reason="retention", prev=state.value)
+                self.state.count(queue, "trimmed")
+                removed += 1
         return removed
+
+    def _outdated(self, queue: str, state: JobState, job: str) -> None:
+        """Take an entry that is gone, or lives again, out of the index of ended jobs."""
+        there = self.state.queue(queue)
+        del there.ended[state][job]
+        if job not in self.state.jobs:
+            there.kept[state].pop(job, None)
+            self.state.emit(queue, "removed", job, reason="gone", prev=state.value)
+            self.state.count(queue, "trimmed")
 
     def bound(self, fields: Fields) -> bool:
         """Whether its Kubernetes Job is not let go yet."""
         name = f"{fields.get('hl:ns', '')}/{fields.get('hl:job', '')}"
         return name in self.state.unfinalized.get(str(fields.get("hl:install", "")), {})
 
-    def remove(self, queue: str, job: str, stays: str | None = None) -> None:
-        """Remove a job and all that belongs to it; its deduplication key if that is not the one that ``stays``."""
+    def remove(self, queue: str, job: str, state: JobState, stays: str | None = None) -> None:
+        """Remove a job and all that belongs to it.
+
+        One whose id lives on (``stays`` = its deduplication key then) keeps those that wait for it, and that key.
+        """
         fields, there = self.state.jobs.pop(job, {}), self.state.queue(queue)
+        self.state.dependencies.pop(job, None)
+        if stays is None:
+            self.state.dependents.pop(job, None)
         if fields.get("hl:dedup", "") != stays:
             self.dedup_end(queue, fields.get("hl:dedup", ""), job, None)
-        for state in ENDED:
-            there.ended[state].pop(job, None)
-        there.kept.pop(job, None)
+        for each in ENDED:
+            there.kept[each].pop(job, None)
+        there.ended[state].pop(job, None)
 
     def revive(self, queue: str, job: str, fields: Fields, more: Fields | None = None) -> None:
         """Let an ended job wait again."""
@@ -198,96 +204,9 @@ class Moves:
         key = fields.get("hl:dedup", "")
         if key and not self.dedup_rival(queue, key, job):
             self.dedup_take(queue, key, job, again=True)
-        there = self.state.queue(queue)
-        for state in ENDED:
-            there.ended[state].pop(job, None)
-        there.kept.pop(job, None)
+        self.unlist(queue, job)
         self.state.count(queue, "retried")
         self.state.emit(queue, "waiting", job, reason="retry")
-
-    # -- deduplication ------------------------------------------------------------------------------------------------
-    def _bearer(self, queue: str, key: str, job: str) -> Fields | None:
-        fields = self.state.jobs.get(job)
-        return fields if fields and fields.get("hl:dedup") == key and fields["origin"] == queue else None
-
-    def _over(self, fields: Fields) -> JobState | None:
-        state = state_of(fields)
-        return state if state in ENDED and "hl:exec" not in fields else None
-
-    def _pass(self, queue: str, key: str, entry: Holder) -> None:
-        """Let the follower go next, or free the key."""
-        there = self.state.queue(queue)
-        fields = self._bearer(queue, key, entry.follower)
-        if fields is None or self._over(fields):
-            there.dedup.pop(key, None)
-            return
-        there.dedup[key] = Holder(entry.follower)
-        if fields["status"] == "deferred":
-            self._undefer(queue, entry.follower, fields)
-
-    def _undefer(self, queue: str, job: str, fields: Fields) -> None:
-        due = number(fields, "hl:due") or None
-        delayed = due is not None and due > self.state.now
-        fields |= {"status": "scheduled" if delayed else "queued", "enqueued_at": self.state.clock.text()}
-        self.place(queue, job, fields, due=due)
-        self.state.queue(queue).deferred.pop(job, None)
-        reason = "the job before it ended"
-        self.state.emit(queue, "delayed" if delayed else "waiting", job, reason=reason)
-        without(fields, ("hl:reason",))
-
-    def dedup_holder(self, queue: str, key: str) -> tuple[Holder, Fields] | None:
-        """Return who holds a key now, and its fields."""
-        for _ in range(2):
-            entry = self.state.queue(queue).dedup.get(key)
-            if entry is None:
-                return None
-            fields = self._bearer(queue, key, entry.job)
-            over = self._over(fields) if fields else None
-            if fields and entry.until and entry.until > self.state.now and over is not JobState.CANCELLED:
-                return entry, fields
-            if fields and entry.until is None and over is None:
-                return entry, fields
-            if not entry.follower:
-                return None
-            self._pass(queue, key, entry)
-        return None
-
-    def dedup_take(self, queue: str, key: str, job: str, until: int | None = None, *, again: bool = False) -> None:
-        """Note who holds a key from now on; a job that waits ``again`` keeps the time it held it until."""
-        there = self.state.queue(queue)
-        old, follower = there.dedup.get(key), ""
-        if again and old and old.job == job:
-            until = old.until
-        if old and old.follower and old.follower != job:
-            fields = self._bearer(queue, key, old.follower)
-            follower = old.follower if fields and fields["status"] == "deferred" else ""
-        there.dedup[key] = Holder(job, until, follower)
-
-    def dedup_rival(self, queue: str, key: str, job: str) -> str | None:
-        """Return the other job that holds a key, or None."""
-        found = self.dedup_holder(queue, key) if key else None
-        return found[0].job if found and found[0].job != job else None
-
-    def dedup_end(self, queue: str, key: str, job: str, state: JobState | None) -> None:
-        """Note that a job with this key ended, or (None) is removed."""
-        entry = self.state.queue(queue).dedup.get(key)
-        if entry is None:
-            return
-        if entry.follower == job:
-            entry.follower = ""
-        elif entry.job == job:
-            throttle = entry.until is not None and entry.until > self.state.now
-            if not (throttle and state in (JobState.COMPLETED, JobState.FAILED)):
-                self._pass(queue, key, entry)
-
-    def dedup_free(self, queue: str, key: str) -> str:
-        """Free a key; returns who held it, or nothing."""
-        found = self.dedup_holder(queue, key)
-        if not found:
-            return ""
-        self._pass(queue, key, found[0])
-        self.state.emit(queue, "released-key", found[0].job, key=key)
-        return found[0].job
 
     def live(self, install: str) -> int:
         """Return how many dispatchers of an install are alive."""
@@ -298,11 +217,16 @@ class Moves:
         """Return why the caller may not act on an execution (or nothing), a sentence, and the job's fields."""
         fields = self.state.jobs.get(job)
         if fields is None:
+            self.forget_everywhere(job, execution)
             return "missing", f"no job {job}", {}
         current = fields.get("hl:exec")
         why = ""
         if current != execution:
+            if any(f"{job}:{execution}" in running for running in self.state.inflight.values()):
+                self.forget_everywhere(job, execution)
             why = f"its current execution is {current or 'none'}"
+        elif not sound(job, fields):
+            why = "the id was enqueued anew"
         elif worker and fields.get("hl:worker") != worker:
             why = f"it is held by {fields.get('hl:worker') or 'nobody'}"
         elif uid and fields.get("hl:uid") not in {None, uid}:

@@ -9,16 +9,12 @@ from typing import Any
 from heavylift.contract.states import JobState
 from heavylift.errors import InvalidInputError
 from heavylift.store.decode import rq_time
-from heavylift.testing.moves import Moves
-from heavylift.testing.state import ENDED, Fields, QueueState, priority_of, state_of
+from heavylift.testing.claiming import Claiming
+from heavylift.testing.lanes import key_of
+from heavylift.testing.state import ENDED, QueueState, flat, priority_of, state_of
 
 
-def flat(fields: Fields) -> list[Any]:
-    """Return a job's fields as scripts give them: all but the data."""
-    return [part for name, value in fields.items() if name != "data" for part in (name, value)]
-
-
-class Reading(Moves):
+class Reading(Claiming):
     """What is there."""
 
     def get_job(self, args: list[Any]) -> list[Any]:
@@ -31,20 +27,24 @@ class Reading(Moves):
         level = self.state.queue(fields["origin"]).levels.get(priority_of(fields), [])
         if wanted == "1" and fields["status"] == "queued" and job in level:
             position = level.index(job)
+        elif wanted == "1" and fields["status"] == "queued":
+            lane = self.state.queue(fields["origin"]).lanes.get(key_of(fields), [])
+            found = self.lane_find(fields["origin"], job, fields)
+            position = lane.index(found) if found else -1
         return ["ok", "", flat(fields), position]
 
     def _ids(self, there: QueueState, state: JobState) -> list[str]:
         """Return a queue's ids of one state, in the order its pages have."""
         if state is JobState.WAITING:
-            return [job for _, job in there.waiting()]
+            return there.waiting()
         if state is JobState.ACTIVE:
             return [member.partition(":")[0] for member in sorted(there.started)]
         if state is JobState.DELAYED:
-            return sorted(there.delayed, key=lambda job: (-(-there.delayed[job] // 1000), job))
+            return sorted(there.scheduled, key=lambda job: (there.scheduled[job], job))
         if state is JobState.WAITING_CHILDREN:
             return sorted(there.deferred, key=lambda job: (there.deferred[job], job))
-        at = there.kept if state is JobState.CANCELLED else there.ended[state]
-        return sorted(there.ended[state], key=lambda job: (at[job], job), reverse=True)
+        at = (there.kept if state is JobState.CANCELLED else there.ended)[state]
+        return sorted(at, key=lambda job: (at[job], job), reverse=True)
 
     def list_jobs(self, args: list[Any]) -> list[Any]:
         """Return a page: how many were looked at, then id and fields of each."""
@@ -62,12 +62,13 @@ class Reading(Moves):
         queue, state, cls, since, start, step = args
         there, since, start, step = self.state.queue(queue), int(since), int(start), int(step)
         index = there.ended[JobState(state)]
-        ids = [job for job in self._ids(there, JobState(state)) if index[job] >= since]
-        ids.sort(key=lambda job: (index[job], job), reverse=True)
+        ids = sorted((job for job in index if index[job] >= since), key=lambda job: (index[job], job), reverse=True)
         page = ids[start : start + step]
         out: list[Any] = [len(page), "1" if len(page) >= step else "0"]
         for job in page:
-            fields = self.state.jobs[job]
+            fields = self.state.jobs.get(job)
+            if fields is None or state_of(fields) is not JobState(state):
+                continue
             if not cls or json.loads(fields["hl:outcome"])["class"] == cls:
                 out += [job, flat(fields)]
         return out
@@ -75,18 +76,41 @@ class Reading(Moves):
     def counts(self, args: list[Any]) -> str:
         """Return a queue's jobs by state."""
         there, now = self.state.queue(args[0]), self.state.now
-        due = sum(at <= now for at in there.delayed.values())
-        heads = [self.state.jobs.get(level[0]) for level in there.levels.values() if level]
-        since = [min(rq_time(head["enqueued_at"]) or now, now) for head in heads if head]
         second = now // 1000
-        listed = {state: sum(there.kept[job] >= second for job in there.ended[state]) for state in ENDED}
+        due = sum(at <= now for at in there.delayed.values()) + sum(at <= second for at in there.scheduled.values())
+        due -= sum(at <= second * 1000 for at in there.delayed.values())
+        heads = [self.state.jobs.get(level[0]) for level in there.levels.values() if level]
+        since = [min(at, now) for head in heads if head and (at := rq_time(head.get("enqueued_at"))) is not None]
+        since += [min(*there.heads.values(), now)] if there.heads else []
+        listed = {state: sum(at >= second for at in there.kept[state].values()) for state in ENDED}
         return json.dumps({
-            "waiting": len(there.waiting()) + due, "delayed": len(there.delayed) - due,
+            "waiting": len(there.waiting()) + due, "delayed": max(len(there.scheduled) - due, 0),
             "oldest": min(since, default=-1),
-            "active": len(there.started), "children": len(there.deferred), "quarantined": 0,
+            "active": len(there.started), "children": len(there.deferred), "quarantined": len(there.quarantine),
             "completed": listed[JobState.COMPLETED], "failed": listed[JobState.FAILED],
-            "cancelled": len(there.ended[JobState.CANCELLED]),
+            "cancelled": len(there.kept[JobState.CANCELLED]),
         })  # fmt: skip
+
+    def key_standing(self, args: list[Any]) -> list[Any]:
+        """Return what holds back the jobs of one key: running, waiting, cap, whether keys take turns."""
+        queue, key = args
+        rule, lane = self.rule(queue), self.state.queue(queue).lanes.get(key, [])
+        cap = -1 if rule.per is None else rule.per
+        return [self.running(queue, key), len(lane), cap, "1" if rule.fair else "0"]
+
+    def own_claims(self, args: list[Any]) -> list[list[Any]]:
+        """Return a worker's claims without a recorded Job, newest first."""
+        install, worker, most = args
+        members = self.state.inflight.get(install, {})
+        recent = [(at, member) for member, at in members.items() if at >= self.state.now - 600_000]
+        out = []
+        for _, member in sorted(recent, reverse=True)[:500]:
+            job, _, execution = member.partition(":")
+            fields = self.state.jobs.get(job, {})
+            mine = fields.get("hl:exec") == execution and fields.get("hl:worker") == worker
+            if mine and "hl:uid" not in fields:
+                out.append(self.row(fields["origin"], job, fields, int(most)))
+        return out
 
     # -- plain commands -----------------------------------------------------------------------------------------------
     def command(self, parts: tuple[Any, ...]) -> Any:
@@ -95,13 +119,14 @@ class Reading(Moves):
         Raises:
             InvalidInputError: the model does not know it.
         """
-        verb, key = str(parts[0]), str(parts[1])
+        verb, key = str(parts[0]), str(parts[1]) if len(parts) > 1 else ""
         if verb == "XREAD":
             return self._events(parts)
         known: dict[tuple[str, str], Callable[[QueueState], Any]] = {
             ("HGET", "settings"): lambda there: there.settings_text.encode() if there.settings is not None else None,
             ("HMGET", "settings"): lambda there: [there.owner.get(str(name)) for name in parts[2:]],
             ("HGETALL", "pause"): lambda there: there.pause or {},
+            ("HSCAN", "dedup"): lambda there: [0, [part for key in there.dedup for part in (key, "")]],
             ("HGETALL", "counters"): lambda there: there.counters,
             ("XREVRANGE", "events"): lambda there: [(f"{len(there.events)}-0", {})] if there.events else [],
         }

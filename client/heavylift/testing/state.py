@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -11,6 +12,7 @@ from heavylift.contract.states import RQ_STATUS, JobState
 
 Fields = dict[str, Any]
 """A job's hash: names of fields and their text; ``data`` is bytes."""
+_FUNC = re.compile(r"([\w.]+)\(")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 ENDED = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
 KEEP = {  # retention where the queue's settings name none
@@ -53,6 +55,10 @@ class Holder:
     """The job that goes next."""
 
 
+Waits = tuple[int, int, str]
+"""A job in the lane of its key: level, rank, id."""
+
+
 @dataclass(slots=True)
 class QueueState:
     """One queue."""
@@ -61,13 +67,29 @@ class QueueState:
     """Priority -> ids in order."""
     delayed: dict[str, int] = field(default_factory=dict)
     """Id -> due, ms."""
+    scheduled: dict[str, int] = field(default_factory=dict)
+    """Id -> due, seconds: the same as RQ's registry has it, and what RQ's own client delayed."""
     deferred: dict[str, int] = field(default_factory=dict)
     started: dict[str, None] = field(default_factory=dict)
     """``job:execution`` of what runs."""
+    lanes: dict[str, list[Waits]] = field(default_factory=dict)
+    """Concurrency key -> its jobs that wait by it, in order."""
+    heads: dict[str, int] = field(default_factory=dict)
+    """Key with a lane -> ms its first job came."""
+    slots: dict[str, str] = field(default_factory=dict)
+    """Key with room -> its place in the ring."""
+    full: dict[str, int] = field(default_factory=dict)
+    """Key -> ms it was last found at its cap."""
+    keyed: dict[str, str] = field(default_factory=dict)
+    """``job:execution`` of what runs by a key -> the key."""
     ended: dict[JobState, dict[str, int]] = field(default_factory=lambda: {state: {} for state in ENDED})
     """State -> id -> when it ended, ms."""
-    kept: dict[str, int] = field(default_factory=dict)
-    """Ended id -> until when RQ's registry lists it, seconds."""
+    kept: dict[JobState, dict[str, int]] = field(default_factory=lambda: {state: {} for state in ENDED})
+    """State -> id -> until when RQ's registry lists it, seconds."""
+    quarantine: list[dict[str, Any]] = field(default_factory=list)
+    breaker: dict[str, int | str] = field(default_factory=dict)
+    """failures; while it is open: next (ms), pause (ms), probe (``job:execution``)."""
+    trouble: dict[str, str] = field(default_factory=dict)
     dedup: dict[str, Holder] = field(default_factory=dict)
     starts: dict[str, int] = field(default_factory=dict)
     """``job:execution`` -> ms: the starts in the window of the rate limit."""
@@ -77,13 +99,16 @@ class QueueState:
     settings_text: str = ""
     owner: dict[str, str] = field(default_factory=dict)
     """install, namespace, uid, generation of the settings."""
+    settings_at: int = 0
+    """ms they were written."""
     pause: dict[str, str] | None = None
     held_until: int = 0
     """ms: a program asked to hold the queue back."""
 
-    def waiting(self) -> list[tuple[int, str]]:
-        """Return (priority, id) of all that waits, in order."""
-        return [(level, job) for level in sorted(self.levels) for job in self.levels[level]]
+    def waiting(self) -> list[str]:
+        """Return ids of all that waits: by level those in the lists, then by key those in lanes."""
+        listed = [job for level in sorted(self.levels) for job in self.levels[level]]
+        return listed + [job for key in sorted(self.lanes, key=str.encode) for _, _, job in self.lanes[key]]
 
 
 @dataclass(slots=True)
@@ -99,6 +124,11 @@ class State:
     """Install -> dispatcher -> until when it counts as alive, ms."""
     unfinalized: dict[str, dict[str, str]] = field(default_factory=dict)
     """Install -> ``namespace/Job name`` -> ``job:execution``."""
+    dependents: dict[str, set[str]] = field(default_factory=dict)
+    """Job -> those that wait for it."""
+    dependencies: dict[str, set[str]] = field(default_factory=dict)
+    todo: set[str] = field(default_factory=set)
+    """Ended jobs not all of whose dependents were looked at."""
     replies: dict[str, tuple[str, Any]] = field(default_factory=dict)
     """Worker -> (request, reply) of its last claim that gave anything."""
     epoch: str = ""
@@ -139,6 +169,13 @@ def number(job: Fields, name: str, default: int = 0) -> int:
     """Return a whole number of a job's hash."""
     found = str(job.get(name, ""))
     return int(found) if found.lstrip("-").isdigit() else default
+
+
+def flat(job: Fields) -> list[Any]:
+    """Return a job's fields as scripts give them: all but the data; of plain RQ, the path of its function."""
+    parts = [part for name, value in job.items() if name != "data" for part in (name, value)]
+    found = None if "hl:task" in job else _FUNC.match(str(job.get("description", "")))
+    return [*parts, "func", found.group(1)] if found else parts
 
 
 def without(job: Fields, names: Iterable[str]) -> None:

@@ -46,6 +46,10 @@ _FIXED = {
 }
 _NEXT = {Step.COMPLETE: Next.COMPLETE, Step.FAIL: Next.FAIL, Step.CANCEL: Next.CANCEL, Step.RETRY: Next.RETRY}
 _SPEND = {Cost.ATTEMPT: Spend.ATTEMPT, Cost.BUDGET: Spend.BUDGET, Cost.NONE: Spend.NONE}
+_NEVER_RAN = frozenset(
+    {OutcomeClass.IMAGE, OutcomeClass.UNSCHEDULABLE, OutcomeClass.QUOTA, OutcomeClass.REJECTED, OutcomeClass.CANCELLED}
+)
+"""Ends of attempts whose container did not start."""
 _SAID = {
     OutcomeClass.OOM: "killed for using more memory than its limit",
     OutcomeClass.TIMEOUT: "ran past its time limit",
@@ -115,9 +119,11 @@ class Worker:
         name = ids.job_name(claim.install, claim.queue, claim.job, claim.incarnation, claim.seq)
         fence = Fence(job=claim.job, execution=claim.execution, uid=f"uid-{claim.execution}")
         self.store.run(ops.record(fence, job_name=name, uid=fence.uid or "", namespace=NAMESPACE))
-        now = self.store.engine.state.now
-        self.store.run(ops.observe(fence, Observation(phase=Phase.RUNNING, running_at=now)))
-        ended = self._planned(claim.task) or self._run(claim)
+        ended = self._planned(claim.task)
+        if ended is None or ended.cls not in _NEVER_RAN:
+            now = self.store.engine.state.now
+            self.store.run(ops.observe(fence, Observation(phase=Phase.RUNNING, running_at=now)))
+        ended = ended or self._run(claim)
         self.finish(fence, ended, claim)
         self.store.run(ops.finalized(INSTALL, NAMESPACE, name))
 
@@ -162,11 +168,12 @@ class Worker:
         decision = self._decide(ended, found)
         if decision.step is Step.WAIT:
             return
+        began = None if ended.cls in _NEVER_RAN else claim.claimed_at
         message = f"{ended.message} ({decision.why})" if decision.why else ended.message
         self.store.run(ops.finish(FinishRequest(
             fence=fence, outcome=Outcome(cls=ended.cls, message=message, exit_code=ended.exit_code),
             next=_NEXT[decision.step], spend=_SPEND[decision.cost], delay_ms=decision.delay_ms, result=ended.result,
-            started_at=claim.claimed_at, memory=decision.memory, checkpoint=ended.checkpoint, hold_ms=ended.hold_ms,
+            started_at=began, memory=decision.memory, checkpoint=ended.checkpoint, hold_ms=ended.hold_ms,
         )))  # fmt: skip
 
     def _decide(self, ended: Ended, job: JobRecord) -> Decision:

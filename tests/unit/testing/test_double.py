@@ -184,14 +184,48 @@ def test_queues_given_are_the_only_ones() -> None:
         testing.Client({"reports": {"concurrency": {"max": 0}}})
 
 
-def test_what_the_double_does_not_do_is_said(client: testing.Client) -> None:
-    """Dependencies, concurrency keys and schedules are refused in words, never silently left out."""
+def test_a_job_waits_for_others(client: testing.Client) -> None:
+    """A job that depends on others runs once all of them completed; one that failed keeps it waiting."""
     queue = client.queue("q")
-    first = queue.enqueue("double.add", {"a": 1, "b": 1})
-    with pytest.raises(InvalidInputError, match="depends_on"):
-        queue.enqueue("double.add", {"a": 1, "b": 1}, depends_on=[first])
-    with pytest.raises(InvalidInputError, match="perKey"):
-        client.serve("keyed", {"concurrency": {"perKey": 1}})
+    parents = [queue.enqueue("double.add", {"a": i, "b": 1}) for i in range(2)]
+    child = queue.enqueue("double.add", {"a": 9, "b": 9}, depends_on=parents)
+    client.fail_next("error")
+    assert client.run_all() == 2
+    assert child.info().state is JobState.WAITING_CHILDREN
+
+    parents[0].retry()
+
+    assert client.run_all() == 2
+    assert _ran == ["1+1", "0+1", "9+9"]
+
+
+def test_keys_take_turns(client: testing.Client) -> None:
+    """Where keys take turns no key waits for all jobs of another, and jobs without a key have one turn together."""
+    client.serve("q", {"concurrency": {"perKey": 1, "order": "RoundRobin"}})
+    for a, key in enumerate(("red", "red", "red", "blue"), 1):
+        client.queue("q").enqueue("double.add", {"a": a, "b": 0}, key=key)
+    for a in (5, 6):
+        client.queue("q").enqueue("double.add", {"a": a, "b": 0})
+    assert client.run_all() == 6
+    assert _ran == ["1+0", "4+0", "5+0", "2+0", "6+0", "3+0"]
+
+
+def test_an_image_that_cannot_be_pulled_opens_the_breaker(client: testing.Client) -> None:
+    """Some failed pulls in a row stop the queue; one probe goes after each pause, and the first start ends it."""
+    client.serve("q", {"breaker": {"consecutiveFailures": 2}, "outcomes": {"image": {"action": "Requeue"}}})
+    jobs = [client.queue("q").enqueue("double.add", {"a": i, "b": 0}) for i in range(3)]
+    client.fail_next("image", times=3)
+    assert client.run_all(wait=False) == 2
+    assert jobs[2].info().state is JobState.WAITING
+
+    assert client.run_all() == 4
+    assert [job.wait() for job in jobs] == [0, 1, 2]
+
+
+def test_what_the_double_does_not_do_is_said(client: testing.Client) -> None:
+    """Schedules are refused in words, never silently left out."""
+    with pytest.raises(InvalidInputError, match="does not know"):
+        client.queue("q").schedule("nightly", "double.add", cron="0 3 * * *")
     with pytest.raises(InvalidInputError, match="no attempt ends as 'bad'"):
         client.fail_next("bad")
 

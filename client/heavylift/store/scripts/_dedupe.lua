@@ -102,8 +102,9 @@ L.dedup_free = pass
 function L.dedup_mend(q, key)
   local entry = L.dedup_read(q, key)
   local holder = entry and L.dedup_holder(q, key)
-  if not entry or holder then return holder and holder.job ~= entry.job or nil end -- stale: its follower goes on
+  local over = entry and entry.till and entry.till <= NOW
+  if not entry or holder then return holder and holder.job ~= entry.job and not over or nil end -- its follower goes on
   local now = L.dedup_read(q, key)
   if now and now.job == entry.job and not now.follower then call('HDEL', K.dedup(q), key) end
-  return not entry.till or entry.till > NOW
+  return not over
 end

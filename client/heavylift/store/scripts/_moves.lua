@@ -50,7 +50,10 @@ end
 
 -- Take the id a list began with off it: its end may have put another job, one that follows it, in front.
 function L.take_off(list, job)
-  if call('LINDEX', list, 0) == job then call('LPOP', list) else call('LREM', list, 1, job) end
+  local head = call('LPOP', list)
+  if head == job then return end
+  if head then call('LPUSH', list, head) end
+  call('LREM', list, 1, job)
 end
 
 -- Take a waiting, delayed or deferred job out of every place it may stand in. A deep list keeps the id: a ghost that
@@ -108,7 +111,7 @@ function L.trim(q, state, step)
   for i = 1, #oldest, 2 do
     local job, at = oldest[i], tonumber(oldest[i + 1])
     if removed >= excess and at > NOW - keep.age then break end
-    local h, why = L.load(job, { 'status', 'hl:ended', 'hl:install', 'hl:ns', 'hl:job' })
+    local h, why, message = L.load(job, { 'status', 'hl:ended', 'hl:install', 'hl:ns', 'hl:job' })
     if h and L.num(h['hl:ended'], -1) == at and L.STATES[h.status or ''] == state then
       local name = (h['hl:ns'] or '') .. '/' .. (h['hl:job'] or '')
       local open = try('ZSCORE', K.unfinalized(h['hl:install'] or ''), name)
@@ -121,7 +124,9 @@ function L.trim(q, state, step)
       end
     else
       call('ZREM', index, job) -- gone, or living again
-      if why == 'missing' then -- its own time to live ended, or RQ deleted it
+      if why == 'corrupt' then
+        L.quarantine(q, job, message)
+      elseif why == 'missing' then -- its own time to live ended, or RQ deleted it
         try('ZREM', K.registry(L.REGISTRY[state], q), job)
         L.emit(q, 'removed', job, 'reason', 'gone', 'prev', state)
         L.count(q, 'trimmed')
@@ -258,12 +263,8 @@ function L.cancelled(h) return h['hl:cancel'] ~= nil or h.status == 'canceled' o
 -- Fields for a recorded Job UID; the first one counts a start.
 function L.recorded(h, uid, set)
   if uid ~= '' and not h['hl:uid'] then
-    set[#set + 1] = 'hl:uid'
-    set[#set + 1] = uid
-    set[#set + 1] = 'hl:starts'
-    set[#set + 1] = L.int(L.num(h['hl:starts'], 0) + 1)
-    set[#set + 1] = 'hl:silent'
-    set[#set + 1] = '0'
+    h['hl:starts'], h['hl:silent'] = L.int(L.num(h['hl:starts'], 0) + 1), '0'
+    for _, value in ipairs({ 'hl:uid', uid, 'hl:starts', h['hl:starts'], 'hl:silent', '0' }) do set[#set + 1] = value end
     if h['hl:phase'] == 'claimed' then
       set[#set + 1] = 'hl:phase'
       set[#set + 1] = 'pending'

@@ -50,11 +50,8 @@ end
 
 local function take_listed(q, p, job, c)
   local verdict = c.judge(job, p)
-  if verdict == 'claimed' then
-    call('LPOP', K.level(q, p)) -- last: whatever happened to the job is written
-  elseif verdict ~= 'stop' then
-    L.take_off(K.level(q, p), job)
-  end
+  -- Last: whatever happened to the job is written, and another one may stand before it by now.
+  if verdict ~= 'stop' then L.take_off(K.level(q, p), job) end
   return verdict
 end
 
@@ -123,7 +120,9 @@ local function in_turn(q, c)
       local p, job = first(q, order)
       verdict = p and take_listed(q, p, job, c)
       if not p then
+        c.skip()
         L.ring_leave(q, '')
+        L.ring_check(q, '', place)
       elseif verdict == 'claimed' then
         L.take_turn(q, '', true)
       end

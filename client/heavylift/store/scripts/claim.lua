@@ -50,12 +50,15 @@ local function adopt(q, job, h, source)
   if h['hl:exec'] then L.forget(q, job, h['hl:exec'], h['hl:worker'], h['hl:install']) end
   call('HSET', K.job(job), 'origin', q) -- may be refused for want of memory, before anything is dropped
   call('HDEL', K.job(job), unpack(SIDE))
-  call('HSET', K.job(job), 'hl:inc', string.sub(source, 1, 16), 'hl:src', source)
+  local fresh, retries = { 'hl:inc', string.sub(source, 1, 16), 'hl:src', source }, L.num(h.retries_left, -1)
   for _, name in ipairs(SIDE) do h[name] = nil end
+  if retries >= 0 then -- now: this claim may leave the job to the next one
+    h['hl:rqmax'] = L.int(retries + 1)
+    fresh[5], fresh[6] = 'hl:rqmax', h['hl:rqmax']
+  end
+  call('HSET', K.job(job), unpack(fresh))
   for _, state in ipairs({ 'completed', 'failed', 'cancelled' }) do try('ZREM', K.ended(q, state), job) end
   h['hl:inc'], h['hl:src'] = string.sub(source, 1, 16), source
-  local retries = L.num(h.retries_left, -1)
-  if retries >= 0 then h['hl:rqmax'] = L.int(retries + 1) end
 end
 
 -- `rq requeue` of a job that had ended: attempts from zero, history kept, as our own retry does.
@@ -66,7 +69,8 @@ local function requeued(q, job, h)
   end
   call('HDEL', K.job(job), 'hl:expires')
   if h['hl:dedup'] and not L.dedup_rival(q, h['hl:dedup'], job) then L.dedup_take(q, h['hl:dedup'], job) end
-  h['hl:attempts'], h['hl:starts'], h['hl:ended'], h['hl:expires'], h['hl:first'] = '0', '0', nil, nil, nil
+  h['hl:attempts'], h['hl:starts'], h['hl:silent'] = '0', '0', '0'
+  h['hl:ended'], h['hl:expires'], h['hl:first'] = nil, nil, nil
   return { 'hl:attempts', '0', 'hl:starts', '0', 'hl:silent', '0', 'hl:budgets', '{}' }
 end
 
@@ -335,7 +339,10 @@ if wrong then
   return { claims, blocked, -1 }
 end
 local last = call('HMGET', key, 'request', 'reply')
-if last[1] == request and last[2] then return cmsgpack.unpack(last[2]) end
+if last[1] == request and last[2] then
+  local ok, before = pcall(cmsgpack.unpack, last[2])
+  if ok and type(before) == 'table' and #before == 3 then return before end
+end
 serve_all()
 local reply = { claims, blocked, next_due }
 for q, names in pairs(counted) do

@@ -28,10 +28,26 @@ for _, entry in ipairs(entries) do
   end
 end
 local members, executions = ranks(K.started(q), tonumber(ARGV[6]))
+local installs, strays = L.members(K.installs), 0
+-- Not the current execution of a job, and on no install's list of what to see through: it would hold a cap for ever. One of
+-- RQ's own has an end, after which RQ gives it up.
+local function stray(member, current, why)
+  local score = tonumber(call('ZSCORE', K.started(q), member))
+  if current or why == 'corrupt' or not (score == math.huge or score < NOW_S - 3600) then return false end
+  for _, install in ipairs(installs) do
+    if type(try('ZSCORE', K.inflight(install), member)) == 'string' then return false end
+  end
+  return true
+end
 for _, member in ipairs(members) do
   local job, execution = string.match(member, '^([^:]+):(.+)$')
-  local h = job and L.load(job, { 'hl:key', 'hl:exec' })
-  local key = h and h['hl:exec'] == execution and L.key(h)
+  local h, why = L.load(job or '', { 'hl:key', 'hl:exec' })
+  local current = job and h and h['hl:exec'] == execution
+  if stray(member, current, why) then
+    call('ZREM', K.started(q), member)
+    strays = strays + 1
+  end
+  local key = current and L.key(h)
   if key and not call('ZSCORE', K.keyed(q), key .. '\0' .. member) then
     L.key_starts(q, key, member)
     mended, changed[key] = mended + 1, true
@@ -50,12 +66,22 @@ for _, entry in ipairs(waits) do
 end
 local keys, known = ranks(K.heads(q), tonumber(ARGV[8]))
 for _, key in ipairs(keys) do seen[key] = true end
-for key in pairs(changed) do L.regard(q, key) end
-for key in pairs(seen) do
+local function in_order(set)
+  local list = {}
+  for key in pairs(set) do list[#list + 1] = key end
+  table.sort(list)
+  return list
+end
+for _, key in ipairs(in_order(changed)) do L.regard(q, key) end
+for _, key in ipairs(in_order(seen)) do
   if key ~= '' and not L.well_placed(q, key) then mended = mended + 1 end
   if key ~= '' then L.regard(q, key) end
 end
 L.mirror(q)
+if strays > 0 then
+  L.count(q, 'repaired:started', strays)
+  L.emit(q, 'repaired', '', 'case', 'started', 'count', L.int(strays))
+end
 if mended > 0 then
   L.count(q, 'repaired:keys', mended)
   L.emit(q, 'repaired', '', 'case', 'keys', 'count', L.int(mended))
