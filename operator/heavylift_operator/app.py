@@ -243,6 +243,7 @@ class Operator:
             leads=lambda: self.leads,
             follow_s=min(FOLLOW_S, 2 * settings.reconcile_interval),
             finished=janitor.finished,
+            shelf=janitor.shelf,
         )
 
     # -- loops --------------------------------------------------------------------------------------------------------

@@ -181,7 +181,7 @@ class PodsKept(Model):
     failed: DurationMs = 24 * _HOUR
     """After a failure."""
     count: Annotated[int, Field(ge=0, le=10_000)] = 200
-    """Finished Jobs kept at most."""
+    """Finished Jobs kept at most: the oldest goes before the next attempt is finished."""
 
 
 class Retention(Model):

@@ -19,6 +19,7 @@ from heavylift_operator.core.reading import Json, child, integer
 from heavylift_operator.core.reconcile import Act, Row
 from heavylift_operator.core.staying import Staying
 from heavylift_operator.metrics.registry import Metrics
+from heavylift_operator.services.shelf import Shelf
 from heavylift_operator.services.workqueue import Item, Key
 
 _COUNT_DEFAULT: Final = 200
@@ -53,6 +54,8 @@ class Actor:
     """UIDs of Jobs being discarded: once begun it is seen through."""
     _patched: OrderedDict[Key, float] = field(default_factory=OrderedDict)
     """Jobs whose finishing PATCH we sent, and when."""
+    shelf: Shelf | None = None
+    """Makes room for finished Jobs; None = nobody counts them."""
     _staying: Staying = field(default_factory=Staying)
     _said: set[tuple[str, str]] = field(default_factory=set)
     _log: Any = field(default_factory=lambda: logs.get("finisher"))
@@ -102,6 +105,8 @@ class Actor:
             ended_at=ended.ended_at,
             job_exists=action.job_exists,
         )
+        if action.job_exists and context.job is not None and self.shelf is not None:
+            await self.shelf.room(context.job.queue, context.item.key)
         reply = await self.link.run(ops.finish(request))
         await afailpoint("operator.finish.after")
         if reply.verdict not in {Verdict.APPLIED, Verdict.ALREADY}:
@@ -168,13 +173,16 @@ class Actor:
         stored, finish = _outcome(context)
         result = finish.ended.result if finish is not None else _result(context)
         annotation = plans.write_annotation(stored, finish, result) if stored else None
-        await self.cluster.patch_finished(context.job, annotation, self._ttl_s(context, context.job, stored))
+        ttl_s = self._ttl_s(context, context.job, stored)
+        await self.cluster.patch_finished(context.job, annotation, ttl_s)
         self.condemned.discard(context.job.uid)
         self._patched[context.job.namespace, context.job.name] = self.cluster.clock.monotonic()
         if len(self._patched) > _PATCHED_MAX:
             self._patched.popitem(last=False)
         await afailpoint("operator.patch.after")
         await self.link.run(ops.finalized(self.install, context.job.namespace, context.job.name))
+        if self.shelf is not None:
+            await self.shelf.let_go(context.job, ttl_s)
 
     def _ttl_s(self, context: Context, job: JobEvidence, stored: Json) -> int:
         """Return ttlSecondsAfterFinished: the Job's age since its end plus how long it is to stay from now."""

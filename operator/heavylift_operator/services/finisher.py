@@ -37,6 +37,7 @@ from heavylift_operator.core.rules import Random
 from heavylift_operator.metrics.registry import Metrics
 from heavylift_operator.services.actions import Actor, Context
 from heavylift_operator.services.identity import Identity, put_bounded
+from heavylift_operator.services.shelf import Shelf
 from heavylift_operator.services.views import Known, Views, merged, needs_pods
 from heavylift_operator.services.workqueue import Item, Key, WorkQueue
 
@@ -66,6 +67,8 @@ class Finisher:
     follow_s: float = 2.0
     finished: Callable[[str], None] = lambda _: None
     """Told the queue of each Job that left our watch."""
+    shelf: Shelf | None = None
+    """Makes room for finished Jobs."""
     random: Random = field(default_factory=random.Random)
     _actor: Actor = field(init=False)
     _views: Views = field(init=False)
@@ -78,7 +81,9 @@ class Finisher:
 
     def __post_init__(self) -> None:
         """Make what carries the actions out."""
-        self._actor = Actor(link=self.link, cluster=self.cluster, metrics=self.metrics, install=self.install)
+        self._actor = Actor(
+            link=self.link, cluster=self.cluster, metrics=self.metrics, install=self.install, shelf=self.shelf
+        )
         self._identity = Identity(link=self.link, cluster=self.cluster, install=self.install)
         self._views = Views(install=self.install, grace_ms=self.grace_ms)
 

@@ -16,6 +16,7 @@ from heavylift.runtime.service import Service, StateLine
 from heavylift.store import ops
 from heavylift_operator.adapters.cluster import Cluster
 from heavylift_operator.core.evidence import JobEvidence
+from heavylift_operator.services.shelf import KEPT_DEFAULT, Shelf
 
 TIDY_S: Final = 60.0
 _PAUSE_S: Final = 1.0
@@ -23,7 +24,6 @@ _PAUSE_S: Final = 1.0
 _DELETES_PER_PASS: Final = 200
 _TRIMS_PER_QUEUE: Final = 20
 _SWEEPS_PER_QUEUE: Final = 20
-_KEPT_DEFAULT: Final = 200
 
 
 @dataclass(slots=True, kw_only=True)
@@ -35,6 +35,8 @@ class Janitor:
     leads: Callable[[], bool] = lambda: True
     kept: Callable[[], Mapping[str, int]] = dict
     """Queue -> finished Jobs kept at most; queues that are not named keep 200."""
+    shelf: Shelf = field(init=False)
+    """Keeps the count as Jobs come, between passes."""
     _room: dict[str, int] = field(default_factory=dict)
     """Queue -> finished Jobs that may come before a pass is due."""
     _full: asyncio.Event = field(default_factory=asyncio.Event)
@@ -45,6 +47,10 @@ class Janitor:
     _dependents: dict[str, int] = field(default_factory=dict)
     """Queue -> where the sweep over its jobs that wait for others goes on."""
     _log: Any = field(default_factory=lambda: logs.get("janitor"))
+
+    def __post_init__(self) -> None:
+        """Make what counts in between."""
+        self.shelf = Shelf(cluster=self.cluster, leads=self.leads, kept=self.kept, unknown=self._full.set)
 
     def finished(self, queue: str) -> None:
         """Note that a Job of a queue left our watch, as finalized ones do: without room for more a pass comes early."""
@@ -81,14 +87,14 @@ class Janitor:
         Raises:
             HeavyliftError: Redis or the cluster failed; the next pass goes on.
         """
-        kept = self.kept()
+        kept, mark = self.kept(), self.shelf.begin()
         finalized: dict[str, list[JobEvidence]] = defaultdict(list)
         async for job in self.cluster.jobs(finalized=True):
             if job.deleted_at is None:
                 finalized[job.queue].append(job)
         deleted = 0
         for queue in {*kept, *finalized}:
-            jobs, most = finalized[queue], kept.get(queue, _KEPT_DEFAULT)
+            jobs, most = finalized[queue], kept.get(queue, KEPT_DEFAULT)
             surplus = len(jobs) - most + most // 5 if len(jobs) > most - most // 10 else 0
             gone = max(0, min(surplus, _DELETES_PER_PASS - deleted))
             jobs.sort(key=lambda job: job.condition_at or job.created_at or 0)
@@ -96,6 +102,8 @@ class Janitor:
                 await self.cluster.delete_job(job, pods_first=False)
             deleted += gone
             self._room[queue] = most - most // 10 - (len(jobs) - gone)
+            del jobs[:gone]
+        self.shelf.found(mark, finalized)
         if deleted:
             self._log.info("finished Jobs beyond retention.pods.count deleted", count=deleted)
         await self._tidy(kept)
