@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, TypedDict
 
 from heavylift.contract import ids, payload
 from heavylift.contract.durations import Duration
+from heavylift.dedupe import check_key
 from heavylift.errors import (
     InvalidInputError,
     ScheduleNotFoundError,
@@ -19,7 +20,7 @@ from heavylift.errors import (
     StoreCorruptError,
     UnknownQueueError,
 )
-from heavylift.options import EnqueueOptions, duration_ms
+from heavylift.options import EnqueueOptions, check_priority, duration_ms
 from heavylift.requests import Draft, draft, request
 from heavylift.scheduleinfo import ScheduleInfo
 from heavylift.spec.schedule import (
@@ -166,6 +167,7 @@ def job_request(definition: ScheduleDefinition, job: str, settings: Mapping[str,
     delay, expires = template.get("delay"), template.get("expires")
     if not isinstance(data, dict) or not isinstance(options, dict) or not isinstance(template.get("task"), str):
         raise InvalidInputError("the schedule's job cannot be read: define the schedule anew")
+    _check_place(options)
     checked = Draft(
         task=payload.check_task(template["task"]),
         data_json=payload.dumps(data),
@@ -178,6 +180,16 @@ def job_request(definition: ScheduleDefinition, job: str, settings: Mapping[str,
         options=options,
     )
     return request(checked, definition.queue, settings, strict=True)
+
+
+def _check_place(options: Mapping[str, Any]) -> None:
+    """Check the options that scripts act on: a kept definition may be a stranger's. The dispatcher judges the rest."""
+    if options.get("priority") is not None:
+        check_priority(options["priority"])
+    if options.get("key") is not None:
+        check_key("key", options["key"])
+    if options.get("dedupe") is not None:
+        raise InvalidInputError(f"dedupe does not go with a schedule: {_REFUSED['dedupe']}")
 
 
 # -- operations -------------------------------------------------------------------------------------------------------

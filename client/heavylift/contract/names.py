@@ -71,3 +71,5 @@ class ExitCode:
 
 OUTSIDE_POD_FUNC = "heavylift.pod.refuse.outside_pod"
 """RQ's function path of our own jobs: it refuses, so that a stock worker never runs heavy work in-process."""
+UNREADABLE = "$unreadable"
+"""Instead of options that cannot be read as JSON, so that nothing of them is dropped silently."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from heavylift.contract import durations
+from heavylift.contract.names import UNREADABLE
 from heavylift.errors import InvalidInputError
 from heavylift.spec import quantities
 from heavylift.spec.models import Allow, HeavyQueue
@@ -76,6 +77,8 @@ def check_options(
         InvalidInputError: names what is not allowed, over its maximum, or of the wrong shape.
     """
     judge = _Judge(queue)
+    if UNREADABLE in options:
+        raise InvalidInputError("the job's options cannot be read as JSON: enqueue it again")
     for name in options:
         if name not in _KNOWN:
             raise InvalidInputError(f"the option {str(name)[:60]!r} is not known: leave it out")

@@ -225,7 +225,7 @@ def rules_from_settings(settings: Mapping[str, Any]) -> dict[OutcomeClass, Rule]
 
 
 def _decode_rule(stored: object) -> Rule | None:
-    if not isinstance(stored, Mapping) or stored.get("action") not in {action.value for action in Action}:
+    if not isinstance(stored, Mapping) or stored.get("action") not in [action.value for action in Action]:
         return None
     no_retry = stored.get("noRetry")
     lists = no_retry if isinstance(no_retry, Mapping) else {}

@@ -101,6 +101,8 @@ class Due:
     next_ms: int | None
     """Until the next one, None = none is waiting."""
     schedules: tuple[ScheduleRecord, ...]
+    corrupt: tuple[tuple[str, str], ...] = ()
+    """(id, what is wrong) of those that something else wrote: they are looked at again in half a minute."""
 
 
 def record(row: Any) -> ScheduleRecord:

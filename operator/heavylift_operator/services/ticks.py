@@ -46,9 +46,11 @@ class Ticks:
             HeavyliftError: Redis failed; asking again is safe.
         """
         due = await self.link.run(ops.due_schedules(self.not_after()))
+        for schedule_id, problem in due.corrupt:
+            self._log.warning("schedule cannot be read", schedule=schedule_id, why=problem)
         decided = [await self._attend(schedule, due.now) for schedule in due.schedules]
-        if decided:
-            return 0.0 if any(decided) else _OVERTAKEN_S
+        if decided or due.corrupt:  # of many that are due, a look sees some
+            return 0.0 if due.corrupt or any(decided) else _OVERTAKEN_S
         return LOOK_S if due.next_ms is None else min(max(due.next_ms / 1000, _SHORTEST_S), LOOK_S)
 
     async def _attend(self, schedule: ScheduleRecord, now: int) -> bool:

@@ -176,9 +176,9 @@ def finish(req: FinishRequest) -> Op[FinishReply]:
     done = _finish_reply(answer)
     install, namespace, name, queue, incarnation, seq = (decode.text(part) for part in answer[4:10])
     if done.verdict is Verdict.APPLIED and req.job_exists and not name:
-        name = ids.job_name(
-            install, queue, req.fence.job, incarnation, int(req.fence.execution.rpartition("-")[2] or seq)
-        )
+        last = decode.number(req.fence.execution.rpartition("-")[2])
+        number = (decode.number(seq) or 0) if last is None else last
+        name = ids.job_name(install, queue, req.fence.job, incarnation, number)
         owner = f"{req.fence.job}:{req.fence.execution}"
         yield Call("finalized", (install, f"{namespace}/{name}", owner, "1"))
     return done

@@ -6,7 +6,7 @@ import hashlib
 from typing import Any
 
 from heavylift.contract.outcomes import OutcomeClass
-from heavylift.store import bodies
+from heavylift.store import bodies, decode
 from heavylift.store.model import EnqueueRequest, Outcome, Reply
 from heavylift.store.ops.jobs import entry_arguments
 from heavylift.store.ops.replies import reply
@@ -86,9 +86,16 @@ def due_schedules(not_after: int | None = None) -> Op[Due]:
     Args:
         not_after: what counts as now, when it is earlier than Redis's time.
     """
-    moment, following, rows = yield Call("schedule_due", ("" if not_after is None else not_after, _DUE_MAX, _DUE_BYTES))
+    moment, following, rows, corrupt = yield Call(
+        "schedule_due", ("" if not_after is None else not_after, _DUE_MAX, _DUE_BYTES)
+    )
     next_ms = int(following)
-    return Due(now=int(moment), next_ms=None if next_ms < 0 else next_ms, schedules=tuple(record(row) for row in rows))
+    return Due(
+        now=int(moment),
+        next_ms=None if next_ms < 0 else next_ms,
+        schedules=tuple(record(row) for row in rows),
+        corrupt=tuple((decode.text(schedule), decode.text(message)) for schedule, message in corrupt),
+    )
 
 
 def fire_schedule(fire: ScheduleFire) -> Op[Reply]:

@@ -1,7 +1,8 @@
 -- What a claim resolves for an attempt and freezes: explicit > settings > built-in.
 -- When (ms) all attempts of a job must be over, counted from its first claim; nil without such a limit.
 function L.total_due(h, options, set)
-  local total = L.number(L.table(options.timeouts).total) or L.number(L.table(set.spec.timeouts).total)
+  local function some(value) return L.number(value) and value > 0 and value or nil end -- else render refuses it
+  local total = some(L.table(options.timeouts).total) or some(L.table(set.spec.timeouts).total)
   return total and L.num(h['hl:first'], NOW) + total or nil
 end
 

@@ -18,7 +18,8 @@ function L.counts(q)
   end
   out.waiting = out.waiting + L.in_lanes(q)
   local head = try('ZRANGE', K.heads(q), 0, 0, 'WITHSCORES')
-  if head[2] then out.oldest = min(tonumber(head[2]), NOW) end
+  local first = L.number(tonumber(head[2]))
+  if first then out.oldest = max(min(first, NOW), 0) end
   local scheduled = K.registry('scheduled', q)
   local due = n('ZCOUNT', K.delayed(q), '-inf', L.int(NOW)) + n('ZCOUNT', scheduled, '-inf', NOW_S)
     - n('ZCOUNT', K.delayed(q), '-inf', L.int(NOW_S * 1000))

@@ -58,7 +58,8 @@ function L.lane_entry(member)
   local entry = parse(member) or {}
   return entry.key, entry.job
 end
-local function digits(rank) return string.format('%016.0f', rank) end
+-- Sixteen digits, whatever rank a stranger's entry has that this one follows.
+local function digits(rank) return string.format('%016.0f', min(max(rank, 0), 2 * MIDDLE)) end
 
 -- The first job of a lane: {member, level, rank, job}, or nil. What is no such entry goes to the quarantine.
 function L.lane_head(q, key)
@@ -99,12 +100,22 @@ local function ring_join(q, key, place)
   ask('ZADD', K.ring(q), 0, place .. '\0' .. key)
   ask('HSET', K.slots(q), key, place)
 end
+-- The last turn given, 0 when there is none; what looks like a turn and is none of ours goes.
+local function last_turn(q)
+  for _ = 1, 20 do
+    local member = (ask('ZREVRANGE', K.ring(q), 0, 0) or {})[1]
+    if not member or string.sub(member, 1, 1) == 'f' then return 0 end
+    local turn = tonumber(string.match(member, '^r(%d+)%z') or '')
+    if turn and turn < 1e15 then return turn end
+    ask('ZREM', K.ring(q), member)
+  end
+  return 0
+end
 -- Give a key its turn after all others, if it has none or had it just now.
 local function take_turn(q, key, served)
   local old = ask('HGET', K.slots(q), key)
-  if old and string.sub(old, 1, 1) == 'r' and not served then return ring_join(q, key, old) end
-  local last = string.match((ask('ZREVRANGE', K.ring(q), 0, 0) or {})[1] or '', '^r(%d+)%z')
-  ring_join(q, key, 'r' .. string.format('%020.0f', tonumber(last or '0') + 1))
+  if old and #old == PLACE and string.match(old, '^r%d+$') and not served then return ring_join(q, key, old) end
+  ring_join(q, key, 'r' .. string.format('%020.0f', last_turn(q) + 1))
 end
 L.take_turn, L.ring_leave = take_turn, ring_leave
 
@@ -193,7 +204,7 @@ function L.lane_put(q, job, h, where)
     local last = rank_of(call('ZREVRANGEBYLEX', lanes, high, '[' .. stem .. digits(rank), 'LIMIT', 0, 1))
     rank = last and last + 1 or rank
   end
-  call('ZADD', lanes, 0, stem .. digits(max(rank, 0)) .. job)
+  call('ZADD', lanes, 0, stem .. digits(rank) .. job)
   try('RPUSH', K.lane_list(q), L.FILLER)
   if not known[q] then try('SADD', K.queues, K.lane_list(q)) end
   known[q] = true
@@ -212,7 +223,7 @@ local function lane_find(q, job, h)
     return nil
   end
   local rank = L.rank(h) -- those of one batch share a time, and go after it one by one; before it, if they go to the front
-  return seek('[' .. stem, 100) or seek('[' .. stem .. digits(max(rank < MIDDLE and rank - 1000 or rank, 0)), 1001)
+  return seek('[' .. stem, 100) or seek('[' .. stem .. digits(rank < MIDDLE and rank - 1000 or rank), 1001)
 end
 
 -- Take a job out of its lane, where it can be found; else claim drops it.

@@ -11,6 +11,8 @@ L.SCHEDULE_JOBS = 50 -- unfinished jobs a schedule remembers
 L.REPLACED = 4 -- jobs that one call cancels
 L.LOOK_AGAIN = 30000 -- when something outside keeps a tick from being fired
 
+function L.schedule_id(id) return #id <= 400 and string.match(id, '^[%w_./-]+$') ~= nil end
+
 -- A schedule's hash as a table, or nil and `missing` | `corrupt` and a sentence.
 function L.schedule(id)
   local key = K.schedule(id)
@@ -21,8 +23,11 @@ function L.schedule(id)
   for i = 1, #flat, 2 do
     if #flat[i + 1] <= L.FIELD_MAX then h[flat[i]] = flat[i + 1] end
   end
-  if not (h.queue and h.definition and h.revision and L.num(h.mark, nil)) or h.queue == '' or #h.queue > 512 then
-    return nil, 'corrupt', 'the key ' .. key .. ' is not a schedule of ours: look at it, then delete it'
+  local named = h.queue and h.queue ~= '' and #h.queue <= 512 and h.prefix and L.schedule_id(id)
+  -- As decisions are compared with them, byte by byte: what reads otherwise than it stands could never be decided.
+  local mark = h.mark == '0' or (string.match(h.mark or '', '^-?[1-9]%d*$') and L.num(h.mark, nil))
+  if not (named and mark and h.definition and string.match(h.revision or '', '^%x+$')) then
+    return nil, 'corrupt', 'the key ' .. string.sub(key, 1, 300) .. ' is not a schedule of ours: look at it, then delete it'
   end
   return h
 end

@@ -80,8 +80,9 @@ if h['hl:rqmax'] then -- what RQ's tools show
   fields[#fields + 1] = L.int(max(L.num(h['hl:rqmax'], 1) - 1 - attempts, 0))
 end
 -- Kubernetes tells whole seconds, by its nodes' clocks: nothing started before it was claimed or ended before it started.
-local claimed = L.num(h['hl:claimed'], 0)
-local started = tonumber(ARGV[18]) or L.num(h['hl:running'], nil) or L.num(h['hl:claimed'], nil)
+local claimed = min(L.num(h['hl:claimed'], 0), NOW)
+local seen = L.num(h['hl:running'], nil) or L.num(h['hl:claimed'], nil)
+local started = tonumber(ARGV[18]) or (seen and min(seen, NOW))
 if started then started = max(started, claimed) end
 local ended = max(tonumber(ARGV[19]) or NOW, started or claimed)
 local worker = h['hl:worker'] or ''

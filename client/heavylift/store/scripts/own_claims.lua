@@ -7,7 +7,9 @@ local members = call('ZREVRANGEBYSCORE', K.inflight(ARGV[3]), '+inf', L.int(NOW 
 for _, member in ipairs(members) do
   local job, execution = string.match(member, '^([^:]+):(.+)$')
   local h = job and L.load(job)
-  if h and h['hl:exec'] == execution and h['hl:worker'] == ARGV[4] and not h['hl:uid'] and h.origin then
+  -- One of which something is missing or cannot be read is not resumed: it goes back at its claim's deadline.
+  local whole = h and h.origin and h['hl:ns'] and h['hl:inc'] and h['hl:seq'] and h['hl:claimed'] and h['hl:deadline']
+  if whole and h['hl:exec'] == execution and h['hl:worker'] == ARGV[4] and not h['hl:uid'] then
     local data = call('HSTRLEN', K.job(job), 'data') <= tonumber(ARGV[5]) and call('HGET', K.job(job), 'data')
     out[#out + 1] = L.claim(h.origin, job, h, data or '')
   end

@@ -13,16 +13,18 @@ local policy, limit = ARGV[10], tonumber(ARGV[11])
 local h, why, message = L.schedule(id)
 if not h then return { why, message } end
 local q = h.queue
+if h.suspended then L.look(id, nil, true) end -- it should not have been found due
 if h.revision ~= ARGV[4] or h.mark ~= ARGV[5] or h.suspended then return { 'already', '' } end
-if mark > NOW or mark < tonumber(ARGV[5]) then return { 'refused', 'not due' } end
-
 local function later(problem)
   L.defer(id, h, problem)
   return { 'refused', problem }
 end
+if mark > NOW or mark < tonumber(ARGV[5]) then return later('nothing of it is due: its mark is ahead of the clock') end
+
 local function decided(what, set, upcoming)
   if missed > 0 then
-    call('HINCRBY', key, 'missed', missed)
+    set[#set + 1] = 'missed'
+    set[#set + 1] = L.int(L.num(h.missed, 0) + missed)
     L.count(q, 'ticks-missed', missed)
     L.emit(q, 'schedule-skipped', '', 'schedule', id, 'reason', 'missed', 'ticks', L.int(missed))
   end
@@ -41,10 +43,13 @@ local function decided(what, set, upcoming)
   return { 'applied', what }
 end
 local function skipped(reason, problem)
-  call('HINCRBY', key, 'skipped', 1)
   L.count(q, 'ticks-skipped')
   L.emit(q, 'schedule-skipped', '', 'schedule', id, 'reason', reason, 'tick', L.int(tick / 1000))
-  return decided(reason, problem and { 'problem', problem } or {}, next_)
+  local set = { 'skipped', L.int(L.num(h.skipped, 0) + 1) }
+  if problem then
+    set[3], set[4] = 'problem', problem
+  end
+  return decided(reason, set, next_)
 end
 
 if not tick then return decided('missed', {}, next_) end

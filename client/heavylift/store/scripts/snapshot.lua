@@ -14,7 +14,7 @@ local due = try('ZRANGEBYSCORE', schedules, '-inf', L.int(NOW), 'WITHSCORES', 'L
 out.schedules, out.suspended = n('ZCARD', schedules), n('ZCOUNT', schedules, '+inf', '+inf')
 local failing = try('ZRANGE', schedules .. '-failing', 0, 0, 'WITHSCORES') -- due, and looked at again later
 for _, found in ipairs({ due, failing }) do
-  local at = not found.err and tonumber(found[2])
+  local at = not found.err and L.number(tonumber(found[2]))
   if at and (not out.due or at < out.due) then out.due = at end
 end
 out.due = out.due or -1
