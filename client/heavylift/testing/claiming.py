@@ -126,9 +126,10 @@ class Claiming(Serving):
     def _promote_one(self, queue: str, job: str, due: int, ask: Ask, *, theirs: bool = False) -> None:
         ask.looked -= _COST["promoted"]
         fields = self.state.jobs.get(job)
-        if fields is None or fields["status"] != "scheduled":
-            status = f"it is among the delayed, its status is {fields['status']}" if fields else "its job is gone"
-            self.drop(queue, job, status)
+        theirs_now = fields is not None and fields["origin"] != queue
+        if fields is None or theirs_now or fields["status"] != "scheduled":
+            what = "it belongs to another queue" if theirs_now else f"its status is {(fields or {}).get('status')}"
+            self.drop(queue, job, f"it is among the delayed, {what}" if fields else "its job is gone")
         else:
             fields |= {"status": "queued", "enqueued_at": self.state.clock.text(due * 1000)}
             self.place(queue, job, fields, front=theirs and fields.get("enqueue_at_front") == "1")

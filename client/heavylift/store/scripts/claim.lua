@@ -199,17 +199,20 @@ end
 
 local function soonest(due) if due and (next_due < 0 or due - NOW < next_due) then next_due = max(due - NOW, 0) end end
 
+local DELAYED = { 'origin', unpack(L.PLACED) }
 local function promote_one(q, job, due, front_allowed)
   spend('promoted')
-  local h, why = L.load(job, L.PLACED)
-  if h and h.status == 'scheduled' then
+  local h, why = L.load(job, DELAYED)
+  local theirs = h and h.origin and h.origin ~= q -- its id was deleted by RQ, and taken anew for another queue
+  if h and h.status == 'scheduled' and not theirs then
     local wrong = L.unfit(q, h)
     if wrong then return wrong end
     call('HSET', K.job(job), 'status', 'queued', 'enqueued_at', L.utc(due)) -- it waits since it was due
     L.place(q, job, h, front_allowed and h.enqueue_at_front == '1', nil)
     L.emit(q, 'waiting', job, 'reason', 'due')
   elseif why ~= 'corrupt' then
-    L.drop(q, job, h and 'it is among the delayed, its status is ' .. (h.status or 'none') or 'its job is gone')
+    local what = theirs and 'it belongs to another queue' or h and 'its status is ' .. (h.status or 'none')
+    L.drop(q, job, what and 'it is among the delayed, ' .. what or 'its job is gone')
   else
     L.quarantine(q, job, 'its key is not a hash')
   end
