@@ -1,4 +1,4 @@
-"""What an operator hears of the cluster: Jobs and pods by its own followers, custom resources through kopf."""
+"""What an operator hears of the cluster: Jobs and pods by its own informers, custom resources through kopf."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from heavylift_operator.adapters.cluster import Cluster, Kind
 from heavylift_operator.handlers.sink import Sink
 from heavylift_operator.handlers.source import EventSource
 from heavylift_operator.metrics.registry import Metrics
-from heavylift_operator.services.follow import FOLLOW_LIMIT_S, Follower
+from heavylift_operator.services.informer import INFORMER_LIMIT_S, Informer
 from heavylift_operator.services.workqueue import Item
 
 P = ParamSpec("P")
@@ -41,7 +41,7 @@ class Hearing:
     queues_changed: asyncio.Event
     schedules_changed: asyncio.Event
     _kopf: EventSource | None = None
-    _followers: list[Follower] = field(default_factory=list)
+    _informers: list[Informer] = field(default_factory=list)
     _log: Any = field(default_factory=lambda: logs.get("operator"))
 
     def add_loops(self) -> None:
@@ -55,17 +55,17 @@ class Hearing:
         for namespace in self.namespaces:
             for kind, hear in ((Kind.JOB, sink.job), (Kind.POD, sink.pod)):
                 name = f"{kind.value}s in {namespace}"
-                follower = Follower(
+                informer = Informer(
                     kind=kind,
                     namespace=namespace,
                     cluster=self.cluster,
                     hear=hear,
                     service=self.service,
                     line=StateLine(self._log, name),
-                    beat=self.beat(name, FOLLOW_LIMIT_S),
+                    beat=self.beat(name, INFORMER_LIMIT_S),
                 )
-                self._followers.append(follower)
-                self.service.add(f"follow {name}", follower.run, drain=False)
+                self._informers.append(informer)
+                self.service.add(f"informer of {name}", informer.run, drain=False)
         beat = self.beat("kopf", KOPF_LIMIT_S)
         self.service.add("events", lambda: self._start_kopf(sink, beat), drain=False)
 
@@ -73,7 +73,7 @@ class Hearing:
         """Return as a readiness check whether all of it is heard."""
         if self._kopf is None or not self._kopf.alive:
             return False, "the watches have not started: the custom resources are waited for"
-        answers = (follower.check() for follower in self._followers)
+        answers = (informer.check() for informer in self._informers)
         return next((answer for answer in answers if not answer[0]), (True, ""))
 
     async def aclose(self) -> None:

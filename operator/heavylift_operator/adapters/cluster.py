@@ -48,7 +48,7 @@ def pod_selector(install: str) -> str:
 
 
 class Kind(StrEnum):
-    """What is followed of each namespace, by its name in the API."""
+    """What informers hear of, by its name in the API."""
 
     JOB = "Job"
     POD = "Pod"
@@ -80,15 +80,15 @@ class Cluster:
     # -- Jobs and pods as they change ---------------------------------------------------------------------------------
     def listings(self, kind: Kind, namespace: str) -> AsyncIterator[Listing]:
         """Yield this install's unfinalized Jobs, or its pods, page by page; an expired listing starts anew."""
-        path, query = self._followed(kind, namespace)
+        path, query = self._of_kind(kind, namespace)
         return self._api.listings(path, query=query, limit=_PAGE)
 
     def watch(self, kind: Kind, namespace: str, version: str, opened: Callable[[], None]) -> AsyncIterator[Json]:
         """Yield what happens to them from a version on; see ``KubeApi.watch``."""
-        path, query = self._followed(kind, namespace)
+        path, query = self._of_kind(kind, namespace)
         return self._api.watch(path, query=query, resource_version=version, timeout_seconds=WATCH_S, opened=opened)
 
-    def _followed(self, kind: Kind, namespace: str) -> tuple[str, Json]:
+    def _of_kind(self, kind: Kind, namespace: str) -> tuple[str, Json]:
         if kind is Kind.JOB:
             return jobs_path(namespace), {"labelSelector": job_selector(self._install)}
         return pods_path(namespace), {"labelSelector": pod_selector(self._install)}

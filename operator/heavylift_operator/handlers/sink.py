@@ -10,7 +10,7 @@ from heavylift.contract.names import Annotation
 from heavylift_operator.core.evidence import read_job, read_pod
 from heavylift_operator.core.reading import child, flag, items, text
 from heavylift_operator.metrics.registry import Metrics
-from heavylift_operator.services.follow import Event
+from heavylift_operator.services.informer import Event
 from heavylift_operator.services.workqueue import Item
 
 

@@ -140,6 +140,8 @@ class Finisher:
         """
         if item.left:
             self.finished(item.queue)
+            if self.shelf is not None:
+                await self.shelf.left(item.queue, item.key)
         if self._is_echo(item) or self._is_dull(item):
             return
         follows = not item.waited and not self.leads()

@@ -96,6 +96,15 @@ class Shelf:
         if self._most(job.queue) == 0:
             await self._shorten(job.queue, places, 0)
 
+    async def left(self, queue: str, key: Key) -> None:
+        """Count a finished Job that another replica let go; where there is no room for it the oldest goes."""
+        if self._queues is None or not self.leads():
+            return
+        places = self._queues.setdefault(queue, {})
+        if key not in places:
+            places[key] = _Place(next(self._numbers))
+            await self._shorten(queue, places, self._most(queue))
+
     def _most(self, queue: str) -> int:
         return self.kept().get(queue, KEPT_DEFAULT)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from heavylift.contract import limits
 from heavylift.contract.outcomes import OutcomeClass
@@ -78,7 +78,10 @@ class Views:
         if rules is None or stored != settings:
             rules = rules_from_settings(settings)
             self._rules[queue] = (settings, rules)
-        return Policy(rules=rules, backoff=backoff_from(options, child(settings, "defaults")))
+        backoff = backoff_from(options, child(settings, "defaults"))
+        if record is not None and record.retry_delays:
+            backoff = replace(backoff, listed_ms=record.retry_delays)
+        return Policy(rules=rules, backoff=backoff)
 
 
 def merged(item: Item, record: JobRecord | None) -> Evidence:

@@ -1,4 +1,4 @@
-"""Following a kind: listed once, watched from there, listed anew where it must be; against a scripted cluster."""
+"""An informer lists once, watches from there, and lists anew where it must; against a scripted cluster."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from heavylift.runtime.health import Beat
 from heavylift.runtime.kube import EXPIRED, KubeStatusError, Listing
 from heavylift.runtime.service import Service, StateLine
 from heavylift_operator.adapters.cluster import Kind
-from heavylift_operator.services.follow import Event, Follower
+from heavylift_operator.services.informer import Event, Informer
 from tests.unit.worker.fakes import QuickClock
 
 Json = dict[str, Any]
@@ -71,21 +71,21 @@ def page(*names: str, version: str = "7") -> Listing:
 
 @dataclass
 class Stand:
-    """A follower of a script."""
+    """A informer of a script."""
 
     script: Script
-    follower: Follower
+    informer: Informer
     heard: list[tuple[str | None, str]]
 
     async def run(self) -> None:
         """Run to the script's end."""
         async with asyncio.timeout(10):
-            await self.follower.run()
+            await self.informer.run()
 
 
 @pytest.fixture
 def make() -> Callable[..., Stand]:
-    """Give a function that makes a follower of a script."""
+    """Give a function that makes a informer of a script."""
 
     def made(pages: list[Any], watches: list[Any]) -> Stand:
         service = Service("test", clock=QuickClock())
@@ -98,7 +98,7 @@ def make() -> Callable[..., Stand]:
                 raise ValueError(name)
             heard.append((found["type"], name))
 
-        follower = Follower(
+        informer = Informer(
             kind=Kind.POD,
             namespace="analytics",
             cluster=script,  # type: ignore[arg-type]
@@ -107,7 +107,7 @@ def make() -> Callable[..., Stand]:
             line=StateLine(logs.get("test"), "pods"),
             beat=Beat("pods", 60),
         )
-        return Stand(script, follower, heard)
+        return Stand(script, informer, heard)
 
     return made
 
@@ -121,7 +121,7 @@ async def test_what_is_there_comes_first_and_then_what_happens(make: Callable[..
 
     assert stand.heard == [(None, "a"), (None, "b"), ("ADDED", "c"), ("DELETED", "c")]
     assert stand.script.asked == ["list", "7", "20", "21", "22"]
-    assert stand.follower.check() == (True, "")
+    assert stand.informer.check() == (True, "")
 
 
 async def test_lost_history_is_listed_anew(make: Callable[..., Stand]) -> None:
@@ -133,7 +133,7 @@ async def test_lost_history_is_listed_anew(make: Callable[..., Stand]) -> None:
 
     assert stand.script.asked == ["list", "7", "list", "30"]
     assert [name for _, name in stand.heard] == ["a", "b", "a"]
-    assert stand.follower.line.ok
+    assert stand.informer.line.ok
 
 
 async def test_a_broken_connection_goes_on_where_it_was(make: Callable[..., Stand]) -> None:
@@ -141,13 +141,13 @@ async def test_a_broken_connection_goes_on_where_it_was(make: Callable[..., Stan
     lost = ClusterUnavailableError("connection reset")
     stand = make([[page("a")]], [[event("ADDED", "b", "8"), lost], [lost], [KubeStatusError(503, "/pods", "no")], []])
     states: list[bool] = []
-    stand.script.at_open = lambda: states.append(stand.follower.line.ok)
+    stand.script.at_open = lambda: states.append(stand.informer.line.ok)
 
     await stand.run()
 
     assert stand.script.asked == ["list", "7", "8", "8", "8", "8"]
     assert states == [True, True]
-    assert stand.follower.check() == (True, "")
+    assert stand.informer.check() == (True, "")
 
 
 async def test_who_may_not_list_says_so_and_recovers(make: Callable[..., Stand]) -> None:
@@ -158,7 +158,7 @@ async def test_who_may_not_list_says_so_and_recovers(make: Callable[..., Stand])
     listings = stand.script.listings
 
     def watched(*arguments: Any) -> AsyncIterator[Listing]:
-        said.append(stand.follower.check()[1])
+        said.append(stand.informer.check()[1])
         return listings(*arguments)
 
     stand.script.listings = watched  # type: ignore[method-assign]
@@ -167,7 +167,7 @@ async def test_who_may_not_list_says_so_and_recovers(make: Callable[..., Stand])
 
     assert "were not listed yet" in said[0]
     assert "RoleBinding" in said[1]
-    assert stand.follower.check() == (True, "")
+    assert stand.informer.check() == (True, "")
 
 
 async def test_an_odd_object_holds_nobody_up(make: Callable[..., Stand]) -> None:
@@ -177,7 +177,7 @@ async def test_an_odd_object_holds_nobody_up(make: Callable[..., Stand]) -> None
     await stand.run()
 
     assert [name for _, name in stand.heard] == ["a", "b"]
-    assert stand.follower.version == "9"
+    assert stand.informer.version == "9"
 
 
 async def test_a_burst_lets_others_have_their_turn(make: Callable[..., Stand]) -> None:
@@ -187,7 +187,7 @@ async def test_a_burst_lets_others_have_their_turn(make: Callable[..., Stand]) -
 
     async def other() -> None:
         nonlocal turns
-        while not stand.follower.service.stop.is_set():
+        while not stand.informer.service.stop.is_set():
             turns += 1
             await asyncio.sleep(0)
 

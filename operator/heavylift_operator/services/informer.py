@@ -1,4 +1,4 @@
-"""Following Jobs and pods: listed once, watched from there on, listed anew where the server's history ran out."""
+"""Informers of Jobs and pods: they list once, watch from there on, and list anew where the server's history ran out."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from heavylift_operator.core.reading import child, text
 Event = Mapping[str, Any]
 """``{"type": "ADDED" | "MODIFIED" | "DELETED" | None, "object": {...}}``; None = from a listing."""
 
-FOLLOW_LIMIT_S: Final = 3.0 * WATCH_S
-"""A follower ticks at each event, bookmark and new watch; silent for longer it is stuck."""
+INFORMER_LIMIT_S: Final = 3.0 * WATCH_S
+"""A informer ticks at each event, bookmark and new watch; silent for longer it is stuck."""
 _TOLD: Final = frozenset({"ADDED", "MODIFIED", "DELETED"})
 _AT_ONCE: Final = 20
 """Events taken in a row before others get their turn: a burst must not keep ends from being attended to."""
@@ -33,7 +33,7 @@ _TOO_MANY: Final = 429
 
 
 @dataclass(slots=True, kw_only=True)
-class Follower:
+class Informer:
     """Hears one kind in one namespace; what it misses while cut off, the reconciler finds."""
 
     kind: Kind
