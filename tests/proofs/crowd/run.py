@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from multiprocessing.queues import Queue as Pipe
 from queue import Empty
@@ -17,6 +15,7 @@ from typing import Any
 import redis
 
 from heavylift.store import Store, Verdict, ops
+from tests.proofs import forking
 from tests.proofs.crowd import checks
 from tests.proofs.crowd.hands import Gates, Report, consume, produce
 from tests.proofs.crowd.plan import INSTALL, NAMESPACE, PROCESSES, QUEUES, Bounds, asked, job_id
@@ -98,8 +97,7 @@ def play(server: redis.Redis, url: str, crowd: Crowd, say: Callable[[str], None]
 
 @contextlib.contextmanager
 def _working(url: str, crowd: Crowd) -> Iterator[tuple[Gates, list[BaseProcess], Pipe[Report]]]:
-    context: ForkServerContext = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.proofs.crowd.hands"])
+    context = forking.context()
     gates, reports = Gates(context.Event(), context.Event()), context.Queue()
     gates.go.set()
     producers = [
