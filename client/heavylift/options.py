@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal, TypedDict, Unpack
+from typing import Any, Final, Literal, TypedDict, Unpack
 
 from heavylift.contract import limits
 from heavylift.contract.durations import Duration, to_ms
@@ -273,11 +273,42 @@ def stored_options(options: Mapping[str, Any]) -> dict[str, Any]:
     stored: dict[str, Any] = {}
     for name, value in options.items():
         if name not in _CHECKS:
-            known = ", ".join(sorted(_CHECKS))
-            raise InvalidInputError(f"there is no option {name!r}; options of a job are {known}")
+            raise _unknown(name)
         if value is not None:
             _CHECKS[name](stored, value)
     return stored
+
+
+_RQS: Final[Mapping[str, str]] = {
+    "at_front": "lifo=True",
+    "args": "data",
+    "description": "labels=",
+    "failure_ttl": "spec.retention.failed of the HeavyQueue",
+    "job_id": "id=",
+    "job_timeout": "timeouts=Timeouts(run=...)",
+    "kwargs": "data",
+    "meta": "labels=",
+    "on_failure": "queue.events or job.wait",
+    "on_stopped": "queue.events or job.wait",
+    "on_success": "queue.events or job.wait",
+    "pipeline": "queue.enqueue_many",
+    "rate_limit": "key= and spec.concurrency.perKey of the HeavyQueue",
+    "repeat": "queue.schedule(every=...)",
+    "result_ttl": "spec.retention.completed of the HeavyQueue",
+    "retry": "max_attempts= (one more than Retry.max) and backoff=",
+    "timeout": "timeouts=Timeouts(run=...)",
+    "ttl": "expires=",
+    "unique": "if_exists=, or dedupe= for a key",
+    "webhooks": "queue.events",
+}
+"""RQ's option -> what says the same here."""
+
+
+def _unknown(name: str) -> InvalidInputError:
+    known = f"options of a job are {', '.join(sorted(_CHECKS))}"
+    if name in _RQS:
+        return InvalidInputError(f"{name} is an option of RQ: here it is {_RQS[name]}; {known}")
+    return InvalidInputError(f"there is no option {name!r}; {known}")
 
 
 def _set_attempts(stored: dict[str, Any], value: object) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from heavylift.contract.outcomes import OutcomeClass
@@ -32,6 +33,8 @@ def after_rejection(claim: Claim, queue: HeavyQueue, record: JobRecord | None, r
         total_due=_total_due(claim.frozen),
     )
     backoff = backoff_from(claim.options, queue.spec.defaults.model_dump(by_alias=True))
+    if record is not None and record.retry_delays:
+        backoff = replace(backoff, listed_ms=record.retry_delays)
     decision = follow(queue.spec.outcomes.rejected.rule(), case, spent, backoff, rng)
     if decision.step is Step.WAIT:  # no rule for rejected can say so
         return Next.FAIL, Spend.NONE, 0

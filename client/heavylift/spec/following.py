@@ -56,6 +56,14 @@ class Backoff:
     longest_ms: int = 3_600_000
     jitter: float = 0.5
     """0..1: the delay is drawn uniformly from [(1 - jitter) x d, d]."""
+    listed_ms: tuple[int, ...] = ()
+    """After each failed attempt, exactly; the last goes on. Empty = by the formula."""
+
+    def after_attempt(self, failures: int, random: Random) -> int:
+        """Return the ms to wait after so many failed attempts (1 = after the first)."""
+        if self.listed_ms:
+            return self.listed_ms[min(failures, len(self.listed_ms)) - 1]
+        return self.delay(failures, random)
 
     def delay(self, failures: int, random: Random) -> int:
         """Return the ms to wait after so many failures (1 = after the first)."""
@@ -177,10 +185,11 @@ def _again(rule: Rule, case: Case, spent: Spent, backoff: Backoff, random: Rando
     if rule.action is Action.RETRY and rule.max_retries is None:
         if spent.attempts + 1 >= spent.max_attempts:
             return Decision(step=Step.FAIL, cost=Cost.ATTEMPT)
-        cost, failures = Cost.ATTEMPT, spent.attempts + 1
+        cost, delay = Cost.ATTEMPT, backoff.after_attempt(spent.attempts + 1, random)
     else:
-        cost, failures = Cost.BUDGET, own + 1
-    delay = backoff.delay(failures, random) if case.asked_ms is None else case.asked_ms
+        cost, delay = Cost.BUDGET, backoff.delay(own + 1, random)
+    if case.asked_ms is not None:
+        delay = case.asked_ms
     return bounded(Decision(step=Step.RETRY, cost=cost, delay_ms=delay), spent, case.now)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from heavylift.contract import durations
+from heavylift.contract import durations, rqretry
 from heavylift.contract.names import UNREADABLE
 from heavylift.errors import InvalidInputError
 from heavylift.spec import quantities
@@ -85,6 +85,7 @@ def check_options(
     judge.priority(options.get("priority"))
     judge.attempts(options, frozen, rq)
     judge.timeouts(options, frozen, rq)
+    judge.intervals(rq)
     args, env = judge.args(options.get("args")), judge.env(options.get("env"))
     if sum(len(text.encode()) for text in (*(args or ()), *env.values())) > TEXT_MAX:
         raise InvalidInputError(f"env and args together are larger than {TEXT_MAX:,} bytes: use the job's data instead")
@@ -154,6 +155,12 @@ class _Judge:
                     durations.format_ms(limit),
                     "spec.timeouts.pending",
                 )
+
+    def intervals(self, rq: Mapping[str, str]) -> None:
+        longest = max(rqretry.intervals(rq.get("retry_intervals", "")), default=0) * 1_000
+        if longest > self._allow.delay:
+            asked, limit = durations.format_ms(longest), durations.format_ms(self._allow.delay)
+            raise self._over("Retry(interval=...)", asked, limit, "spec.allow.delay")
 
     def args(self, asked: Any) -> tuple[str, ...] | None:
         if asked is None:

@@ -10,10 +10,11 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, TypeVar
 
-from heavylift.contract import limits
+from heavylift.contract import limits, rqretry
 from heavylift.contract.keys import Field
 from heavylift.contract.names import UNREADABLE
 from heavylift.contract.states import RQ_STATUS, JobState, Phase
+from heavylift.errors import InvalidInputError
 from heavylift.store.merge import without_marker
 from heavylift.store.model import Claim, Event, JobRecord, Json, QueueCounts, QueueGauges, Snapshot
 
@@ -162,10 +163,22 @@ def record(job: str, fields: Mapping[str, Any], position: int | None = None) -> 
         dependencies=tuple(entry for entry in array(fields.get("dependency_ids")) if isinstance(entry, str)),
         position=position,
         lifo=text(fields.get(Field.LIFO)) == "1",
+        retry_delays=_retry_delays(fields),
         task=text(fields.get(Field.TASK)) or text(fields.get("func")),
         enqueued_at=_enqueued_at(fields),
         **_plain(fields),
     )
+
+
+def _retry_delays(fields: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return what plain RQ's ``Retry`` asks for; what cannot be read asks for nothing (such a job ends as invalid)."""
+    attempts = number(fields.get(Field.RQ_ATTEMPTS))
+    if attempts is None:
+        return ()
+    try:
+        return rqretry.by_failure(rqretry.intervals(text(fields.get("retry_intervals"))), attempts - 1)
+    except InvalidInputError:
+        return ()
 
 
 def _enqueued_at(fields: Mapping[str, Any]) -> int | None:

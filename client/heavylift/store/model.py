@@ -307,6 +307,8 @@ class JobRecord:
     lifo: bool = False
     dedupe: str = ""
     """Deduplication key it was enqueued with; empty = none."""
+    retry_delays: tuple[int, ...] = ()
+    """Ms to wait after each failed attempt, as plain RQ's producer asked; empty = as the queue says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,8 @@ from rq.registry import (
 from heavylift.contract import ids, payload
 from heavylift.contract.states import JobState
 from heavylift.store import Fence, Next, Verdict, decode, ops
-from tests.integration.store.kit import QUEUE, WORKER, World
+from heavylift_operator.services.views import Views
+from tests.integration.store.kit import INSTALL, QUEUE, WORKER, World
 from tests.integration.store.rqkit import FUNC, fetch, scan
 
 
@@ -91,6 +92,30 @@ def test_rq_requeue_resets_attempts_and_keeps_history(w: World, q: Queue) -> Non
     w.finish(claim)
     assert scan(w) == {"finished": [job.id]}
     assert w.finals("j") == ["failed", "completed"]
+
+
+def test_the_intervals_of_rqs_retry_reach_whoever_decides(w: World, q: Queue) -> None:
+    """Milliseconds by failure, once the job was claimed; for its other jobs the queue's backoff counts."""
+    q.enqueue(FUNC, retry=Retry(max=2, interval=[10, 30]), job_id="own")
+    q.enqueue(FUNC, retry=Retry(max=2), job_id="default")
+    own, default = w.ask().claims
+    assert w.job("own").retry_delays == (10_000, 30_000)
+    assert w.job("default").retry_delays == ()
+    assert (own.rq["retry_intervals"], default.rq["retry_intervals"]) == ("[10, 30]", "[0]")
+    policy = Views(install=INSTALL, grace_ms=0)._policy(w.job("own"), w.settings)
+    assert policy.backoff.listed_ms == (10_000, 30_000)
+
+
+@pytest.mark.parametrize("delay_ms", [0, 1])
+def test_a_retry_goes_to_the_front_where_rqs_retry_says_so(w: World, q: Queue, delay_ms: int) -> None:
+    """At once or after its delay; another job's goes behind."""
+    for job, front in (("first", True), ("second", False)):
+        q.enqueue(FUNC, retry=Retry(max=1, enqueue_at_front=front), job_id=job)
+    q.enqueue(FUNC, job_id="third")
+    first, second = w.ask(max=2).claims
+    w.finish(second, Next.RETRY)
+    w.finish(first, Next.RETRY, delay_ms=delay_ms)
+    assert [w.claim().job for _ in range(3)] == ["first", "third", "second"]
 
 
 def test_an_id_enqueued_anew_by_rq_starts_afresh(w: World, q: Queue) -> None:

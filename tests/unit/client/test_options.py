@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from rq import Queue
 
 from heavylift import Backoff, InvalidDurationError, InvalidInputError, JobRequest, Timeouts, WaitTimeoutError
 from heavylift.allowed import check_allowed, payload_limit
 from heavylift.errors import RedisUnavailableError
 from heavylift.jobs import Attempt, moment
 from heavylift.operations import OUTAGE_S, POLL_S, Patience
-from heavylift.options import check_env, check_labels, check_resources, stored_options
+from heavylift.options import EnqueueOptions, check_env, check_labels, check_resources, stored_options
 
 
 def test_backoff_is_stored_in_the_wires_units() -> None:
@@ -146,6 +149,16 @@ def test_history_of_odd_bytes_is_still_readable() -> None:
     assert read.outcome is not None
     assert (read.outcome.cls, read.outcome.evidence) == ("7", {})
     assert moment(-(10**20)) is None
+
+
+def test_an_option_of_rq_names_ours() -> None:
+    """Whatever RQ's ``enqueue`` takes and ours does not: the error says what says the same here."""
+    rqs = {*inspect.signature(Queue.enqueue_call).parameters, "job_timeout"}
+    for name in sorted(rqs - {"self", "func", *EnqueueOptions.__annotations__}):
+        with pytest.raises(InvalidInputError, match=f"^{name} is an option of RQ: here it is ") as told:
+            stored_options({name: 1})
+        used = set(re.findall(r"([a-z_]+)=", str(told.value).partition(";")[0])) - {"run", "every"}
+        assert used <= set(EnqueueOptions.__annotations__)
 
 
 def test_job_request_shows_what_it_is() -> None:

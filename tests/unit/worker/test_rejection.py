@@ -54,6 +54,16 @@ def test_rule_decides(
     assert after_rejection(make_claim(**claim), queue, _record(spent), _Never()) == expected
 
 
+def test_plain_rqs_intervals_count() -> None:
+    """What RQ's ``Retry`` asks for, without jitter."""
+    queue = make_queue(outcomes={"rejected": {"action": "Retry"}})
+    record = decode.record("j1", {"hl:rqmax": "3", "retry_intervals": "[10, 30]"})
+
+    found = after_rejection(make_claim(attempt=2, frozen={"maxAttempts": 3}), queue, record, _Never())
+
+    assert found == (Next.RETRY, Spend.ATTEMPT, 30_000)
+
+
 def test_jitter_only_shortens() -> None:
     """A delay is drawn between its half (50 percent) and its whole."""
     queue = make_queue(outcomes={"rejected": {"action": "Requeue"}})

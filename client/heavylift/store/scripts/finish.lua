@@ -107,6 +107,11 @@ if next_ == 'retry' then
     set[#set + 1] = 'hl:due'
     set[#set + 1] = L.int(due)
   end
+  if h['hl:rqmax'] and call('HGET', K.job(f.job), 'enqueue_at_front_on_retry') == '1' then -- RQ's Retry asks for it
+    h['hl:lifo'] = '1'
+    set[#set + 1] = 'hl:lifo'
+    set[#set + 1] = '1'
+  end
   call('HSET', K.job(f.job), unpack(set))
   call('HDEL', K.job(f.job), 'hl:job', 'hl:uid', 'hl:claimed', 'hl:running', 'hl:evidence', unpack(L.EXECUTION_FIELDS))
   L.place(q, f.job, h, false, due)
