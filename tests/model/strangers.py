@@ -32,10 +32,14 @@ _REGISTRIES = {JobState.COMPLETED: "finished", JobState.FAILED: "failed", JobSta
 @contextlib.contextmanager
 def _at(micros: int) -> Iterator[None]:
     moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=micros)
+
+    def now() -> datetime:
+        return moment
+
     with contextlib.ExitStack() as stack:
         for module in _MODULES:
             if hasattr(module, "now"):
-                stack.enter_context(mock.patch.object(module, "now", return_value=moment))
+                stack.enter_context(mock.patch.object(module, "now", new=now))
         yield
 
 

@@ -15,16 +15,14 @@ from heavylift.contract.states import RQ_STATUS, JobState
 from heavylift.testing.engine import Engine
 from heavylift.testing.lanes import ring
 from heavylift.testing.state import ENDED, QueueState
+from heavylift.testing.work import INSTALL
 
 View = dict[str, Any]
 QUEUES = ("alpha", "beta")
 LEVELS = (-5, 0, 7)
-INSTALL = "prod/heavylift"
 _JSON = {"hl:outcome", "hl:history", "hl:frozen", "hl:cancel", "hl:budgets", "hl:options"}
 _OWN = {"hl:op", "hl:src"}
 """Tokens that differ from run to run, and a hash over what is compared."""
-_EVENTS = 30
-"""The newest so many events are compared after each step, and how many there were."""
 _REGISTRY = {JobState.COMPLETED: "finished", JobState.FAILED: "failed", JobState.CANCELLED: "canceled"}
 
 
@@ -47,10 +45,10 @@ def _counters(found: dict[str, int]) -> dict[str, int]:
     return {name: n for name, n in found.items() if not name.startswith("wait:") and n}
 
 
-def of_model(engine: Engine, jobs: Sequence[str]) -> View:
-    """Return what the model shows."""
+def of_model(engine: Engine, jobs: Sequence[str], events: Sequence[int]) -> View:
+    """Return what the model shows; of each queue's events the newest so many."""
     state, view = engine.state, View()
-    for name in QUEUES:
+    for name, newest in zip(QUEUES, events, strict=True):
         q = state.queue(name)
         view[name] = {
             "levels": {level: list(q.levels.get(level, [])) for level in LEVELS},
@@ -69,7 +67,7 @@ def of_model(engine: Engine, jobs: Sequence[str]) -> View:
             "trouble": dict(q.trouble),
             "quarantined": [note["id"] for note in q.quarantine],
             "happened": len(q.events),
-            "events": [dict(event) for event in reversed(q.events[-_EVENTS:])],
+            "events": [dict(event) for event in reversed(q.events[-newest:])],
         }
     view["inflight"] = dict(state.inflight.get(INSTALL, {}))
     view["unfinalized"] = sorted(state.unfinalized.get(INSTALL, {}))
@@ -96,8 +94,12 @@ def _keys(q: QueueState) -> View:
 
 
 _SCRIPT = """
-local out = {}
+local out, streams = {}, 1
 for i, asked in ipairs(cjson.decode(ARGV[1])) do
+  if asked[1] == 'XREVRANGE' then
+    streams = streams + 1
+    asked[6] = ARGV[streams]
+  end
   local got = redis.call(unpack(asked))
   if asked[1] == 'HGETALL' then
     for k = 1, #got, 2 do
@@ -109,9 +111,12 @@ end
 return cjson.encode(out)
 """
 """All commands of a view in one step; a job's bytes as their hash, so that the answer is JSON."""
+_SHA = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
 
-def _commands(jobs: Sequence[str]) -> list[list[Any]]:
+@functools.cache
+def _commands(jobs: tuple[str, ...]) -> str:
+    """Return the commands of a view as JSON; how many events of each queue is put in by the script."""
     keys, out = Keys(), list[list[Any]]()
     for name in QUEUES:
         scored = [keys.delayed(name), keys.registry("scheduled", name), keys.registry("deferred", name)]
@@ -126,11 +131,11 @@ def _commands(jobs: Sequence[str]) -> list[list[Any]]:
         out += [["ZRANGE", keys.full(name), 0, -1, "WITHSCORES"], ["ZRANGE", keys.keyed(name), 0, -1]]
         out += [["HGETALL", keys.keyof(name)], ["LLEN", keys.lane_list(name)], ["HGETALL", keys.breaker(name)]]
         out += [["HGETALL", keys.trouble(name)], ["LRANGE", keys.quarantine(name), 0, -1], ["XLEN", keys.events(name)]]
-        out += [["XREVRANGE", keys.events(name), "+", "-", "COUNT", _EVENTS]]
+        out += [["XREVRANGE", keys.events(name), "+", "-", "COUNT", 0]]
     out += [["ZRANGE", keys.inflight(INSTALL), 0, -1, "WITHSCORES"], ["ZRANGE", keys.unfinalized(INSTALL), 0, -1]]
     out += [["SMEMBERS", keys.dependents_todo()]]
     out += [["SMEMBERS", links(job)] for links in (keys.dependents, keys.dependencies) for job in jobs]
-    return out + [["HGETALL", keys.job(job)] for job in jobs]
+    return json.dumps(out + [["HGETALL", keys.job(job)] for job in jobs])
 
 
 def _pairs(flat: Any) -> dict[str, str]:
@@ -146,10 +151,14 @@ def _holder(text: str) -> tuple[str, int | None, str]:
     return job, int(until) if until else None, follower
 
 
-def of_redis(client: redis.Redis, jobs: Sequence[str]) -> View:
-    """Return what stands in Redis."""
-    commands = json.dumps(_commands(jobs))
-    answers = iter(json.loads(client.eval(_SCRIPT, 0, commands)))
+def of_redis(client: redis.Redis, jobs: tuple[str, ...], events: Sequence[int]) -> View:
+    """Return what stands in Redis; of each queue's events the newest so many."""
+    given = (0, _commands(jobs), *events)
+    try:
+        found = client.execute_command("EVALSHA", _SHA, *given)  # type: ignore[no-untyped-call]
+    except redis.exceptions.NoScriptError:
+        found = client.execute_command("EVAL", _SCRIPT, *given)  # type: ignore[no-untyped-call]
+    answers = iter(json.loads(found))
     view = View()
     for name in QUEUES:
         levels = {level: list(next(answers)) for level in LEVELS}
@@ -193,6 +202,8 @@ def of_redis(client: redis.Redis, jobs: Sequence[str]) -> View:
 
 def difference(model: Any, real: Any, path: str = "") -> str:
     """Return where the two differ first, or nothing."""
+    if model == real:
+        return ""
     if isinstance(model, dict) and isinstance(real, dict):
         for key in sorted({*model, *real}, key=str):
             where = f"{path}/{key}"
@@ -208,7 +219,7 @@ def difference(model: Any, real: Any, path: str = "") -> str:
             found = difference(one, other, f"{path}/{index}")
             if found:
                 return found
-    return "" if model == real else f"{path}: model {model!r:.400}, Redis {real!r:.400}"
+    return f"{path}: model {model!r:.400}, Redis {real!r:.400}"
 
 
 def broken(view: View, now: int, *, strangers: bool = False) -> str:

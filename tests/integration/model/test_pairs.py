@@ -1,0 +1,34 @@
+"""Each two of a job's options, its queue's settings and its ends, together."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import pytest
+
+from tests.model.clocked import ClockedStore
+from tests.model.pairs import PARAMETERS, covering_array, play
+from tests.model.sequences import opened
+from tests.servers import StoreServer
+
+
+@pytest.fixture
+def store(store_server: StoreServer) -> Iterator[ClockedStore]:
+    """Give a clocked store on each server."""
+    with opened(store_server.url) as found:
+        yield found
+
+
+def test_each_two_values_meet() -> None:
+    """The array has a row for any two values of any two parameters."""
+    rows = covering_array()
+    for one, other in itertools.combinations(PARAMETERS, 2):
+        met = {(str(row[one]), str(row[other])) for row in rows}
+        assert met == {(str(a), str(b)) for a in PARAMETERS[one] for b in PARAMETERS[other]}, (one, other)
+
+
+def test_options_combine(store: ClockedStore) -> None:
+    """Enqueue, run and end each row: the invariants hold after every step, and nothing is left behind."""
+    failed = [f"{found}\n  in {dict(row)}" for row in covering_array() if (found := play(store, row))]
+    assert not failed, "\n".join(failed)
