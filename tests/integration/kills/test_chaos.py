@@ -1,4 +1,4 @@
-"""Random SIGKILLs while 300 jobs run, and servers that restart or lose their last second under it."""
+"""Random SIGKILLs while jobs run, and servers that restart or lose their last second under it."""
 
 from __future__ import annotations
 
@@ -12,16 +12,21 @@ import pytest
 from heavylift.errors import RedisUnavailableError
 from tests.cluster import Cluster
 from tests.proofs.kills import Killer, assert_sound, staged
+from tests.proofs.length import rounds
 from tests.proofs.processes import Supervisor
 from tests.proofs.run import Json, Run
 from tests.proofs.waiting import until
 from tests.servers import StoreServer
 
-JOBS, KILLS = 300, 50
+JOBS, KILLS = rounds(120, 300), rounds(20, 50)
+FEW_JOBS, FEW_KILLS = rounds(100, 300), rounds(6, 15)
+"""Beside a restart of a server."""
+PER_SECOND = rounds(8, 20)
+"""Jobs enqueued: they go on coming while a server is away."""
 
 
 @contextmanager
-def enqueuing(run: Run, jobs: dict[str, Json], per_second: float = 20.0) -> Iterator[threading.Thread]:
+def enqueuing(run: Run, jobs: dict[str, Json], per_second: float) -> Iterator[threading.Thread]:
     """Enqueue jobs at a steady rate beside the block; one that is refused for want of Redis is tried again."""
     stop = threading.Event()
 
@@ -53,7 +58,7 @@ def finish(run: Run, producer: threading.Thread, limit: float = 150.0) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_random_kills(run: Run) -> None:
-    """Fifty random SIGKILLs of two dispatchers and two operators cost no job, no second Job and no second end."""
+    """Random SIGKILLs of two dispatchers and two operators cost no job, no second Job and no second end."""
     jobs = staged(JOBS)
     with run.recorder() as recorder, Supervisor(*run.pair(replicas=2)) as supervisor:
         supervisor.wait_ready()
@@ -70,13 +75,13 @@ def test_random_kills(run: Run) -> None:
 @pytest.mark.timeout(400)
 def test_api_server_restarts(run: Run, kwok: Cluster) -> None:
     """An API server that ends in order, then by SIGKILL, under running jobs costs no job and makes no second Job."""
-    jobs = staged(300)
+    jobs = staged(FEW_JOBS)
     with run.recorder() as recorder, Supervisor(*run.pair(replicas=2)) as supervisor:
         supervisor.wait_ready()
-        with Killer(supervisor, kills=15), enqueuing(run, jobs) as producer:
-            until(lambda: len(run.accepted) > 90, "90 jobs accepted")
+        with Killer(supervisor, kills=FEW_KILLS), enqueuing(run, jobs, PER_SECOND) as producer:
+            until(lambda: len(run.accepted) > FEW_JOBS // 3, "a third of the jobs accepted")
             kwok.restart("kube-apiserver")
-            until(lambda: len(run.accepted) > 200, "200 jobs accepted")
+            until(lambda: len(run.accepted) > FEW_JOBS * 2 // 3, "two thirds of the jobs accepted")
             kwok.kill("kube-apiserver")
             kwok.start("kube-apiserver")
             finish(run, producer)
@@ -87,11 +92,11 @@ def test_api_server_restarts(run: Run, kwok: Cluster) -> None:
 @pytest.mark.timeout(400)
 def test_redis_restarts(run: Run, durable_redis: StoreServer) -> None:
     """A Redis that is restarted in order under running jobs costs no job and makes no second Job."""
-    jobs = staged(300)
+    jobs = staged(FEW_JOBS)
     with run.recorder() as recorder, Supervisor(*run.pair(replicas=2)) as supervisor:
         supervisor.wait_ready()
-        with Killer(supervisor, kills=15), enqueuing(run, jobs) as producer:
-            until(lambda: len(run.accepted) > 150, "150 jobs accepted")
+        with Killer(supervisor, kills=FEW_KILLS), enqueuing(run, jobs, PER_SECOND) as producer:
+            until(lambda: len(run.accepted) > FEW_JOBS // 2, "half of the jobs accepted")
             durable_redis.restart()
             finish(run, producer)
         assert_sound(run, jobs, run.history(recorder))
@@ -120,7 +125,7 @@ def lose_the_last_second(server: StoreServer, sizes: list[int]) -> int:
 @pytest.mark.timeout(400)
 def test_redis_killed_and_rolled_back(run: Run, durable_redis: StoreServer) -> None:
     """A Redis that dies with its last second: what it lost is named; what it kept ends once, with one Job each."""
-    jobs = staged(300)
+    jobs = staged(rounds(120, 300))
     with run.recorder() as recorder, Supervisor(*run.pair(replicas=2)) as supervisor:
         supervisor.wait_ready()
         run.wait_settings()

@@ -1,4 +1,4 @@
-"""Killed at each boundary of an attempt, twenty times: every job still gets one Job per attempt and one end."""
+"""Killed at each boundary of an attempt, again and again: each job still gets one Job per attempt and one end."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ import pytest
 
 from heavylift.contract.keys import Field
 from tests.proofs.kills import assert_sound, staged, wait_killed
+from tests.proofs.length import rounds
 from tests.proofs.processes import FAILPOINT, Daemon, Supervisor, stop_all
 from tests.proofs.run import Run
 from tests.proofs.waiting import until
 
-KILLS = 20
+KILLS = rounds(8, 20)
+JOBS = rounds(16, 30)
 
 BOUNDARIES = {
     "between claim and create": ("dispatcher.claim.after", "dispatcher.create.before"),
@@ -25,7 +27,7 @@ BOUNDARIES = {
 
 @pytest.mark.parametrize("boundary", BOUNDARIES)
 def test_dispatcher_killed(run: Run, boundary: str) -> None:
-    """Twenty dispatchers die at one boundary, each with a job in hand: two others take over, nothing runs twice."""
+    """Many dispatchers die at one boundary, each with a job in hand: two others take over, nothing runs twice."""
     points = itertools.cycle(BOUNDARIES[boundary])
     armed = [
         run.daemon("dispatcher", f"armed-{n:02}", SLOTS="1", FAILPOINT=f"{next(points)}:kill") for n in range(KILLS)
@@ -71,7 +73,7 @@ def thaw(operators: Sequence[Daemon]) -> None:
 
 
 def _arming(run: Run, point: str) -> tuple[list[Daemon], Supervisor]:
-    """Return two operators that die at a point, again and again until twenty deaths, at their 1st to 4th hit."""
+    """Return two operators that die at a point, again and again until so many deaths, at their 1st to 4th hit."""
     choice = random.Random(point)
     setting = FAILPOINT.removeprefix("HEAVYLIFT_")
     operators = [run.daemon("operator", f"operator-{n}", **{setting: f"{point}:kill@{n + 1}"}) for n in range(2)]
@@ -86,9 +88,9 @@ def _arming(run: Run, point: str) -> tuple[list[Daemon], Supervisor]:
 
 @pytest.mark.parametrize("point", ["operator.observe.after", "operator.finish.after"])
 def test_operator_killed(run: Run, point: str) -> None:
-    """Two operators die twenty times between observe and finish, or finish and PATCH: each job still ends once."""
+    """Two operators die many times between observe and finish, or finish and PATCH: each job still ends once."""
     operators, supervisor = _arming(run, point)
-    jobs = staged(30)
+    jobs = staged(JOBS)
     more = staged(200, prefix="more")
     names = iter(more)
     dispatcher = run.daemon("dispatcher", "dispatcher")
@@ -108,5 +110,5 @@ def test_operator_killed(run: Run, point: str) -> None:
         run.wait_quiet()
         assert_sound(run, jobs, run.history(recorder))
     assert supervisor.crashed == []
-    assert all(daemon.starts > 2 for daemon in operators)
+    assert all(daemon.starts > KILLS // 8 for daemon in operators)
     assert all(run.fields(job)[Field.STARTS] for job in jobs)

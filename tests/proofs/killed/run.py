@@ -95,7 +95,9 @@ def _kill_all(pair: Sequence[tuple[BaseProcess, Counted]], choice: random.Random
         process.start()
     for process, acts in pair:
         enough = choice.randint(1, _ACTS)
-        until(partial(_has_done, process, acts, enough), f"{process.name} to act {enough} times", every=0.0005)
+        until(
+            partial(_has_done, process, acts, enough), f"{process.name} to act {enough} times", limit=120, every=0.0005
+        )
         process.kill()
         process.join(60)
         if process.exitcode != -signal.SIGKILL:
