@@ -69,7 +69,7 @@ def random_kills(
     with Store.connect(url) as store:
         serve(store)
         reader = Reader(client, QUEUES)
-        ours = _connections(client)
+        ours = connections(client)
         while deaths.kills < kills and not deaths.broken:
             pair = []
             for n in range(_TOGETHER):
@@ -78,7 +78,7 @@ def random_kills(
                 pair.append((context.Process(target=_act, args=arguments, daemon=True), acts))
             _kill_all(pair, choice)
             deaths.kills += len(pair)
-            _rest(client, ours)
+            rest(client, ours)
             _audited(client, deaths, f"seed {seed}, kill {deaths.kills}")
             while reader.read(wait_ms=1):
                 pass
@@ -108,14 +108,15 @@ def _has_done(process: BaseProcess, acts: Counted, enough: int) -> bool:
     return process.exitcode is not None or acts.value >= enough
 
 
-def _connections(client: redis.Redis) -> set[str]:
+def connections(client: redis.Redis) -> set[str]:
+    """Return the ids of all that are connected."""
     peers: Any = client.client_list()
     return {peer["id"] for peer in peers}
 
 
-def _rest(client: redis.Redis, ours: set[str]) -> None:
+def rest(client: redis.Redis, ours: set[str]) -> None:
     """Wait until what the dead had sent is done: the server closes their connections after it."""
-    until(lambda: _connections(client) <= ours, "the server to be done with the dead", every=0.002)
+    until(lambda: connections(client) <= ours, "the server to be done with the dead", every=0.002)
 
 
 def after_each_script(client: redis.Redis, url: str, *, seed: int, first: int = 1, step: int = 1) -> Deaths:
@@ -128,14 +129,14 @@ def after_each_script(client: redis.Redis, url: str, *, seed: int, first: int = 
         client.flushall()
         with Store.connect(url) as store:
             serve(store)
-            reader, ours = Reader(client, QUEUES), _connections(client)
+            reader, ours = Reader(client, QUEUES), connections(client)
             process = context.Process(target=_tour_until, args=(url, seed, reply), daemon=True)
             process.start()
             process.join(60)
             if process.exitcode == 0:
                 return deaths  # the tour has fewer replies
             deaths.kills += 1
-            _rest(client, ours)
+            rest(client, ours)
             where = f"seed {seed}, after reply {reply}"
             _audited(client, deaths, where)
             _to_the_end(client, store, deaths, where)
