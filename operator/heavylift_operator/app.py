@@ -146,7 +146,7 @@ class Operator:
         for number in range(settings.workers):
             self.service.add(f"finisher {number}", finisher.work, drain=False)
         self.service.add("lead", self._lead, drain=False)
-        self.hearing = self._hear(cluster)
+        self.hearing = self._hear(cluster, finisher)
         self.hearing.add_loops()
         self.service.add("reconcile", lambda: self._reconcile(reconciler))
         tidying = StateLine(self._log, "tidying up")
@@ -158,13 +158,13 @@ class Operator:
             self._serve_metrics(api, queues)
         return self._scrape(queues)
 
-    def _hear(self, cluster: Cluster) -> Hearing:
+    def _hear(self, cluster: Cluster, finisher: Finisher) -> Hearing:
         return Hearing(
             service=self.service,
             cluster=cluster,
             metrics=self.metrics,
             namespaces=self.settings.namespaces,
-            put=self.queue.put,
+            put=finisher.hear,
             beat=self._beat,
             crds=self.crds,
             queues_changed=self._changed,
@@ -242,7 +242,6 @@ class Operator:
             trouble=StateLine(self._log, "attending to jobs"),
             leads=lambda: self.leads,
             follow_s=min(FOLLOW_S, 2 * settings.reconcile_interval),
-            finished=janitor.finished,
             shelf=janitor.shelf,
         )
 

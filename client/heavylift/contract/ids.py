@@ -6,6 +6,7 @@ import base64
 import hashlib
 import re
 import secrets
+from functools import lru_cache
 
 from heavylift.contract import limits
 from heavylift.errors import InvalidJobIdError, InvalidQueueNameError
@@ -62,6 +63,7 @@ def execution_id(incarnation: str, seq: int) -> str:
     return f"{incarnation}-{seq}"
 
 
+@lru_cache(maxsize=4096)
 def short_hash(*parts: str, length: int = 20) -> str:
     """Return ``length`` characters of lower-case base32 sha256 over the parts, each length-prefixed."""
     digest = hashlib.sha256()

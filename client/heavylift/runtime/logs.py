@@ -105,6 +105,8 @@ def _configure_stdlib(level: str, shared: list[Processor], renderer: Processor) 
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
+    # Nothing of it is shown, and to find it out for each line costs a tenth of the line.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     root = logging.getLogger()
     for old in list(root.handlers):
         root.removeHandler(old)

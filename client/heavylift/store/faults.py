@@ -13,6 +13,8 @@ from heavylift.errors import HeavyliftError, RedisUnavailableError, StoreCorrupt
 
 _FIRST_S = 0.05
 _LONGEST_S = 1.0
+_JITTER = random.Random()
+"""Shared: seeding one for every call costs more than the call's own Python."""
 
 FAULTS: tuple[type[Exception], ...] = (redis_errors.RedisError, OSError, ReplyDroppedError)
 """What a client call may raise."""
@@ -109,7 +111,7 @@ class Patience:
     """How long one step is tried again: exponential waits with jitter, up to ``limit_s`` after the first failure."""
 
     limit_s: float
-    rng: random.Random = field(default_factory=random.Random)
+    rng: random.Random = field(default_factory=lambda: _JITTER)
     first_at: float | None = None
     tries: int = 0
 

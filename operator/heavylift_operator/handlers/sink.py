@@ -41,6 +41,7 @@ class Sink:
                 job=None if left else seen,
                 left=left,
                 queue=seen.queue if left else "",
+                left_uid=seen.uid if left else "",
             )
         )
 

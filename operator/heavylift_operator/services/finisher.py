@@ -65,8 +65,6 @@ class Finisher:
     leads: Callable[[], bool] = lambda: True
     """Whether this replica holds the lock; the other keeps evidence at once and does the rest a little later."""
     follow_s: float = 2.0
-    finished: Callable[[str], None] = lambda _: None
-    """Told the queue of each Job that left our watch."""
     shelf: Shelf | None = None
     """Makes room for finished Jobs."""
     random: Random = field(default_factory=random.Random)
@@ -107,6 +105,11 @@ class Finisher:
             else:
                 self.queue.done(item)
 
+    def hear(self, item: Item) -> None:
+        """Take what an event says; what needs nobody goes no further."""
+        if not self._is_dull(item):
+            self.queue.put(item)
+
     def passes(self, item: Item, record: JobRecord | None, settings: Json) -> bool:
         """Return whether an execution that the reconciler meets needs nothing: Redis and its Job agree, and it goes on.
 
@@ -138,10 +141,8 @@ class Finisher:
             ClusterUnavailableError: as above.
             KubeStatusError: the API server refuses what we may do; the message says what to check.
         """
-        if item.left:
-            self.finished(item.queue)
-            if self.shelf is not None:
-                await self.shelf.left(item.queue, item.key)
+        if item.left and self.shelf is not None:
+            await self.shelf.left(item.queue, item.key, item.left_uid)
         if self._is_echo(item) or self._is_dull(item):
             return
         follows = not item.waited and not self.leads()

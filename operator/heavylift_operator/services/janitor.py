@@ -16,7 +16,7 @@ from heavylift.runtime.service import Service, StateLine
 from heavylift.store import ops
 from heavylift_operator.adapters.cluster import Cluster
 from heavylift_operator.core.evidence import JobEvidence
-from heavylift_operator.services.shelf import KEPT_DEFAULT, Shelf
+from heavylift_operator.services.shelf import KEPT_DEFAULT, Shelf, wanted
 
 TIDY_S: Final = 60.0
 _PAUSE_S: Final = 1.0
@@ -37,9 +37,8 @@ class Janitor:
     """Queue -> finished Jobs kept at most; queues that are not named keep 200."""
     shelf: Shelf = field(init=False)
     """Keeps the count as Jobs come, between passes."""
-    _room: dict[str, int] = field(default_factory=dict)
-    """Queue -> finished Jobs that may come before a pass is due."""
-    _full: asyncio.Event = field(default_factory=asyncio.Event)
+    _asked: asyncio.Event = field(default_factory=asyncio.Event)
+    """Somebody has to know what stands."""
     _keys: dict[str, ops.KeyCursor] = field(default_factory=dict)
     """Queue -> where the sweep over its concurrency keys goes on."""
     _dedupe: dict[str, int] = field(default_factory=dict)
@@ -50,25 +49,16 @@ class Janitor:
 
     def __post_init__(self) -> None:
         """Make what counts in between."""
-        self.shelf = Shelf(cluster=self.cluster, leads=self.leads, kept=self.kept, unknown=self._full.set)
-
-    def finished(self, queue: str) -> None:
-        """Note that a Job of a queue left our watch, as finalized ones do: without room for more a pass comes early."""
-        room = self._room[queue] = self._room.get(queue, 0) - 1
-        if room < 0:
-            self._full.set()
-
-    @property
-    def due(self) -> bool:
-        """Whether a queue has no room for the next finished Job."""
-        return self._full.is_set()
+        self.shelf = Shelf(cluster=self.cluster, leads=self.leads, kept=self.kept, unknown=self._asked.set)
 
     async def run(self, service: Service, line: StateLine) -> None:
-        """Tidy up each minute, and when a queue has more finished Jobs than it keeps."""
+        """Tidy up each minute; look sooner when somebody has to know what stands."""
         while not service.stop.is_set():
             try:
                 if self.leads():
                     await self.once()
+                elif not self.shelf.known:
+                    await self.look()
                 line.good()
             except RedisUnavailableError:
                 pass  # the link has said so
@@ -76,38 +66,48 @@ class Janitor:
                 line.bad(str(error))
             await service.pause(_PAUSE_S)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._full.wait(), TIDY_S - _PAUSE_S)
-            self._full.clear()
+                await asyncio.wait_for(self._asked.wait(), TIDY_S - _PAUSE_S)
+            self._asked.clear()
 
     async def once(self) -> int:
         """Delete finalized Jobs beyond each queue's ``retention.pods.count``, oldest first; returns how many.
 
-        At nine tenths of the count it deletes down to eight, so that Jobs that end meanwhile still have room.
+        Beyond nine tenths of the count it deletes down to eight: between passes the shelf keeps the count.
 
         Raises:
             HeavyliftError: Redis or the cluster failed; the next pass goes on.
         """
         kept, mark = self.kept(), self.shelf.begin()
-        finalized: dict[str, list[JobEvidence]] = defaultdict(list)
-        async for job in self.cluster.jobs(finalized=True):
-            if job.deleted_at is None:
-                finalized[job.queue].append(job)
+        finalized = await self._finalized()
         deleted = 0
         for queue in {*kept, *finalized}:
             jobs, most = finalized[queue], kept.get(queue, KEPT_DEFAULT)
-            surplus = len(jobs) - most + most // 5 if len(jobs) > most - most // 10 else 0
+            surplus = len(jobs) - most + most // 5 if len(jobs) > wanted(most) else 0
             gone = max(0, min(surplus, _DELETES_PER_PASS - deleted))
-            jobs.sort(key=lambda job: job.condition_at or job.created_at or 0)
             for job in jobs[:gone]:
                 await self.cluster.delete_job(job, pods_first=False)
             deleted += gone
-            self._room[queue] = most - most // 10 - (len(jobs) - gone)
             del jobs[:gone]
         self.shelf.found(mark, finalized)
         if deleted:
             self._log.info("finished Jobs beyond retention.pods.count deleted", count=deleted)
         await self._tidy(kept)
         return deleted
+
+    async def look(self) -> None:
+        """See what stands, for a replica that has to finish something though it does not lead."""
+        mark = self.shelf.begin()
+        self.shelf.found(mark, await self._finalized())
+
+    async def _finalized(self) -> dict[str, list[JobEvidence]]:
+        """Return the finished Jobs that stand, by queue, oldest first."""
+        found: dict[str, list[JobEvidence]] = defaultdict(list)
+        async for job in self.cluster.jobs(finalized=True):
+            if job.deleted_at is None:
+                found[job.queue].append(job)
+        for jobs in found.values():
+            jobs.sort(key=lambda job: job.condition_at or job.created_at or 0)
+        return found
 
     async def _tidy(self, queues: Iterable[str]) -> None:
         """Trim and sweep each queue; what is wrong with one is raised after all had their turn."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from heavylift.contract import ids
-from heavylift.errors import HeavyliftError
+from heavylift.errors import HeavyliftError, RedisUnavailableError
 from heavylift.runtime import logs
 from heavylift.runtime.kube import KubeStatusError
 from heavylift.runtime.link import RedisLink
@@ -100,8 +100,11 @@ class Reconciler:
 
     async def _without_job(self, entry: InFlight, record: JobRecord | HeavyliftError | None) -> None:
         """Queue an execution that no listed Job belongs to: claimed just now, gone, finalized or deleted."""
-        if isinstance(record, HeavyliftError):
+        if isinstance(record, RedisUnavailableError):
             raise record
+        if isinstance(record, HeavyliftError):  # something else wrote its key: said with its item, the others go on
+            self.queue.put(_of_execution(entry))
+            return
         if record is not None and record.execution == entry.execution and record.namespace:
             name = record.job_name or ids.job_name(
                 self.install, record.queue, record.id, record.incarnation, record.seq
@@ -120,11 +123,8 @@ class Reconciler:
         job = await self.cluster.find_job(entry.job, entry.execution)
         if job is not None:
             self.queue.put(replace(_of_job(job, listed=True), asked=True))
-        else:  # nowhere: an item without a Job to look for
-            name = f"{entry.job}:{entry.execution}"
-            self.queue.put(
-                Item(namespace="", name=name, job_id=entry.job, execution=entry.execution, listed=True, asked=True)
-            )
+        else:
+            self.queue.put(_of_execution(entry))
 
     async def _unpatched(self, seen: set[tuple[str, str]]) -> None:
         open_ = await self.link.run(ops.unfinalized(self.install, _UNFINALIZED_MAX, _UNFINALIZED_AFTER_MS))
@@ -151,6 +151,12 @@ async def _pages(jobs: AsyncIterator[JobEvidence]) -> AsyncIterator[list[JobEvid
         yield page
     if refusal is not None:
         raise refusal
+
+
+def _of_execution(entry: InFlight) -> Item:
+    """Return an item of an execution that is nowhere: without a Job to look for."""
+    name = f"{entry.job}:{entry.execution}"
+    return Item(namespace="", name=name, job_id=entry.job, execution=entry.execution, listed=True, asked=True)
 
 
 def _of_job(job: JobEvidence, *, listed: bool) -> Item:

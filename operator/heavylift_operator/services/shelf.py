@@ -1,9 +1,10 @@
 """The finished Jobs that stand in the cluster, held within each queue's count as they come; bookkeeping in memory.
 
 A finish frees a place of the width, so another Job is created: that there are never more Jobs than width and retention
-together, the oldest finished one goes before the next attempt is finished in Redis. (Where fewer are kept than attempts
-end at the same moment, those that still wait for their last PATCH come on top.) The janitor's passes bring the truth;
-in between what this replica lets go is counted. Most Jobs go by their time to live, at no write of ours.
+together, there is room before an attempt is finished in Redis. Mostly there is, for at nine tenths of the count the
+oldest goes as soon as one more was let go; else the oldest goes first. (Where fewer are kept than attempts end at the
+same moment, those that still wait for their last PATCH come on top.) The janitor's passes bring the truth; in between
+what the replicas let go is counted. Most Jobs go by their time to live, at no write of ours.
 """
 
 from __future__ import annotations
@@ -23,8 +24,15 @@ KEPT_DEFAULT: Final = 200
 """Finished Jobs of a queue whose HeavyQueue is not known."""
 _LAG_MS: Final = 5_000
 """How long Kubernetes may take to delete a Job whose time to live is over."""
+_PENDING_MS: Final = 60_000
+"""How long a place is held for a finish whose last PATCH does not come: it may have been refused."""
 _AT_ONCE: Final = 4
 """Jobs that one finish deletes at most: a lowered count is the passes' matter."""
+
+
+def wanted(most: int) -> int:
+    """Return how many finished Jobs of at most so many stand when nothing ends: the others' places are free."""
+    return most - most // 10
 
 
 @dataclass(slots=True)
@@ -32,15 +40,16 @@ class _Place:
     """One finished Job, or one that is about to be."""
 
     number: int
-    job: JobEvidence | None = None
+    """Of all that was noted; see ``Shelf.begin``."""
+    job: JobEvidence | None
     """None = not let go yet: it is not ours to delete."""
-    until: int | None = None
-    """When its time to live is over (ms); None = nobody told."""
+    until: int | None
+    """When it goes by itself (ms): its time to live is over, or its finish came to nothing; None = nobody told."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Shelf:
-    """What stands, by queue, oldest first; empty in a replica that does not lead."""
+    """What stands, by queue, oldest first; in a replica that does not lead as much as should stand, for its turn."""
 
     cluster: Cluster
     leads: Callable[[], bool] = lambda: True
@@ -61,26 +70,25 @@ class Shelf:
         """Take what a pass found and left standing, oldest first; what came after its mark stays known."""
         before, self._queues = self._queues or {}, {}
         for queue, standing in jobs.items():
-            self._queues[queue] = {(job.namespace, job.name): _Place(mark, job) for job in standing}
+            self._queues[queue] = {(job.namespace, job.name): _Place(mark, job, None) for job in standing}
         for queue, places in before.items():
             there = self._queues.setdefault(queue, {})
-            there.update({key: place for key, place in places.items() if place.number > mark})
+            # Not let go when the pass listed, or let go since: it does not know of them.
+            there.update({key: place for key, place in places.items() if place.job is None or place.number > mark})
 
     async def room(self, queue: str, key: Key) -> None:
         """Make room for one more finished Job of a queue, and count it; never fails."""
-        if not self.leads():
-            self._queues = None
         if self._queues is None:
-            if self.leads():
-                self.unknown()
+            self.unknown()
             return
         places = self._queues.setdefault(queue, {})
         if key not in places:
-            places[key] = _Place(next(self._numbers))  # before others look
+            pending = self.cluster.clock.now_ms() + _PENDING_MS
+            places[key] = _Place(next(self._numbers), None, pending)  # before others look
             await self._shorten(queue, places, self._most(queue))
 
     async def let_go(self, job: JobEvidence, ttl_s: int) -> None:
-        """Note that a finished Job is Kubernetes' now, and for how long; of a queue that keeps none it goes at once.
+        """Note that a finished Job is Kubernetes' now, and for how long; where many stand the oldest goes.
 
         Args:
             job: as it was before.
@@ -90,20 +98,29 @@ class Shelf:
             return
         places = self._queues.setdefault(job.queue, {})
         key = (job.namespace, job.name)
-        place = places.pop(key, None) or _Place(next(self._numbers))
         ended = job.condition_at if job.condition_at is not None else self.cluster.clock.now_ms()
-        places[key] = _Place(place.number, job, ended + ttl_s * 1000 + _LAG_MS)
-        if self._most(job.queue) == 0:
-            await self._shorten(job.queue, places, 0)
+        places.pop(key, None)
+        places[key] = _Place(next(self._numbers), job, ended + ttl_s * 1000 + _LAG_MS)
+        await self._shorten(job.queue, places, wanted(self._most(job.queue)))
 
-    async def left(self, queue: str, key: Key) -> None:
-        """Count a finished Job that another replica let go; where there is no room for it the oldest goes."""
-        if self._queues is None or not self.leads():
+    async def left(self, queue: str, key: Key, uid: str) -> None:
+        """Count a Job that left our watch, as one that another replica let go does; the oldest goes, or went."""
+        places = None if self._queues is None else self._queues.setdefault(queue, {})
+        if places is None or key in places:
             return
-        places = self._queues.setdefault(queue, {})
-        if key not in places:
-            places[key] = _Place(next(self._numbers))
-            await self._shorten(queue, places, self._most(queue))
+        places[key] = _Place(
+            next(self._numbers), JobEvidence(namespace=key[0], name=key[1], uid=uid, queue=queue), None
+        )
+        if self.leads():
+            await self._shorten(queue, places, wanted(self._most(queue)))
+        else:
+            for old in list(itertools.islice(places, max(0, len(places) - self._most(queue)))):
+                del places[old]
+
+    @property
+    def known(self) -> bool:
+        """Whether a pass or a look has told what stands."""
+        return self._queues is not None
 
     def _most(self, queue: str) -> int:
         return self.kept().get(queue, KEPT_DEFAULT)

@@ -40,6 +40,8 @@ class Item:
     """The Job left our watch: finalized, or deleted. What was seen of it before is void."""
     queue: str = ""
     """Of a Job that left."""
+    left_uid: str = ""
+    """Of a Job that left."""
     asked: bool = False
     """Redis' own lists led here: no echo of an end that was seen through."""
     owed: bool = False
@@ -69,6 +71,7 @@ class Item:
             listed=newer.listed or self.listed,
             left=newer.left or (self.left and newer.job is None),
             queue=newer.queue or self.queue,
+            left_uid=newer.left_uid or self.left_uid,
             asked=newer.asked or self.asked or newer.glance != self.glance,  # an event beside it takes no look away
             owed=newer.owed or self.owed,
             waited=newer.waited or self.waited,
@@ -78,7 +81,7 @@ class Item:
 
     def bare(self) -> Item:
         """Return the item without what was seen: the next look is a fresh one."""
-        return replace(self, job=None, pod=None, left=False, queue="", waited=False, glance=False)
+        return replace(self, job=None, pod=None, left=False, queue="", left_uid="", waited=False, glance=False)
 
 
 class WorkQueue:

@@ -105,6 +105,21 @@ async def test_a_job_on_its_way_costs_nothing_but_a_glance_later() -> None:
     assert (due.key, due.glance, due.execution) == (("analytics", "reports-abc-1"), True, seen.execution)
 
 
+async def test_what_says_nothing_is_not_even_queued() -> None:
+    """Of a job's events only ends, and what is new of its pod, come to the workers."""
+    clock = Clock()
+    queue = WorkQueue(clock=clock)
+    works = finisher(queue, Asked(), clock)
+    starting = read_pod(pod("Pending", main=waiting("ContainerCreating")), container="main")
+    works.hear(of_job(job=read_job(job())))
+    works.hear(of_job(pod=starting, pod_job_uid="uid-1"))
+    assert queue.depth == 0
+    works.hear(of_job(pod=read_pod(pod("Running", main=RUNNING), container="main"), pod_job_uid="uid-1"))
+    works.hear(of_job(job=read_job(job(COMPLETE))))
+    found = await queue.get()
+    assert (found.pod is not None, found.job is not None, queue.depth) == (True, True, 1)
+
+
 async def test_an_event_beside_a_glance_takes_it_not_away() -> None:
     """Both come up at once: the Job is looked at."""
     clock, link = Clock(), Asked()
