@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -11,6 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar, Unpack
 from heavylift.contract.durations import Duration
 from heavylift.contract.states import JobState, Phase
 from heavylift.options import ChangeOptions, RetryOptions
+from heavylift.store import decode
 from heavylift.store.model import Event, JobRecord, QueueCounts
 
 __all__ = ["Attempt", "Job", "JobEvent", "JobInfo", "Outcome", "QueueCounts"]
@@ -187,7 +187,7 @@ class JobInfo:
             not_before=moment(record.due) if record.state is JobState.DELAYED else None,
             expires_at=moment(record.expires),
             memory=record.memory,
-            checkpoint=_json(record.checkpoint),
+            checkpoint=decode.parsed(record.checkpoint),
             total_due=moment(_optional(record.frozen.get("totalDue"))),
         )
 
@@ -196,14 +196,7 @@ def read_result(record: JobRecord) -> Any:
     """Return a completed job's result; None when it has none or it is not JSON."""
     if record.state is not JobState.COMPLETED or record.result is None:
         return None
-    return _json(record.result)
-
-
-def _json(text: str) -> Any:
-    try:
-        return json.loads(text) if text else None
-    except (ValueError, RecursionError):
-        return None
+    return decode.parsed(record.result)
 
 
 def _attempt(record: JobRecord) -> int:

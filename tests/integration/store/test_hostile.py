@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,11 +11,10 @@ import pytest
 from heavylift.contract import payload
 from heavylift.contract.keys import Field
 from heavylift.contract.outcomes import OutcomeClass
-from heavylift.contract.states import JobState, Phase
+from heavylift.contract.states import JobState
 from heavylift.errors import InvalidPayloadError, StoreCorruptError
-from heavylift.store import Fence, FinishRequest, Next, Observation, Op, Verdict, ops
-from heavylift.store.model import Change
-from tests.integration.store.kit import INSTALL, NAMESPACE, QUEUE, WORKER, World, outcome, request
+from heavylift.store import Next, Verdict, ops
+from tests.integration.store.kit import INSTALL, NAMESPACE, QUEUE, World
 
 LIST = f"rq:queue:{QUEUE}"
 
@@ -197,68 +196,6 @@ def test_odd_settings_fall_back_to_built_in_values(w: World, settings: dict[str,
     assert claim.frozen["maxAttempts"] == 1
     assert claim.frozen["timeouts"] == {"pending": 3_600_000, "run": 86_400_000}
     w.finish(claim)
-
-
-NASTY: list[bytes] = [
-    b"", b"\xff\xfe\x00", b"nan", b"9" * 400, b"{", b"[]", b"-1", b"null", b"[" * 5000, b"x" * 300_000,
-    b'{"$terminal":5}', b'{"execution":null}\n{\n',
-]  # fmt: skip
-OURS = (value for name, value in vars(Field).items() if not name.startswith("_") and isinstance(value, str))
-FIELDS = [
-    *sorted(OURS),
-    *("origin", "created_at", "enqueued_at", "timeout", "retries_left", "result_ttl", "failure_ttl", "dependency_ids"),
-]
-
-
-def changes(job: str) -> Iterator[Any]:
-    """Yield what a person may change of a job, as far as it can be read."""
-
-    def change(wanted: Change) -> Op[Any]:
-        found = yield from ops.get_job(job)
-        return (yield from ops.change(found, wanted)) if found is not None else None
-
-    yield change(Change(data_json='{"year":2027}'))
-    yield change(Change(delay_ms=1, priority=-3))
-
-
-def _everything(job: str, execution: str) -> Iterator[Any]:
-    fence = Fence(job=job, execution=execution, uid="u")
-    yield ops.get_job(job, position=True)
-    yield ops.check(fence)
-    yield ops.record(fence, job_name="n", uid="u", namespace="ns")
-    yield ops.observe(fence, Observation(phase=Phase.RUNNING, evidence={"pod": {"x": 1}}, terminal=True))
-    yield ops.cancel(job, by="ann")
-    yield ops.own_claims(INSTALL, WORKER)
-    yield ops.release(fence, reason="r", silent=True)
-    yield ops.finish(FinishRequest(fence=fence, outcome=outcome(OutcomeClass.ERROR), next=Next.RETRY, delay_ms=1))
-    yield ops.promote(job)
-    yield from changes(job)
-    for dedupe in ({"id": job, "mode": "keep_last"}, {"id": job, "mode": "debounce", "ttl": 5}):
-        yield ops.enqueue(request(id="other", if_exists="replace", options={"dedupe": dedupe}))
-        yield ops.remove("other")
-    yield ops.sweep_dedupe(QUEUE)
-    yield ops.retry(job, Change(options={"a": 1}, priority=3))
-    yield ops.enqueue(request(id=job, if_exists="replace"))
-    yield ops.finish(FinishRequest(fence=fence, outcome=outcome(), next=Next.COMPLETE, result="1"))
-    yield ops.trim(QUEUE)
-    yield ops.snapshot(INSTALL, [QUEUE])
-
-
-@pytest.mark.parametrize("field", FIELDS)
-def test_no_field_value_breaks_an_operation(w: World, field: str) -> None:
-    """Whatever stands in a field of an active or waiting job, each operation answers, and the next is claimed."""
-    for turn, value in enumerate(NASTY):
-        job = w.enqueue(id=f"bad-{turn}", options={"dedupe": {"id": f"bad-{turn}", "mode": "first"}}).id
-        claim = w.claim()
-        w.redis.hset(f"rq:job:{job}", field, value)
-        for op in _everything(job, claim.execution):
-            w.run(op)
-        waiting = w.enqueue(id=f"waits-{turn}").id
-        w.redis.hset(f"rq:job:{waiting}", field, value)
-        good = w.enqueue(id=f"good-{turn}").id
-        assert good in [claim.job for _ in range(2) for claim in w.ask(slots=10_000).claims]
-    for state in JobState:
-        w.run(ops.list_jobs(QUEUE, state))
 
 
 def test_errors_of_ours_only(w: World) -> None:

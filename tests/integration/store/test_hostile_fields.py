@@ -31,17 +31,24 @@ Jobs = Mapping[str, Evil]
 """Job id -> what is wrong with it."""
 
 
+@pytest.fixture(params=range(GROUPS))
+def part(request: pytest.FixtureRequest) -> int:
+    """Give the number of a part of all cases; together they are all."""
+    return int(request.param)
+
+
 @pytest.fixture
-def w(redis_server: StoreServer) -> Iterator[World]:
-    """Give a world on one store: what scripts make of bytes does not depend on which."""
-    with world(redis_server) as made:
+def w(part: int, request: pytest.FixtureRequest) -> Iterator[World]:
+    """Give a world on the one store or the other."""
+    server: StoreServer = request.getfixturevalue("valkey_server" if part % 2 else "redis_server")
+    with world(server) as made:
         yield made
 
 
-@pytest.fixture(params=range(GROUPS))
-def jobs(request: pytest.FixtureRequest) -> Jobs:
-    """Give a part of all cases; together they are all."""
-    mine = [evil for field in FIELDS[request.param :: GROUPS] for evil in of_field(field)]
+@pytest.fixture
+def jobs(part: int) -> Jobs:
+    """Give the cases of a part."""
+    mine = [evil for field in FIELDS[part::GROUPS] for evil in of_field(field)]
     return {f"evil-{number}": evil for number, evil in enumerate(mine)}
 
 
