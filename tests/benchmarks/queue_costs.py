@@ -162,6 +162,7 @@ def _claim_ms(side: Ours, priorities: Sequence[int]) -> float:
     spent = held(side.redis, lambda: side.claim(10, 20))["claim"]
     side.record()
     side.finish_many(len(side.claims))
+    side.confirm()
     side.fill(200, priorities=priorities)
     return statistics.median(spent)
 
@@ -193,6 +194,7 @@ def _at_bounds(us: Ours, effort: Effort) -> None:
         us.claim(20, 20)
         us.record()
         us.finish_many(len(us.claims))
+    us.confirm()
     us.serve(retention={"completed": {"count": 1, "age": 86_400_000}, "failed": SETTINGS["retention"]["failed"]})
     us.claim(20, 5)
     us.record()

@@ -96,6 +96,7 @@ def _claims(us: Ours, them: Theirs, other: BullMq | str, depth: int, effort: Eff
         seconds = timed(lambda: us.claim(most, count // most))
         us.record()
         us.finish_many(len(us.claims))
+        us.confirm()
         us.fill(count)
         return count / seconds
 
@@ -132,7 +133,9 @@ def finish(effort: Effort) -> Iterator[Row]:
             us.enqueue_many(count)
             us.claim(20, count // 20)
             us.record()
-            return count / timed(lambda: work(count))
+            seconds = timed(lambda: work(count))
+            us.confirm()
+            return count / seconds
 
         def rqs() -> float:
             them.enqueue_many(count)

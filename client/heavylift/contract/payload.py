@@ -132,8 +132,16 @@ def compact(plain: Any) -> str:
 
 def wrap(task: str, data_json: str) -> bytes:
     """Return RQ's ``data`` field for a checked task and the compact JSON of its data."""
-    whole = f'["{OUTSIDE_POD_FUNC}",null,["{task}",{data_json}],{{}}]'
-    return zlib.compress(whole.encode())
+    whole = f'["{OUTSIDE_POD_FUNC}",null,["{task}",{data_json}],{{}}]'.encode()
+    if len(whole) > _WINDOW:
+        return zlib.compress(whole)
+    engine = zlib.compressobj(wbits=_WINDOW_BITS, memLevel=_MEMORY)
+    return engine.compress(whole) + engine.flush()
+
+
+_WINDOW_BITS, _MEMORY = 10, 4
+_WINDOW = 2**_WINDOW_BITS
+"""Bytes that fit into zlib's smallest windows: setting up a large one takes ten times as long as filling it."""
 
 
 def _check_size(size: int, max_size: int) -> None:

@@ -43,7 +43,29 @@ def to_plain(value: Any, where: str = "data") -> Any:
         InvalidPayloadError: another type, NaN, Infinity, a lone surrogate, a key that is not text, deeper than
             limits.JSON_DEPTH; the message starts with the path to the bad value, for example ``data.rows[3].price``.
     """
-    return _convert(value, where, 1)
+    return value if _is_plain(value, limits.JSON_DEPTH) else _convert(value, where, 1)
+
+
+_SMALL = range(-(2**63), 2**63)
+
+
+def _is_plain(value: Any, depth: int) -> bool:
+    """Whether it is plain JSON beyond doubt, told quickly; what it does not know is for ``_convert``."""
+    kind = type(value)
+    if depth < 1:
+        return False
+    if kind is str:
+        return value.isascii() or not _SURROGATE.search(value)
+    if kind is dict:
+        for key, item in value.items():
+            if type(key) is not str or not key.isascii() or not _is_plain(item, depth - 1):
+                return False
+        return True
+    if kind is list:
+        return all(_is_plain(item, depth - 1) for item in value)
+    return (
+        value is None or kind is bool or (kind is int and value in _SMALL) or (kind is float and math.isfinite(value))
+    )
 
 
 def dumps(value: Any, where: str = "data") -> str:

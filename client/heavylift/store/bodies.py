@@ -60,14 +60,23 @@ def clip(message: str, limit: int = limits.MESSAGE_MAX) -> str:
 
 def body(outcome: Outcome, *, evidence: int = limits.EVIDENCE_MAX) -> str:
     """Return ``{"class":..., "message":..., "exitCode":..., "evidence":...}``, one line, not empty."""
-    return compact(
-        {
-            "class": outcome.cls.value,
-            "message": clip(outcome.message),
-            "exitCode": outcome.exit_code,
-            "evidence": bounded(outcome.evidence, evidence),
-        }
-    )
+    return _body(outcome, compact(bounded(outcome.evidence, evidence)))
+
+
+def _body(outcome: Outcome, evidence: str) -> str:
+    message, code = compact(clip(outcome.message)), "null" if outcome.exit_code is None else outcome.exit_code
+    return f'{{"class":"{outcome.cls.value}","message":{message},"exitCode":{code},"evidence":{evidence}}}'
+
+
+def both(*outcomes: Outcome) -> list[str]:
+    """Return the body of each outcome and the one its history keeps, empty = the same; all have the same evidence."""
+    if not outcomes:
+        return []
+    evidence = small = compact(outcomes[0].evidence)
+    if len(evidence) > SMALL_EVIDENCE:
+        evidence = compact(bounded(outcomes[0].evidence, limits.EVIDENCE_MAX))
+        small = compact(bounded(outcomes[0].evidence, SMALL_EVIDENCE))
+    return [text for one in outcomes for text in (_body(one, evidence), "" if small == evidence else _body(one, small))]
 
 
 def cancelled_instead(outcome: Outcome) -> Outcome:

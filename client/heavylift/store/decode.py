@@ -45,7 +45,7 @@ def raw(value: Any) -> bytes:
 def number(value: Any) -> int | None:
     """Return a whole number, or None for anything else."""
     try:
-        found = int(text(value))
+        found = int(value if type(value) is bytes else text(value))
     except ValueError:
         return None
     return found if abs(found) < 2**53 else None
@@ -247,12 +247,17 @@ def _max_attempts(options: Json, frozen: Json) -> int | None:
 _CLAIM_PARTS = 19
 
 
-def claim(row: Any, *, install: str, worker: str) -> Claim:
-    """Return one row of the claim script's reply.
+def claims(rows: Any, *, install: str, worker: str) -> tuple[Claim, ...]:
+    """Return the rows of the claim script's reply; what was frozen alike for several jobs is one object.
 
     Raises:
-        ValueError: not such a row (a script of another version answered).
+        ValueError: not such rows (a script of another version answered).
     """
+    frozen: dict[bytes, Json] = {}
+    return tuple(_claim(row, install, worker, frozen) for row in rows)
+
+
+def _claim(row: Any, install: str, worker: str, known: dict[bytes, Json]) -> Claim:
     if not isinstance(row, list | tuple) or len(row) != _CLAIM_PARTS:
         raise ValueError(f"not a claim: {row!r:.200}")
     job, queue, namespace, execution, incarnation, seq, attempt, task, data, claimed, deadline, *rest = row
@@ -272,7 +277,7 @@ def claim(row: Any, *, install: str, worker: str) -> Claim:
         claimed_at=number(claimed) or 0,
         deadline=number(deadline) or 0,
         options=_asked(options),
-        frozen=obj(frozen),
+        frozen=known.get(raw(frozen)) or known.setdefault(raw(frozen), obj(frozen)),
         rq={name: text(value) for name, value in pairs(plain).items()},
         traceparent=text(trace),
         epoch=text(epoch),
@@ -284,6 +289,8 @@ def claim(row: Any, *, install: str, worker: str) -> Claim:
 
 def _asked(value: Any) -> Json:
     """Return a claim's options as they stand, odd values too: render judges each, and must not miss any."""
+    if value == b"{}":
+        return {}
     try:
         found = json.loads(text(value))
     except (ValueError, RecursionError):

@@ -11,7 +11,6 @@ from heavylift.testing.moves import Moves, sha1
 from heavylift.testing.state import ENDED, Fields, Holder, state_of, without
 
 Row = str | list[str]
-_LINES = 20
 
 
 @dataclass(slots=True, kw_only=True)
@@ -42,16 +41,15 @@ class Entry:
     follows: str = ""
 
     @classmethod
-    def read(cls, header: str, data: bytes) -> Entry:
-        """Return an entry of its header of lines and its data."""
-        part = header.split("\n")
-        part += [""] * (_LINES - len(part))
+    def read(cls, header: str, own: str, data: bytes) -> Entry:
+        """Return an entry of its header of lines, its own lines and its data."""
+        part, (id_, incarnation, fingerprint, trace) = header.split("\n"), own.split("\n")
         return cls(
-            queue=part[0], id=part[1], task=part[2], incarnation=part[3], if_exists=part[4], fingerprint=part[5],
-            delay=int(part[6]), expires=int(part[7]) if part[7] else None, options=part[8], description=part[9],
-            trace=part[10], strict=part[11] == "1", priority=int(part[12]), lifo=part[13] == "1", key=part[14],
-            dedup=part[15], mode=part[16], ttl=int(part[17]) if part[17] else None, tag=part[19], data=data,
-            depends=tuple(id_ for id_ in part[18].split(",") if id_),
+            queue=part[0], id=id_, task=part[1], incarnation=incarnation, if_exists=part[2], fingerprint=fingerprint,
+            delay=int(part[3]), expires=int(part[4]) if part[4] else None, options=part[5], description=part[6],
+            trace=trace, strict=part[7] == "1", priority=int(part[8]), lifo=part[9] == "1", key=part[10],
+            dedup=part[11], mode=part[12], ttl=int(part[13]) if part[13] else None, tag=part[15], data=data,
+            depends=tuple(other for other in part[14].split(",") if other),
         )  # fmt: skip
 
 

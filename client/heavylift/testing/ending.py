@@ -157,6 +157,7 @@ class Ending(Bounds):
         wins = next_ != "complete" or "hl:cancel" not in fields or fields["status"] != "started"
         if cancelled(fields) and next_ != "cancel" and wins:
             next_, cls, body, small = "cancel", "cancelled", cancel_body, cancel_small
+        small = small or body
         attempts = number(fields, "hl:attempts")
         claimed = number(fields, "hl:claimed")
         begun = max(_natural(started) or number(fields, "hl:running") or claimed, claimed)

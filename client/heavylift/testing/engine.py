@@ -70,7 +70,10 @@ class Engine(Accepting, Ending, Changing, Reading):
         return copy.deepcopy(self._scripts[script](list(args)))
 
     def _enqueue(self, args: list[Any]) -> list[Any]:
-        entries = [Entry.read(args[i], args[i + 1]) for i in range(0, len(args), 2)]
+        entries, header = [], ""
+        for i in range(0, len(args), 3):
+            header = args[i] or header
+            entries.append(Entry.read(header, args[i + 1], args[i + 2]))
         return [self.accept(entry) for entry in entries]
 
     def _dedupe_holder(self, args: list[Any]) -> str:

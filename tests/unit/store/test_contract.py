@@ -60,7 +60,7 @@ def test_limits_written_in_lua_are_the_contracts() -> None:
     assert f"'~', {limits.EVENTS_MAXLEN}" in LIB
     assert f"K.quarantine(q), 0, {limits.QUARANTINE_MAX - 1}" in LIB
     assert f"#lines - {limits.HISTORY_MAX - 1}, 1" in LIB
-    assert f"e.state, {limits.RETENTION_STEP})" in LIB or f"L.trim(q, e.state, {limits.RETENTION_STEP})" in LIB
+    assert f"L.trim(q, e.state, {limits.RETENTION_STEP}, keep)" in LIB
 
 
 @pytest.mark.parametrize("name", scripts.names())

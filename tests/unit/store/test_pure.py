@@ -122,7 +122,7 @@ def test_any_bytes_make_a_record(fields: dict[str, bytes]) -> None:
 def test_a_row_of_another_version_is_not_a_claim() -> None:
     """A claim of another shape is refused rather than misread."""
     with pytest.raises(ValueError, match="not a claim"):
-        decode.claim([1, 2], install="i", worker="w")
+        decode.claims([[1, 2]], install="i", worker="w")
 
 
 def test_rqs_times_are_whole_milliseconds_never_ahead() -> None:

@@ -17,6 +17,7 @@ from heavylift.store.model import (
     FinishReply,
     FinishRequest,
     JobRecord,
+    Next,
     Observation,
     Outcome,
     Reply,
@@ -125,18 +126,19 @@ def observe(fence: Fence, obs: Observation) -> Op[tuple[Verdict, JobRecord | Non
 
 
 def _finish_arguments(req: FinishRequest) -> tuple[Arg, ...]:
-    outcome, instead = req.outcome, bodies.cancelled_instead(req.outcome)
+    outcome, failed = req.outcome, req.next is Next.FAIL
+    body, small, instead, instead_small = bodies.both(outcome, bodies.cancelled_instead(outcome))
     return (
         *_fence(req.fence),
         req.next.value,
         req.spend.value,
         outcome.cls.value,
         req.delay_ms,
-        bodies.body(outcome),
-        bodies.body(outcome, evidence=bodies.SMALL_EVIDENCE),
-        bodies.exception_text(outcome),
-        bodies.body(instead),
-        bodies.body(instead, evidence=bodies.SMALL_EVIDENCE),
+        body,
+        small,
+        bodies.exception_text(outcome) if failed else "",
+        instead,
+        instead_small,
         req.result or "",
         bodies.return_value(req.result),
         "" if req.started_at is None else req.started_at,
@@ -204,4 +206,4 @@ def unfinalized(install: str, limit: int = 100, older_than_ms: int = 0) -> Op[li
 def own_claims(install: str, worker: str) -> Op[tuple[Claim, ...]]:
     """Return what this worker claimed and has no Job recorded for: to be resumed after an unknown outcome."""
     rows = yield Call("own_claims", (install, worker, limits.STORED_MAX))
-    return tuple(decode.claim(row, install=install, worker=worker) for row in rows)
+    return decode.claims(rows, install=install, worker=worker)

@@ -56,36 +56,59 @@ _OWN_FIELDS = frozenset({"priority", "lifo", "key", "dedupe"})
 """Options that stand in fields of their own in the job's hash: scripts act on them."""
 
 
-_HEADER_LINES = 20
+_HEADER_LINES, _OWN_LINES = 16, 4
 
 
-def entry_arguments(req: EnqueueRequest) -> tuple[Arg, ...]:
-    """Return one entry as scripts take it (L.entry in _accept.lua): a header of lines, and the data.
+def entry_arguments(*reqs: EnqueueRequest) -> tuple[Arg, ...]:
+    """Return entries as scripts take them (L.entry in _accept.lua): of each a header of lines, own lines, and the data.
+
+    A header is empty when it is the one of the entry before.
 
     Raises:
         InvalidInputError: a part holds a line break.
     """
+    arguments: list[Arg] = []
+    before: tuple[Any, ...] = ()
+    for req in reqs:
+        shared = (
+            *(req.queue, req.task, req.if_exists, req.delay_ms, req.expires_ms, req.options, req.description),
+            *(req.strict, req.depends_on, req.settings_tag),
+        )
+        header = "" if shared == before else _header(req)
+        own = f"{req.id}\n{req.incarnation}\n{req.fingerprint}\n{req.origin_trace}"
+        if own.count("\n") != _OWN_LINES - 1:
+            raise _broken(req)
+        arguments += (header, own, req.data)
+        before = shared
+    return tuple(arguments)
+
+
+def _header(req: EnqueueRequest) -> str:
     dedupe = decode.mapping(req.options.get("dedupe"))
     ttl, delay = dedupe.get("ttl"), req.delay_ms
     if dedupe.get("mode") == "debounce":
         delay = ttl or delay
     options = {name: value for name, value in req.options.items() if name not in _OWN_FIELDS}
-    header = (
-        *(req.queue, req.id, req.task, req.incarnation, req.if_exists, req.fingerprint, str(delay)),
+    lines = (
+        *(req.queue, req.task, req.if_exists, str(delay)),
         "" if req.expires_ms is None else str(req.expires_ms),
         bodies.compact(options) if options else "",
         (req.description or req.task).replace("\n", " "),
-        *(req.origin_trace, "1" if req.strict else "0", str(req.options.get("priority") or 0)),
+        *("1" if req.strict else "0", str(req.options.get("priority") or 0)),
         "1" if req.options.get("lifo") else "0",
         *(req.options.get("key") or "", dedupe.get("id") or "", dedupe.get("mode") or "first"),
         "" if ttl is None else str(ttl),
         ",".join(req.depends_on),
         req.settings_tag,
     )
-    text = "\n".join(header)
+    text = "\n".join(lines)
     if text.count("\n") != _HEADER_LINES - 1:
-        raise InvalidInputError(f"job {req.id[:60]!r}: queue, id, task, keys and options are one line each")
-    return (text, req.data)
+        raise _broken(req)
+    return text
+
+
+def _broken(req: EnqueueRequest) -> InvalidInputError:
+    return InvalidInputError(f"job {req.id[:60]!r}: queue, id, task, keys and options are one line each")
 
 
 def _enqueued(row: Any, req: EnqueueRequest) -> Enqueued:
@@ -117,7 +140,7 @@ def enqueue_many(reqs: Sequence[EnqueueRequest]) -> Op[list[Enqueued]]:
 
 def enqueue_batch(reqs: Sequence[EnqueueRequest]) -> Op[list[Enqueued]]:
     """Accept the jobs of one call (see ``batches``)."""
-    rows = yield Call("enqueue", tuple(argument for req in reqs for argument in entry_arguments(req)))
+    rows = yield Call("enqueue", entry_arguments(*reqs))
     return [_enqueued(row, req) for row, req in zip(rows, reqs, strict=True)]
 
 
@@ -164,7 +187,7 @@ def claim(req: ClaimRequest) -> Op[ClaimReply]:
     )
     rows, blocked, due = answer
     return ClaimReply(
-        claims=tuple(decode.claim(row, install=req.install, worker=req.worker) for row in rows),
+        claims=decode.claims(rows, install=req.install, worker=req.worker),
         blocked={queue: decode.text(reason) for queue, reason in decode.pairs(blocked).items()},
         next_due_ms=None if int(due) < 0 else int(due),
     )

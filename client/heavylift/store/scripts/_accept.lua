@@ -21,44 +21,55 @@ end
 
 -- What one call does for a whole batch: once per queue.
 local seen = {}
-local function once(what, q)
-  local name = what .. '\n' .. q
-  if seen[name] then return false end
+local function once(name)
+  local first = not seen[name]
   seen[name] = true
-  return true
+  return first
 end
 
--- The fields of a new job. RQ reads absent ones as empty or zero, and so do we: each costs 60 to 90 bytes.
-local function fields_of(e, status, due)
+-- The fields of a new job. RQ reads absent ones as empty or zero, and so do we: each costs 60 to 90 bytes. Those that
+-- entries of one header share are listed once.
+local function shared_fields(e, status, due)
   local created = L.utc_now()
-  local set = { 'created_at', created, 'data', e.data, 'origin', e.queue, 'description', e.description, 'enqueued_at',
-    created, 'status', status, 'hl:task', e.task }
+  local set = { 'created_at', created, 'origin', e.queue, 'description', e.description, 'enqueued_at', created, 'status',
+    status, 'hl:task', e.task }
   local function add(name, value)
     if not value or value == '' then return end
     set[#set + 1] = name
     set[#set + 1] = value
   end
-  local source = L.source(e.id, { created_at = created })
+  add('hl:options', e.options)
+  add('hl:due', due and L.int(due))
+  add('hl:expires', e.expires and L.int(NOW + e.expires))
+  add('hl:priority', e.priority ~= 0 and L.int(e.priority))
+  add('hl:lifo', e.lifo and '1')
+  add('hl:key', e.key)
+  add('hl:dedup', e.dedup)
+  if #e.depends > 0 then
+    add('dependency_id', e.depends[1])
+    add('dependency_ids', cjson.encode(e.depends))
+  end
+  return set
+end
+
+local function fields_of(e, status, due)
+  local shared = getmetatable(e).fields
+  if not shared[status] then shared[status] = shared_fields(e, status, due) end
+  local set = { 'data', e.data, unpack(shared[status]) }
+  local n = #set
+  local function add(name, value)
+    set[n + 1], set[n + 2], n = name, value, n + 2
+  end
+  local source = redis.sha1hex(e.id .. '\n' .. L.utc_now())
   if e.fingerprint == '' then
     add('hl:inc', string.sub(source, 1, 16))
   else -- a repeat is told by its incarnation
     add('hl:inc', e.incarnation)
     add('hl:src', source)
+    add('hl:fp', e.fingerprint)
   end
-  add('hl:options', e.options)
-  add('hl:fp', e.fingerprint)
-  add('hl:due', due and L.int(due))
-  add('hl:expires', e.expires and L.int(NOW + e.expires))
-  add('hl:trace', e.trace)
-  add('hl:priority', e.priority ~= 0 and L.int(e.priority))
-  add('hl:lifo', e.lifo and '1')
-  add('hl:key', e.key)
-  add('hl:dedup', e.dedup)
-  add('hl:reason', e.follows and 'follows ' .. e.follows)
-  if #e.depends > 0 then
-    add('dependency_id', e.depends[1])
-    add('dependency_ids', cjson.encode(e.depends))
-  end
+  if e.trace ~= '' then add('hl:trace', e.trace) end
+  if e.follows then add('hl:reason', 'follows ' .. e.follows) end
   return set
 end
 
@@ -80,12 +91,9 @@ local function write(e)
     call('ZADD', K.registry('deferred', e.queue), NOW_S, e.id)
     call('SADD', K.queues, K.queue(e.queue))
   else
-    local h = { status = status, enqueued_at = L.utc_now(), ['hl:priority'] = L.int(e.priority),
-      ['hl:lifo'] = e.lifo and '1' or nil }
-    if e.key ~= '' then h['hl:key'] = e.key end
-    L.place(e.queue, e.id, h, false, due)
+    L.place(e.queue, e.id, e.placed, false, due)
   end
-  if once('epoch', '') then try('SET', K.epoch, L.int(NOW) .. '-' .. string.sub(redis.sha1hex(e.id), 1, 16), 'NX') end
+  if once('epoch') then try('SET', K.epoch, L.int(NOW) .. '-' .. string.sub(redis.sha1hex(e.id), 1, 16), 'NX') end
   L.count(e.queue, 'enqueued')
   local state = L.STATES[status]
   L.emit(e.queue, 'added', e.id, 'state', state, 'task', e.task)
@@ -95,14 +103,14 @@ end
 -- What is wrong with the keys an entry is written to, or nil; a queue's own are looked at once per call.
 local function unfit(e)
   local wrong
-  if not seen['fit\n' .. e.queue .. '@' .. e.priority] then
+  if not seen[e.fit] then
     wrong = L.unfit(e.queue, { ['hl:priority'] = L.int(e.priority) })
       or L.wrong(K.registry('deferred', e.queue), 'zset', K.dedup(e.queue), 'hash')
-    if not wrong then once('fit', e.queue .. '@' .. e.priority) end
+    seen[e.fit] = not wrong
   end
-  if e.key ~= '' and not wrong and not seen['keys\n' .. e.queue] then
+  if e.key ~= '' and not wrong and not seen[e.keyed] then
     wrong = L.wrong_keys(e.queue)
-    if not wrong then once('keys', e.queue) end
+    seen[e.keyed] = not wrong
   end
   if #e.depends > 0 then wrong = wrong or L.wrong(K.dependencies(e.id), 'set') end
   for _, id in ipairs(e.depends) do wrong = wrong or L.wrong(K.dependents(id), 'set') end
@@ -219,39 +227,51 @@ end
 function L.accept(e)
   local wrong = unfit(e)
   if wrong then return refuse(e, 'corrupt', wrong) end
-  local have = L.type(K.job(e.id))
-  if have ~= 'none' then
+  if call('EXISTS', K.job(e.id)) == 1 then
     local h, _, message = L.load(e.id)
     return h and again(e, h) or refuse(e, 'corrupt', message)
   end
   local closed = barred(e)
   if closed then return closed end
-  if e.strict and not seen['served\n' .. e.queue] then
+  if e.strict and not seen[e.served] then
     if L.type(K.settings(e.queue)) ~= 'hash' then
       return refuse(e, 'unknown-queue', 'no HeavyQueue serves the queue ' .. e.queue)
     end
-    once('served', e.queue)
+    once(e.served)
   end
   return e.dedup ~= '' and deduplicated(e) or write(e)
 end
 
--- The entry at ARGV[i], and where the next one begins. A header of lines (queue, id, task, incarnation, if_exists,
--- fingerprint or '', delay ms, expires ms or '', options JSON or '', description, traceparent or '', strict '1'|'0',
--- priority, lifo '1'|'0', concurrency key or '', deduplication key or '', its mode, its ttl ms or '', ids of
--- dependencies with commas between, tag of the settings it was held against or ''), then the data. Without a fingerprint the id is random: nobody else means this job.
-function L.entry(i)
+-- What entries share: lines (queue, task, if_exists, delay ms, expires ms or '', options JSON or '', description, strict
+-- '1'|'0', priority, lifo '1'|'0', concurrency key or '', deduplication key or '', its mode, its ttl ms or '', ids of
+-- dependencies with commas between, tag of the settings it was held against or '').
+local function header(text)
   local part, n = {}, 0
-  for line in string.gmatch(ARGV[i] .. '\n', '([^\n]*)\n') do
+  for line in string.gmatch(text .. '\n', '([^\n]*)\n') do
     n = n + 1
     part[n] = line
   end
   local e = {
-    queue = part[1], id = part[2], task = part[3], data = ARGV[i + 1], incarnation = part[4], if_exists = part[5],
-    fingerprint = part[6], delay = tonumber(part[7]), expires = tonumber(part[8]), options = part[9],
-    description = part[10], trace = part[11], strict = part[12] == '1', priority = tonumber(part[13]),
-    lifo = part[14] == '1', key = part[15], dedup = part[16], mode = part[17], ttl = tonumber(part[18]), depends = {},
-    tag = part[20],
+    queue = part[1], task = part[2], if_exists = part[3], delay = tonumber(part[4]), expires = tonumber(part[5]),
+    options = part[6], description = part[7], strict = part[8] == '1', priority = tonumber(part[9]),
+    lifo = part[10] == '1', key = part[11], dedup = part[12], mode = part[13], ttl = tonumber(part[14]), depends = {},
+    tag = part[16], fields = {},
   }
-  for id in string.gmatch(part[19], '[^,]+') do e.depends[#e.depends + 1] = id end
-  return e, i + 2
+  for id in string.gmatch(part[15], '[^,]+') do e.depends[#e.depends + 1] = id end
+  e.fit, e.keyed, e.served = 'fit\n' .. e.queue .. '@' .. part[9], 'keys\n' .. e.queue, 'served\n' .. e.queue
+  e.placed = { enqueued_at = L.utc_now(), ['hl:priority'] = L.int(e.priority), ['hl:lifo'] = e.lifo and '1' or nil,
+    ['hl:key'] = e.key ~= '' and e.key or nil }
+  e.__index = e
+  return e
+end
+
+-- The entry at ARGV[i], and where the next one begins: what it shares with others ('' = as the one before), its own lines
+-- (id, incarnation, fingerprint or '', traceparent or ''), the data. Without a fingerprint the id is random: nobody else
+-- means this job.
+local shared
+function L.entry(i)
+  if ARGV[i] ~= '' then shared = header(ARGV[i]) end
+  local id, incarnation, fingerprint, trace = string.match(ARGV[i + 1], '^([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)$')
+  local e = { id = id, incarnation = incarnation, fingerprint = fingerprint, trace = trace, data = ARGV[i + 2] }
+  return setmetatable(e, shared), i + 3
 end

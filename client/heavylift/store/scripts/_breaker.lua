@@ -17,6 +17,7 @@ end
 function L.breaker_probe(q, member) try('HSET', K.breaker(q), 'probe', member) end
 
 function L.breaker_close(q)
+  if call('EXISTS', K.breaker(q), K.trouble(q)) == 0 then return end
   try('HDEL', K.trouble(q), L.IMAGE_TROUBLE)
   local open = L.breaker(q)
   try('DEL', K.breaker(q))

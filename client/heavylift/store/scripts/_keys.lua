@@ -45,6 +45,8 @@ function L.lane_length(q, key) return count_of(K.lanes(q), key) end
 function L.in_lanes(q) return ask('ZCARD', K.lanes(q)) or 0 end
 
 function L.wrong_keys(q)
+  local all = { K.lanes(q), K.heads(q), K.ring(q), K.full(q), K.keyed(q), K.slots(q), K.keyof(q) }
+  if call('EXISTS', unpack(all)) == 0 then return nil end
   return L.wrong(K.lanes(q), 'zset', K.heads(q), 'zset', K.ring(q), 'zset', K.full(q), 'zset', K.keyed(q), 'zset',
     K.slots(q), 'hash', K.keyof(q), 'hash')
 end

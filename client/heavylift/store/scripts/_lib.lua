@@ -85,9 +85,22 @@ L.FIELDS = {
   'hl:outcome', 'hl:result', 'hl:cancel', 'hl:dedup', 'hl:enqueued', 'hl:ended', 'hl:progress', 'hl:fp', 'hl:op',
   'hl:trace', 'hl:rqmax', 'hl:attended', 'hl:first', 'hl:memory', 'hl:checkpoint', 'hl:key', 'hl:lifo',
 }
+-- What the fence compares, and what record, check and attend go by.
+L.FENCED = {
+  'status', 'origin', 'created_at', 'hl:inc', 'hl:src', 'hl:exec', 'hl:worker', 'hl:uid', 'hl:cancel', 'hl:phase',
+  'hl:starts', 'hl:job', 'hl:claimed', 'hl:attended',
+}
 L.EXECUTION_FIELDS = { 'hl:exec', 'hl:phase', 'hl:deadline', 'hl:worker' }
+-- What a completed job needs no more: it is not run again.
+L.SPENT = { 'hl:exec', 'hl:phase', 'hl:deadline', 'hl:worker', 'hl:memory', 'hl:checkpoint', 'hl:first' }
 
-function L.int(n) return string.format('%.0f', n) end
+-- A whole number as text; what no integer holds is written out (settings are anybody's).
+local format = string.format
+function L.int(n)
+  if n > -1e15 and n < 1e15 then return format('%d', n) end
+  return format('%.0f', n)
+end
+local NOW_MS = L.int(NOW)
 
 -- A whole number from text, or the default; anything else a stranger may have written is the default.
 function L.num(value, default)
@@ -154,9 +167,9 @@ function L.load(job, fields)
   fields = fields or L.FIELDS
   local values, h = try('HMGET', key, unpack(fields)), {}
   if values.err then return nil, 'corrupt', 'the key ' .. key .. ' is a ' .. L.type(key) .. ', not a hash' end
-  for i, name in ipairs(fields) do
+  for i = 1, #fields do
     local value = values[i]
-    if value and #value <= L.FIELD_MAX then h[name] = value end
+    if value and #value <= L.FIELD_MAX then h[fields[i]] = value end
   end
   if next(h) == nil and L.type(key) == 'none' then return nil, 'missing', 'no job ' .. string.sub(job, 1, 200) end
   if fields == L.FIELDS and not h['hl:task'] then -- plain RQ: its description begins with the function's path
@@ -194,8 +207,7 @@ end
 -- Whether it is a whole number that ranks and expiries may be.
 function L.whole(value) return L.number(value) and value >= 1 and value <= 1e12 and value % 1 == 0 end
 
--- The queue's settings {spec, install, namespace, generation}, or nil and what is wrong (nil when there are none).
-function L.settings(q)
+local function read_settings(q)
   local key = K.settings(q)
   local have = L.type(key)
   if have == 'none' then return nil end
@@ -216,8 +228,20 @@ function L.settings(q)
   return { spec = spec, install = raw[2], namespace = raw[3], generation = L.num(raw[4], 0), at = L.num(raw[5], 0) }
 end
 
+-- The queue's settings {spec, install, namespace, generation}, or nil and what is wrong (nil when there are none); read
+-- once in a call.
+local settings_of = {}
+function L.settings(q)
+  local found = settings_of[q]
+  if not found then
+    found = { read_settings(q) }
+    settings_of[q] = found
+  end
+  return found[1], found[2]
+end
+
 function L.emit(q, name, job, ...)
-  try('XADD', K.events(q), 'MAXLEN', '~', 10000, '*', 'event', name, 'job', job, 'at', L.int(NOW), ...)
+  try('XADD', K.events(q), 'MAXLEN', '~', 10000, '*', 'event', name, 'job', job, 'at', NOW_MS, ...)
 end
 function L.count(q, name, n) try('HINCRBY', K.counters(q), name, n or 1) end
 

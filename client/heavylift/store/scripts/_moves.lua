@@ -81,57 +81,92 @@ function L.forget(q, job, execution, worker, install)
   L.key_ends(q, member)
 end
 
-function L.keep(q, state)
-  local set = L.settings(q)
+-- What settings say about ended jobs of a state: {count, age in ms}.
+local function kept(spec, state)
   local name = state == 'completed' and 'completed' or 'failed'
-  local own = set and L.table(L.table(set.spec.retention)[name]) or {}
+  local own = L.table(L.table(spec.retention)[name])
   return {
     count = L.number(own.count) or L.KEEP[name].count, age = max(L.number(own.age) or L.KEEP[name].age, 60000),
   }
 end
+-- The same as text beside the settings of one generation, so that an end need not parse them.
+function L.kept(spec, generation)
+  local parts = { generation }
+  for _, state in ipairs({ 'completed', 'failed' }) do
+    local keep = kept(spec, state)
+    parts[#parts + 1] = string.format('%.14g', keep.count)
+    parts[#parts + 1] = string.format('%.14g', keep.age)
+  end
+  return table.concat(parts, ' ')
+end
+function L.keep(q, state)
+  local found = try('HMGET', K.settings(q), 'kept', 'generation')
+  local text, generation = found[1], found[2]
+  if text and generation and string.sub(text, 1, #generation + 1) == generation .. ' ' then
+    local parts = {}
+    for part in string.gmatch(string.sub(text, #generation + 2), '%S+') do parts[#parts + 1] = L.number(tonumber(part)) end
+    local i = state == 'completed' and 1 or 3
+    if #parts == 4 then return { count = parts[i], age = max(parts[i + 1], 60000) } end
+  end
+  return kept((L.settings(q) or { spec = {} }).spec, state)
+end
 
 -- Remove one ended job and all that belongs to it; one whose id lives on keeps those who depend on it, and the place in its
--- deduplication key if that `stays` the same ('' = it has none now).
-function L.remove(q, job, state, stays)
-  local key = try('HGET', K.job(job), 'hl:dedup')
-  try('DEL', K.job(job), K.results(job), K.dependencies(job), K.executions(job))
-  if not stays and not L.frees(job, state) then try('DEL', K.dependents(job)) end
+-- deduplication key if that `stays` the same ('' = it has none now). The job's fields `h`, if it is known to have been let
+-- go of by every other state.
+function L.remove(q, job, state, stays, h)
+  local key = h and h['hl:dedup']
+  if not h then key = try('HGET', K.job(job), 'hl:dedup') end
+  local gone = { K.job(job), K.results(job), K.dependencies(job), K.executions(job) }
+  if not stays and not L.frees(job, state) then gone[5] = K.dependents(job) end
+  try('DEL', unpack(gone))
   if type(key) == 'string' and key ~= stays then L.dedup_end(q, key, job, nil) end
-  for _, name in pairs(L.REGISTRY) do try('ZREM', K.registry(name, q), job) end
+  for each, name in pairs(L.REGISTRY) do
+    if each == state or not h then try('ZREM', K.registry(name, q), job) end
+  end
   try('ZREM', K.ended(q, state), job)
 end
 
+-- One of the oldest ended jobs: 'removed', or 'open' while its finishing PATCH is not confirmed (but not for ever: its
+-- operator may be gone).
+local function trim_one(q, job, state, at, keep)
+  local h, why, message = L.load(job, { 'status', 'hl:ended', 'hl:install', 'hl:ns', 'hl:job', 'hl:dedup' })
+  if h and L.num(h['hl:ended'], -1) == at and L.STATES[h.status or ''] == state then
+    local name = (h['hl:ns'] or '') .. '/' .. (h['hl:job'] or '')
+    local open = try('ZSCORE', K.unfinalized(h['hl:install'] or ''), name)
+    if type(open) == 'string' and at >= NOW - keep.age - 3600000 then return 'open' end
+    L.remove(q, job, state, nil, h)
+    L.emit(q, 'removed', job, 'reason', 'retention', 'prev', state)
+    L.count(q, 'trimmed')
+    return 'removed'
+  end
+  call('ZREM', K.ended(q, state), job) -- gone, or living again
+  if why == 'corrupt' then
+    L.quarantine(q, job, message)
+  elseif why == 'missing' then -- its own time to live ended, or RQ deleted it
+    try('ZREM', K.registry(L.REGISTRY[state], q), job)
+    L.emit(q, 'removed', job, 'reason', 'gone', 'prev', state)
+    L.count(q, 'trimmed')
+  end
+  return 'removed'
+end
+
 -- Retention by count and age: looks at the `step` oldest ended jobs of one state; returns how many entries it removed.
-function L.trim(q, state, step)
-  local index, keep, removed = K.ended(q, state), L.keep(q, state), 0
+-- Mostly one is too many, or none: it reads few entries, then twice as many.
+function L.trim(q, state, step, keep)
+  local index, removed, open, more = K.ended(q, state), 0, 0, true
   local size = try('ZCARD', index)
   if type(size) ~= 'number' or size == 0 then return 0 end
+  keep = keep or L.keep(q, state)
   local excess = max(size - keep.count, 0)
-  local oldest = call('ZRANGE', index, 0, step - 1, 'WITHSCORES')
-  for i = 1, #oldest, 2 do
-    local job, at = oldest[i], tonumber(oldest[i + 1])
-    if removed >= excess and at > NOW - keep.age then break end
-    local h, why, message = L.load(job, { 'status', 'hl:ended', 'hl:install', 'hl:ns', 'hl:job' })
-    if h and L.num(h['hl:ended'], -1) == at and L.STATES[h.status or ''] == state then
-      local name = (h['hl:ns'] or '') .. '/' .. (h['hl:job'] or '')
-      local open = try('ZSCORE', K.unfinalized(h['hl:install'] or ''), name)
-      -- While its finishing PATCH is not confirmed it stays, but not for ever: its operator may be gone.
-      if type(open) ~= 'string' or at < NOW - keep.age - 3600000 then
-        L.remove(q, job, state)
-        L.emit(q, 'removed', job, 'reason', 'retention', 'prev', state)
-        L.count(q, 'trimmed')
-        removed = removed + 1
-      end
-    else
-      call('ZREM', index, job) -- gone, or living again
-      if why == 'corrupt' then
-        L.quarantine(q, job, message)
-      elseif why == 'missing' then -- its own time to live ended, or RQ deleted it
-        try('ZREM', K.registry(L.REGISTRY[state], q), job)
-        L.emit(q, 'removed', job, 'reason', 'gone', 'prev', state)
-        L.count(q, 'trimmed')
-      end
-      removed = removed + 1
+  while more do
+    local wanted = min(max(excess - removed + 1, removed + open), step - removed - open)
+    local oldest = wanted > 0 and call('ZRANGE', index, open, open + wanted - 1, 'WITHSCORES') or {}
+    more = #oldest > 0
+    for i = 1, #oldest, 2 do
+      local at = tonumber(oldest[i + 1])
+      if removed >= excess and at > NOW - keep.age then return removed end
+      if trim_one(q, oldest[i], state, at, keep) == 'open' then open = open + 1 else removed = removed + 1 end
     end
   end
   return removed
@@ -140,6 +175,7 @@ end
 -- History is a JSON list with one entry a line (compact JSON holds no line break), so that it is cut without decoding.
 function L.history(old, entry)
   local lines = {}
+  if not old and entry then return '[\n' .. entry .. '\n]', { entry } end
   if old then
     for line in string.gmatch(old, '[^\n]+') do
       if string.sub(line, 1, 1) == '{' then lines[#lines + 1] = (string.gsub(line, ',$', '')) end
@@ -160,59 +196,68 @@ function L.outcome(body, known)
     .. ',' .. string.sub(body, 2)
 end
 
+-- An ended job's places that are not of its state (any more).
+function L.unlist(q, job, state)
+  try('ZREM', K.registry(L.REGISTRY[state], q), job)
+  try('ZREM', K.ended(q, state), job)
+end
+
 -- Write a terminal state. The job's hash is checked; everything else here is secondary.
---   e = {state, body, class, history (text of the small entry's body), exc, result, value, execution, seq, attempt,
---        started, ended, spend, worker, fields (more to set)}
+--   e = {state, body, class, history (text of the small entry's body, nil = the same), exc, result, value, execution, seq,
+--        attempt, started, ended, spend, worker, fields (more to set)}
 function L.finish(q, job, h, e)
   local key, status = K.job(job), L.STATUS[e.state]
   local known = { seq = e.seq, attempt = e.attempt, execution = e.execution, next = L.NEXT[e.state],
     started = e.started, ended = e.ended, spend = e.spend }
   local outcome = L.outcome(e.body, known)
+  local entry = e.history and L.outcome(e.history, known) or outcome
   local set = { 'status', status, 'ended_at', L.utc(e.ended or NOW, 999), -- not before a start in the same ms
-    'hl:ended', L.int(NOW), 'hl:outcome', outcome,
-    'hl:history', (L.history(h['hl:history'], L.outcome(e.history or e.body, known))) }
+    'hl:ended', L.int(NOW), 'hl:outcome', outcome, 'hl:history', (L.history(h['hl:history'], entry)) }
   if e.result then
     set[#set + 1] = 'hl:result'
     set[#set + 1] = e.result
   end
   for _, value in ipairs(e.fields or {}) do set[#set + 1] = value end
   call('HSET', key, unpack(set))
-  call('HDEL', key, 'hl:reason', 'hl:due', unpack(L.EXECUTION_FIELDS))
+  call('HDEL', key, 'hl:reason', 'hl:due', unpack(e.state == 'completed' and L.SPENT or L.EXECUTION_FIELDS))
   local keep = L.keep(q, e.state)
   local ttl = floor(keep.age / 1000)
   local asked = L.num(e.state == 'completed' and h.result_ttl or h.failure_ttl, -1)
   if asked >= 0 then ttl = max(min(ttl, asked), 60) end -- repeats of this finish must still meet the outcome
-  local entry = { 'worker_name', e.worker or '' }
+  local told = { 'worker_name', e.worker or '' }
   if e.execution and e.execution ~= '' then
-    entry[#entry + 1] = 'execution_id'
-    entry[#entry + 1] = e.execution
+    told[#told + 1] = 'execution_id'
+    told[#told + 1] = e.execution
   end
   if e.started then
-    entry[#entry + 1] = 'execution_started_at'
-    entry[#entry + 1] = string.format('%.3f', e.started / 1000)
-    entry[#entry + 1] = 'execution_ended_at'
-    entry[#entry + 1] = string.format('%.3f', (e.ended or NOW) / 1000)
+    told[#told + 1] = 'execution_started_at'
+    told[#told + 1] = string.format('%.3f', e.started / 1000)
+    told[#told + 1] = 'execution_ended_at'
+    told[#told + 1] = string.format('%.3f', (e.ended or NOW) / 1000)
   end
   if e.state == 'completed' and e.value then
-    try('XADD', K.results(job), 'MAXLEN', 10, '*', 'type', 1, 'return_value', e.value, unpack(entry))
+    try('XADD', K.results(job), 'MAXLEN', 10, '*', 'type', 1, 'return_value', e.value, unpack(told))
   elseif e.state == 'completed' then
-    try('XADD', K.results(job), 'MAXLEN', 10, '*', 'type', 1, unpack(entry))
+    try('XADD', K.results(job), 'MAXLEN', 10, '*', 'type', 1, unpack(told))
   elseif e.state == 'failed' then
-    try('XADD', K.results(job), 'MAXLEN', 10, '*', 'type', 2, 'exc_string', e.exc or '', unpack(entry))
+    try('XADD', K.results(job), 'MAXLEN', 10, '*', 'type', 2, 'exc_string', e.exc or '', unpack(told))
   end
-  for state, name in pairs(L.REGISTRY) do
-    if state == e.state then
-      try('ZADD', K.registry(name, q), L.int(NOW_S + ttl), job)
-      try('ZADD', K.ended(q, state), L.int(NOW), job)
-    else
-      try('ZREM', K.registry(name, q), job)
-      try('ZREM', K.ended(q, state), job)
+  try('ZADD', K.registry(L.REGISTRY[e.state], q), L.int(NOW_S + ttl), job)
+  try('ZADD', K.ended(q, e.state), L.int(NOW), job)
+  -- One of ours that a claim started was let go of by every state before; RQ may have put any other into a registry.
+  if h.status ~= 'started' or not h['hl:task'] then
+    for state in pairs(L.REGISTRY) do
+      if state ~= e.state then L.unlist(q, job, state) end
     end
   end
   -- `rq requeue` leaves the expiry on a job that waits again; retention removes the others in time.
-  local last = (e.state == 'failed' and asked < 0) and ttl + L.REQUEUED_S or ttl
-  for _, name in ipairs({ key, K.results(job), K.dependents(job), K.dependencies(job) }) do
-    try('EXPIRE', name, last)
+  local last = L.int((e.state == 'failed' and asked < 0) and ttl + L.REQUEUED_S or ttl)
+  local followed = call('EXISTS', K.dependents(job), K.dependencies(job)) > 0
+  try('EXPIRE', key, last)
+  try('EXPIRE', K.results(job), last)
+  if followed then
+    try('EXPIRE', K.dependents(job), last)
+    try('EXPIRE', K.dependencies(job), last)
   end
   L.emit(q, e.state, job, 'final', '1', 'class', e.class, 'execution', e.execution or '', 'attempt',
     L.int(e.attempt), 'seq', L.int(e.seq), 'worker', e.worker or '', 'uid', h['hl:uid'] or '')
@@ -222,9 +267,9 @@ function L.finish(q, job, h, e)
     'final', '1', 'at', L.int(NOW))
   call('PUBLISH', K.done(job), e.state)
   call('PUBLISH', K.doorbell, q)
-  L.dedup_end(q, h['hl:dedup'], job, e.state)
-  L.free_dependents(job, e.state, 50)
-  L.trim(q, e.state, 20)
+  if h['hl:dedup'] then L.dedup_end(q, h['hl:dedup'], job, e.state) end
+  if followed then L.free_dependents(job, e.state, 50) else try('SREM', K.todo, job) end
+  L.trim(q, e.state, 20, keep)
   return outcome
 end
 
@@ -353,7 +398,13 @@ function L.members(key) return L.type(key) == 'set' and call('SMEMBERS', key) or
 
 -- Since when a waiting job waits (ms): put into its queue, retried or due; released jobs count from before the claim.
 L.SINCE = { 'enqueued_at', 'hl:enqueued' }
+local parsed = {} -- those of one batch were enqueued at one time
+local function parse(text)
+  if not text then return nil end
+  if not parsed[text] then parsed[text] = L.parse_utc(text) end
+  return parsed[text]
+end
 function L.since(h)
-  local at = L.parse_utc(h.enqueued_at) or L.num(h['hl:enqueued'], nil)
+  local at = parse(h.enqueued_at) or L.num(h['hl:enqueued'], nil)
   return at and min(at, NOW)
 end

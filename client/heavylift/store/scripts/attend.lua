@@ -3,7 +3,7 @@
 -- ARGV: prefix, prefix, job, execution, worker or '', UID or ''.
 -- Returns: {verdict, message}.
 local f = L.fence_arguments()
-local h, why, message = L.load(f.job)
+local h, why, message = L.load(f.job, L.FENCED)
 local verdict, reason = L.fence(h, why, message, f)
 if verdict then return { verdict, reason } end
 call('HSET', K.job(f.job), 'hl:attended', h['hl:claimed'] or '')

@@ -4,7 +4,7 @@
 -- The dispatcher asks just before it makes the Job: an execution whose job was deleted or enqueued anew starts nothing, so
 -- its start does not count. One that ended has left the started registry: it had its start, whoever asks late.
 local f = L.fence_arguments()
-local h, why, message = L.load(f.job)
+local h, why, message = L.load(f.job, L.FENCED)
 local member, counted = f.job .. ':' .. f.execution, {}
 if why == 'missing' or (h and h['hl:exec'] ~= f.execution) then
   for _, key in ipairs(L.members(K.queues)) do

@@ -5,7 +5,7 @@
 -- Returns: {claims, {queue, reason, ...}, next due in ms or -1}; a claim as L.claim makes it.
 -- With: _tally.lua, _serve.lua, _frozen.lua
 local worker, request, install = ARGV[3], ARGV[4], ARGV[5]
-local limits, ends = cjson.decode(ARGV[9]), cjson.decode(ARGV[10])
+local limits = cjson.decode(ARGV[9])
 local wanted, slots, patience = min(tonumber(ARGV[6]), limits.max), tonumber(ARGV[7]), tonumber(ARGV[8])
 local FIELDS = {
   'enqueued_at',
@@ -14,6 +14,8 @@ local FIELDS = {
   'hl:expires', 'hl:options', 'hl:attempts', 'hl:starts', 'hl:silent', 'hl:history', 'hl:ended', 'hl:trace', 'hl:rqmax',
   'hl:first', 'hl:memory', 'hl:checkpoint', 'hl:dedup', 'hl:lifo', 'hl:key',
 }
+local SMALL = 8192 -- bytes of data that are read together with the fields
+local WITH_DATA = { 'data', unpack(FIELDS) }
 -- All of ours but incarnation, source and history's own: what a job enqueued anew must not inherit.
 local SIDE = {}
 for _, name in ipairs(L.FIELDS) do
@@ -38,8 +40,10 @@ local function block(q, reason)
   blocked[#blocked + 1] = reason
 end
 
+local ends
 local function fail(q, job, h, code)
   spend('ended')
+  ends = ends or cjson.decode(ARGV[10])
   local e = ends[code]
   L.finish(q, job, h, { state = 'failed', body = e.body, class = e.class, exc = e.exc, execution = '',
     seq = L.num(h['hl:seq'], 0), attempt = L.num(h['hl:attempts'], 0) + 1 })
@@ -81,49 +85,68 @@ local function next_seq(h, set)
   return (mine and seq or max(seq, top)) + 1
 end
 
+-- What starts is written into the registry and the width together, at the end.
+local starts = {}
+local function begun(q, member)
+  local of = starts[q] or { '+inf' }
+  of[#of + 1], of[#of + 2] = member, '+inf'
+  starts[q] = of
+end
+local function write_starts()
+  for q, of in pairs(starts) do
+    of[#of] = nil
+    call('ZADD', K.started(q), unpack(of))
+    for i = 1, #of, 2 do of[i] = NOW_MS end
+    call('ZADD', K.inflight(install), unpack(of))
+  end
+end
+
 local function start(q, job, h, set, data, options)
   local seq, attempt = next_seq(h, set), L.num(h['hl:attempts'], 0) + 1
   local execution = h['hl:inc'] .. '-' .. L.int(seq)
   local member = job .. ':' .. execution
-  local kept, listed = L.type(K.execution(job, execution)), L.type(K.executions(job))
-  if (kept ~= 'none' and kept ~= 'hash') or (listed ~= 'none' and listed ~= 'zset') then
-    return nil, L.wrong(K.execution(job, execution), 'hash', K.executions(job), 'zset')
-  end
+  local key, own, all = K.job(job), K.execution(job, execution), K.executions(job)
+  local known = call('EXISTS', own, all) > 0
+  local wrong = known and L.wrong(own, 'hash', all, 'zset')
+  if wrong then return nil, wrong end
   local frozen, deadline, started = L.freeze(h, options, set), NOW + patience, L.utc_now()
+  local seq_text, deadline_text = L.int(seq), L.int(deadline)
   local fields = { 'status', 'started', 'started_at', started, 'last_heartbeat', started, 'ended_at', '',
-    'worker_name', worker, 'origin', q, 'hl:inc', h['hl:inc'], 'hl:src', h['hl:src'], 'hl:seq', L.int(seq),
-    'hl:top', L.int(max(seq, L.num(h['hl:top'], 0))), 'hl:exec', execution, 'hl:worker', worker, 'hl:install', install,
-    'hl:ns', set.namespace, 'hl:phase', 'claimed', 'hl:claimed', L.int(NOW), 'hl:deadline', L.int(deadline),
-    'hl:attempts', L.int(attempt - 1), 'hl:frozen', frozen, 'hl:first', L.int(L.num(h['hl:first'], NOW)) }
-  if h['hl:rqmax'] then
-    fields[#fields + 1] = 'hl:rqmax'
-    fields[#fields + 1] = h['hl:rqmax']
+    'worker_name', worker, 'hl:src', h['hl:src'], 'hl:seq', seq_text, 'hl:top', L.int(max(seq, L.num(h['hl:top'], 0))),
+    'hl:exec', execution, 'hl:worker', worker, 'hl:install', install, 'hl:ns', set.namespace, 'hl:phase', 'claimed',
+    'hl:claimed', NOW_MS, 'hl:deadline', deadline_text, 'hl:attempts', L.int(attempt - 1), 'hl:frozen', frozen,
+    'hl:first', L.int(L.num(h['hl:first'], NOW)) }
+  local function put(name, value)
+    fields[#fields + 1] = name
+    fields[#fields + 1] = value
   end
+  if h.origin ~= q then put('origin', q) end
+  if h['hl:rqmax'] then put('hl:rqmax', h['hl:rqmax']) end
   for _, value in ipairs(h.reset or {}) do fields[#fields + 1] = value end
-  call('HSET', K.job(job), unpack(fields))
-  call('HDEL', K.job(job), 'hl:reason', 'hl:job', 'hl:uid', 'hl:running', 'hl:evidence', 'hl:due', 'hl:ended',
-    'hl:attended', 'hl:outcome', 'hl:result', 'hl:cancel')
-  call('PERSIST', K.job(job)) -- RQ's ttl would delete it while it runs
-  call('HSET', K.execution(job, execution), 'id', execution, 'job_id', job, 'created_at', L.int(NOW_S),
-    'last_heartbeat', L.int(NOW_S), 'worker_name', worker)
-  if kept ~= 'none' then call('PERSIST', K.execution(job, execution)) end
-  call('ZADD', K.executions(job), '+inf', execution)
-  if listed ~= 'none' then call('PERSIST', K.executions(job)) end
+  call('HSET', key, unpack(fields))
+  call('HDEL', key, 'hl:reason', 'hl:job', 'hl:uid', 'hl:running', 'hl:evidence', 'hl:due', 'hl:ended', 'hl:attended',
+    'hl:outcome', 'hl:result', 'hl:cancel')
+  call('PERSIST', key) -- RQ's ttl would delete it while it runs
+  call('HSET', own, 'id', execution, 'job_id', job, 'created_at', NOW_S, 'last_heartbeat', NOW_S, 'worker_name', worker)
+  call('ZADD', all, '+inf', execution)
+  if known then
+    call('PERSIST', own)
+    call('PERSIST', all)
+  end
   if h['hl:key'] then
     spend('key')
     L.key_starts(q, h['hl:key'], member)
   end
   spend('claim')
   L.rate_spend(q, set, member)
-  call('ZADD', K.started(q), '+inf', member)
-  call('ZADD', K.inflight(install), L.int(NOW), member)
+  begun(q, member)
   if #claims == 0 then try('SET', K.epoch, L.int(NOW) .. '-' .. h['hl:inc'], 'NX') end -- RQ's own enqueue makes none
   L.count(q, 'claimed')
-  L.emit(q, 'active', job, 'execution', execution, 'attempt', L.int(attempt), 'seq', L.int(seq), 'worker', worker,
+  L.emit(q, 'active', job, 'execution', execution, 'attempt', L.int(attempt), 'seq', seq_text, 'worker', worker,
     'wait', L.int(h.waited))
   L.tally(q, 'wait', h.waited, L.watched(set, job, h['hl:task']))
-  h['hl:ns'], h['hl:exec'], h['hl:seq'], h['hl:attempts'] = set.namespace, execution, L.int(seq), L.int(attempt - 1)
-  h['hl:claimed'], h['hl:deadline'], h['hl:frozen'] = L.int(NOW), L.int(deadline), frozen
+  h['hl:ns'], h['hl:exec'], h['hl:seq'], h['hl:attempts'] = set.namespace, execution, seq_text, L.int(attempt - 1)
+  h['hl:claimed'], h['hl:deadline'], h['hl:frozen'] = NOW_MS, deadline_text, frozen
   return L.claim(q, job, h, data)
 end
 
@@ -134,11 +157,12 @@ local function judge(q, job, p, set, keyed)
     L.quarantine(q, job, 'not a usable job id: letters, digits, - and _, at most ' .. limits.id .. ' characters')
     return 'gone'
   end
-  if call('EXISTS', K.job(job)) == 0 then -- asked first: there may be very many
+  local size = try('HSTRLEN', K.job(job), 'data')
+  if size == 0 and call('EXISTS', K.job(job)) == 0 then -- asked before its fields: there may be very many
     L.drop(q, job, 'its job is gone')
     return 'gone'
   end
-  local h, why, message = L.load(job, FIELDS)
+  local h, why, message = L.load(job, type(size) == 'number' and size <= SMALL and WITH_DATA or FIELDS)
   if why == 'corrupt' then
     L.quarantine(q, job, message)
     return 'gone'
@@ -170,7 +194,6 @@ local function judge(q, job, p, set, keyed)
   elseif h['hl:ended'] then
     h.reset = requeued(q, job, h)
   end
-  local size = call('HSTRLEN', K.job(job), 'data')
   local options = L.options_of(h)
   local expires = L.num(h['hl:expires'], nil)
   local code = (expires and expires <= NOW and 'expired') or (size == 0 and 'nodata')
@@ -186,7 +209,7 @@ local function judge(q, job, p, set, keyed)
     fail(q, job, h, code)
     return 'gone'
   end
-  local claim, wrong = start(q, job, h, set, call('HGET', K.job(job), 'data'), options)
+  local claim, wrong = start(q, job, h, set, h.data or call('HGET', K.job(job), 'data'), options)
   if not claim then
     L.quarantine(q, job, wrong)
     fail(q, job, h, 'corrupt')
@@ -346,7 +369,9 @@ if last[1] == request and last[2] then
   local ok, before = pcall(cmsgpack.unpack, last[2])
   if ok and type(before) == 'table' and #before == 3 then return before end
 end
-serve_all()
+local whole, message = pcall(serve_all)
+write_starts()
+if not whole then error(message) end
 local reply = { claims, blocked, next_due }
 for q, names in pairs(counted) do
   for name, n in pairs(names) do try('HINCRBY', K.counters(q), name, n) end

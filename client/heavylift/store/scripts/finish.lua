@@ -1,14 +1,20 @@
 -- Write one outcome, once per execution.
 -- ARGV: prefix, prefix, job, execution, worker or '', UID or '', next complete|fail|cancel|retry, spend
---   attempt|budget|none, class, delay ms, body JSON {"class":...}, small body for the history, exception text as RQ
---   stores it, body, small body if a cancel wins, result JSON or '', result as RQ stores it or '', started ms or '',
---   ended ms or '', a Job exists '1'|'0', Job name or '', memory of the next attempt in bytes or '', checkpoint JSON or
---   '' to keep the old one, ms to hold the queue back for.
+--   attempt|budget|none, class, delay ms, body JSON {"class":...}, small body for the history or '' = the same,
+--   exception text as RQ stores it (of a failure), body, small body or '' if a cancel wins, result JSON or '', result
+--   as RQ stores it or '', started ms or '', ended ms or '', a Job exists '1'|'0', Job name or '', memory of the next
+--   attempt in bytes or '', checkpoint JSON or '' to keep the old one, ms to hold the queue back for.
 -- Returns: {verdict, state, stored outcome JSON, message, install, namespace, Job name, queue, incarnation, seq}.
 local f = L.fence_arguments()
 local next_, spend, class, delay = ARGV[7], ARGV[8], ARGV[9], tonumber(ARGV[10])
 local body, small = ARGV[11], ARGV[12]
-local h, why, message = L.load(f.job)
+local FIELDS = {
+  'status', 'origin', 'created_at', 'result_ttl', 'failure_ttl', 'enqueued_at', 'enqueue_at_front', 'hl:inc', 'hl:src',
+  'hl:seq', 'hl:exec', 'hl:worker', 'hl:install', 'hl:ns', 'hl:phase', 'hl:job', 'hl:uid', 'hl:claimed', 'hl:running',
+  'hl:priority', 'hl:attempts', 'hl:starts', 'hl:budgets', 'hl:history', 'hl:outcome', 'hl:cancel', 'hl:dedup', 'hl:rqmax',
+  'hl:key', 'hl:lifo', 'hl:task',
+}
+local h, why, message = L.load(f.job, FIELDS)
 
 local function reply(verdict, stored, text)
   h = h or {}
@@ -100,7 +106,7 @@ if next_ == 'retry' then
     ended = ended, delay = delay, spend = spend, memory = tonumber(ARGV[22]) }
   local outcome = L.outcome(body, known)
   local set = { 'status', due and 'scheduled' or 'queued', 'hl:outcome', outcome, 'hl:history',
-    (L.history(h['hl:history'], L.outcome(small, known))), 'ended_at', L.utc(ended, 999), 'worker_name', '',
+    (L.history(h['hl:history'], small ~= '' and L.outcome(small, known) or outcome)), 'ended_at', L.utc(ended, 999), 'worker_name', '',
     'hl:reason', class, 'enqueued_at', L.utc_now() }
   for _, value in ipairs(fields) do set[#set + 1] = value end
   if due then
@@ -135,12 +141,11 @@ end
 
 local states = { complete = 'completed', fail = 'failed', cancel = 'cancelled' }
 remember_job(q)
-local outcome = L.finish(q, f.job, h, { state = states[next_], body = body, history = small, class = class,
+local outcome = L.finish(q, f.job, h, { state = states[next_], body = body, history = small ~= '' and small or nil, class = class,
   exc = ARGV[13], result = next_ == 'complete' and ARGV[16] ~= '' and ARGV[16] or nil,
   value = ARGV[17] ~= '' and ARGV[17] or nil, execution = f.execution, seq = seq, attempt = attempt, started = started,
   ended = ended, spend = spend, worker = worker, fields = fields })
 L.forget(q, f.job, f.execution, worker, h['hl:install'])
-if next_ == 'complete' then call('HDEL', K.job(f.job), 'hl:memory', 'hl:checkpoint', 'hl:first') end
 aftermath()
 h.status = L.STATUS[states[next_]]
 return reply('applied', outcome)

@@ -2,7 +2,7 @@
 -- ARGV: prefix, prefix, job, execution, worker or '', UID, Job name, namespace.
 -- Returns: {verdict, message}; `cancelled` = recorded, and a cancel is requested.
 local f = L.fence_arguments()
-local h, why, message = L.load(f.job)
+local h, why, message = L.load(f.job, L.FENCED)
 local verdict, reason = L.fence(h, why, message, f)
 if verdict then
   L.refuse(h and h.origin, verdict)
