@@ -182,7 +182,7 @@ class Actor:
         await afailpoint("operator.patch.after")
         await self.link.run(ops.finalized(self.install, context.job.namespace, context.job.name))
         if self.shelf is not None:
-            await self.shelf.let_go(context.job, ttl_s)
+            self.shelf.let_go(context.job, ttl_s)
 
     def _ttl_s(self, context: Context, job: JobEvidence, stored: Json) -> int:
         """Return ttlSecondsAfterFinished: the Job's age since its end plus how long it is to stay from now."""

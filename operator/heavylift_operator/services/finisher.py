@@ -142,7 +142,7 @@ class Finisher:
             KubeStatusError: the API server refuses what we may do; the message says what to check.
         """
         if item.left and self.shelf is not None:
-            await self.shelf.left(item.queue, item.key, item.left_uid)
+            self.shelf.left(item.queue, item.key, item.left_uid)
         if self._is_echo(item) or self._is_dull(item):
             return
         follows = not item.waited and not self.leads()

@@ -9,6 +9,7 @@ what the replicas let go is counted. Most Jobs go by their time to live, at no w
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -59,6 +60,8 @@ class Shelf:
     """Called when somebody needs to know and no pass has told yet."""
     _queues: dict[str, dict[Key, _Place]] | None = None
     """None = not known."""
+    _going: dict[str, dict[Key, asyncio.Task[None]]] = field(default_factory=dict)
+    """Queue -> deletes under way: until one is done its Job stands."""
     _numbers: itertools.count[int] = field(default_factory=itertools.count)
     _log: Any = field(default_factory=lambda: logs.get("shelf"))
 
@@ -85,9 +88,12 @@ class Shelf:
         if key not in places:
             pending = self.cluster.clock.now_ms() + _PENDING_MS
             places[key] = _Place(next(self._numbers), None, pending)  # before others look
-            await self._shorten(queue, places, self._most(queue))
+            most = self._most(queue)
+            while (going := self._shorten(queue, places, most)) and len(places) > most:
+                await asyncio.wait(going, return_when=asyncio.FIRST_COMPLETED)
+                places = self._queues.get(queue, {})
 
-    async def let_go(self, job: JobEvidence, ttl_s: int) -> None:
+    def let_go(self, job: JobEvidence, ttl_s: int) -> None:
         """Note that a finished Job is Kubernetes' now, and for how long; where many stand the oldest goes.
 
         Args:
@@ -101,9 +107,9 @@ class Shelf:
         ended = job.condition_at if job.condition_at is not None else self.cluster.clock.now_ms()
         places.pop(key, None)
         places[key] = _Place(next(self._numbers), job, ended + ttl_s * 1000 + _LAG_MS)
-        await self._shorten(job.queue, places, wanted(self._most(job.queue)))
+        self._shorten(job.queue, places, wanted(self._most(job.queue)))
 
-    async def left(self, queue: str, key: Key, uid: str) -> None:
+    def left(self, queue: str, key: Key, uid: str) -> None:
         """Count a Job that left our watch, as one that another replica let go does; the oldest goes, or went."""
         places = None if self._queues is None else self._queues.setdefault(queue, {})
         if places is None or key in places:
@@ -112,7 +118,7 @@ class Shelf:
             next(self._numbers), JobEvidence(namespace=key[0], name=key[1], uid=uid, queue=queue), None
         )
         if self.leads():
-            await self._shorten(queue, places, wanted(self._most(queue)))
+            self._shorten(queue, places, wanted(self._most(queue)))
         else:
             for old in list(itertools.islice(places, max(0, len(places) - self._most(queue)))):
                 del places[old]
@@ -125,20 +131,25 @@ class Shelf:
     def _most(self, queue: str) -> int:
         return self.kept().get(queue, KEPT_DEFAULT)
 
-    async def _shorten(self, queue: str, places: dict[Key, _Place], most: int) -> None:
-        if len(places) <= most:
-            return
-        now = self.cluster.clock.now_ms()
-        for key in [key for key, place in places.items() if place.until is not None and place.until <= now]:
-            del places[key]
-        surplus = max(0, min(len(places) - most, _AT_ONCE))
-        ours = ((key, place.job) for key, place in places.items() if place.job is not None)
-        doomed = dict(itertools.islice(ours, surplus))
-        for key in doomed:
-            del places[key]  # others make room meanwhile: each Job is one's alone
-        for job in doomed.values():
-            try:
-                await self.cluster.delete_job(job, pods_first=False)
-            except HeavyliftError as error:
-                self._log.warning("a finished Job could not be deleted", queue=queue, job=job.name, why=str(error))
-                return
+    def _shorten(self, queue: str, places: dict[Key, _Place], most: int) -> set[asyncio.Task[None]]:
+        """Begin to delete what is too much; return the deletes of this queue that are under way."""
+        going = self._going.setdefault(queue, {})
+        if len(places) - len(going) > most:
+            now = self.cluster.clock.now_ms()
+            for key in [key for key, place in places.items() if place.until is not None and place.until <= now]:
+                del places[key]
+        surplus = max(0, min(len(places) - len(going) - most, _AT_ONCE))
+        ours = (place.job for key, place in places.items() if place.job is not None and key not in going)
+        for job in list(itertools.islice(ours, surplus)):
+            going[job.namespace, job.name] = asyncio.create_task(self._delete(queue, job))
+        return set(going.values())
+
+    async def _delete(self, queue: str, job: JobEvidence) -> None:
+        try:
+            await self.cluster.delete_job(job, pods_first=False)
+        except HeavyliftError as error:
+            self._log.warning("a finished Job could not be deleted", queue=queue, job=job.name, why=str(error))
+        finally:
+            key = (job.namespace, job.name)
+            (self._queues or {}).get(queue, {}).pop(key, None)  # what stands all the same the next pass finds
+            del self._going[queue][key]

@@ -1,4 +1,4 @@
-"""Retention by count in the cluster: not only each minute, but when there is no room for more."""
+"""Retention by count in the cluster, and what a pass tells those who keep the count in between."""
 
 from __future__ import annotations
 
@@ -20,6 +20,15 @@ class Finished:
     """A cluster that holds finished Jobs only."""
 
     found: list[JobEvidence] = field(default_factory=list)
+
+    @property
+    def clock(self) -> Finished:
+        """Be one's own clock."""
+        return self
+
+    def now_ms(self) -> int:
+        """Return the time."""
+        return 1_000
 
     def add(self, count: int, queue: str = "reports") -> None:
         """Finish so many more."""
@@ -72,14 +81,25 @@ async def test_more_than_are_kept_go_oldest_first(there: int, most: int, left: i
     assert [job.name for job in cluster.found] == [f"reports-{n}" for n in range(there - left, there)]
 
 
-async def test_a_pass_comes_early_when_there_is_no_room() -> None:
-    """As many Jobs as there is room for change nothing; the next one makes a pass due."""
+async def test_a_pass_tells_what_stands() -> None:
+    """What comes after it is counted from there; what it deleted has no place any more."""
     cluster = Finished()
     cluster.add(15)
-    janitor = tidy(cluster, reports=20)
-    await janitor.once()
-    for _ in range(3):  # up to 18 of 20
-        janitor.finished("reports")
-    assert not janitor.due
-    janitor.finished("reports")
-    assert janitor.due
+    janitor = tidy(cluster, reports=15)
+    assert not janitor.shelf.known
+    assert await janitor.once() == 3
+    assert janitor.shelf.known
+    for n in range(3):
+        await janitor.shelf.room("reports", ("ns", f"new-{n}"))
+    assert len(cluster.found) == 12
+    await janitor.shelf.room("reports", ("ns", "new-3"))
+    assert cluster.found[0].name == "reports-4"
+
+
+async def test_a_replica_that_does_not_lead_looks_and_leaves_all() -> None:
+    """It may have to finish something all the same, and must know what stands."""
+    cluster = Finished()
+    cluster.add(15)
+    janitor = tidy(cluster, reports=10)
+    await janitor.look()
+    assert (janitor.shelf.known, len(cluster.found)) == (True, 15)
