@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import redis
+from typing_extensions import override
 
 from heavylift.contract.keys import Field, Keys
 
@@ -215,6 +216,7 @@ class Evil:
     case: str
     value: bytes
 
+    @override
     def __str__(self) -> str:
         return f"{self.field} = {self.case} ({self.value[:40]!r})"
 

@@ -148,6 +148,7 @@ EVIL_LANES = (
     b"\xff\x00" + b"1000" + b"5" * 16 + b"\xff",
     b"a\x00" + b"1000" + b"8" * 16 + b"x" * 300,
 )
+ODD_SCORES: dict[bytes, str] = {b"a": "-inf", b"gone": "+inf", b"\xff": "1"}
 EVIL_PLACES = (
     b"r" + b"9" * 400 + b"\x00a",
     b"r" + b"9" * 20 + b"\x00a",
@@ -168,8 +169,8 @@ def test_evil_entries_among_those_that_wait_by_their_key(w: World, order: str) -
     w.redis.zadd(f"heavylift:lanes:{QUEUE}", dict.fromkeys(EVIL_LANES, 0))
     w.redis.zadd(f"heavylift:ring:{QUEUE}", dict.fromkeys(EVIL_PLACES, 0))
     w.redis.hset(f"heavylift:slots:{QUEUE}", mapping={"a": "r junk", "c": "r" + "9" * 400, "b": b"\xff", "": "f"})
-    w.redis.zadd(f"heavylift:heads:{QUEUE}", {"a": "-inf", "gone": "+inf", b"\xff": 1})
-    w.redis.zadd(f"heavylift:full:{QUEUE}", {"a": "-inf", "gone": "+inf", b"\xff": 1})
+    w.redis.zadd(f"heavylift:heads:{QUEUE}", ODD_SCORES)
+    w.redis.zadd(f"heavylift:full:{QUEUE}", ODD_SCORES)
     w.redis.zadd(f"heavylift:keyed:{QUEUE}", {"a\x00evil:x-1": 0, "a\x00evil:x-2": 0, "junk": 0})
     keyed(w, "a2", "b2", "c1", "a3", "_1")
     w.run(ops.gauges(INSTALL, [QUEUE]))
