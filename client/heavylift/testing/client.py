@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -103,10 +104,29 @@ class Queues:
             )
 
 
-class _Tests:
+class _Tests(ABC):
     """What both clients give tests."""
 
     queues_: Queues
+
+    def __init__(
+        self,
+        queues: Mapping[str, Mapping[str, Any]] | None = None,
+        *,
+        strict: bool = True,
+        actor: str = "client",
+        allow: Sequence[str] = (),
+        same: _Tests | None = None,
+    ) -> None:
+        self.strict = strict
+        self.actor = actor
+        self.admissions = operations.Admissions()
+        self.queues_ = same.queues_ if same else Queues(queues, allow)
+        self._join()
+
+    @abstractmethod
+    def _join(self) -> None:
+        """Give the client the store of its queues."""
 
     @property
     def now(self) -> datetime:
@@ -169,19 +189,8 @@ class Client(_Tests, client.Client):
         same: another client of this kind whose queues this one shall share.
     """
 
-    def __init__(
-        self,
-        queues: Mapping[str, Mapping[str, Any]] | None = None,
-        *,
-        strict: bool = True,
-        actor: str = "client",
-        allow: Sequence[str] = (),
-        same: _Tests | None = None,
-    ) -> None:
-        self.strict = strict
-        self.actor = actor
-        self.admissions = operations.Admissions()
-        self.queues_ = same.queues_ if same else Queues(queues, allow)
+    @override
+    def _join(self) -> None:
         self._store = self.queues_.store
 
     @override
@@ -196,19 +205,8 @@ class Client(_Tests, client.Client):
 class AsyncClient(_Tests, aio.AsyncClient):
     """As ``heavylift.AsyncClient``, without Redis and Kubernetes; arguments as of ``heavylift.testing.Client``."""
 
-    def __init__(
-        self,
-        queues: Mapping[str, Mapping[str, Any]] | None = None,
-        *,
-        strict: bool = True,
-        actor: str = "client",
-        allow: Sequence[str] = (),
-        same: _Tests | None = None,
-    ) -> None:
-        self.strict = strict
-        self.actor = actor
-        self.admissions = operations.Admissions()
-        self.queues_ = same.queues_ if same else Queues(queues, allow)
+    @override
+    def _join(self) -> None:
         self._store = AsyncMemoryStore(self.queues_.engine, self.queues_.nothing_comes)
 
     @override
