@@ -7,10 +7,10 @@ from random import Random
 from typing import Any
 
 from heavylift.contract.states import JobState
-from tests.model.views import LEVELS, QUEUES
+from tests.model.views import LEVELS, QUEUES, SCHEDULES
 
 Step = tuple[str, dict[str, Any]]
-JOBS = 9
+JOBS = 12
 """Ids a sequence uses: few, so that they meet again."""
 KEYS = ("k1", "k2")
 LANES = ("red", "green", "blue")
@@ -24,20 +24,23 @@ class Generator:
         self.random = Random(seed)
         self.keyed = self.random.random() < 0.6
         strange = self.random.random() < 0.35
-        self.weights = {**_WEIGHTS, **(_STRANGE if strange else {})}
+        scheduled = self.random.random() < 0.3
+        self.family = self.random.random() < 0.3
+        self.weights = {**_WEIGHTS, **(_STRANGE if strange else {}), **(_SCHEDULED if scheduled else {})}
 
     def first(self) -> Iterator[Step]:
         """Yield the steps every sequence begins with."""
         for queue in QUEUES:
-            yield self._settings(queue)
+            yield self.settings(queue)
 
-    def _settings(self, queue: str) -> Step:
+    def settings(self, queue: str) -> Step:
+        """Return a step that gives a queue settings."""
         r = self.random
         rate = {"limit": r.choice((1, 3)), "period": 30_000} if r.random() < 0.3 else None
         keep = {"count": r.choice((1, 3, 1000)), "age": r.choice((60_000, 86_400_000))}
         return "settings", {
             "queue": queue,
-            "concurrencyMax": r.choice((None, None, 0, 1, 2, 3)),
+            "concurrencyMax": r.choice((None, None, None, None, 0, 1, 2, 3, 5)),
             "concurrencyPerKey": r.choice((None, 1, 1, 2)) if self.keyed else None,
             "concurrencyOrder": "RoundRobin" if self.keyed and r.random() < 0.4 else "Fifo",
             "rateLimit": rate,
@@ -53,7 +56,7 @@ class Generator:
         names, weights = zip(*self.weights.items(), strict=True)
         name: str = self.random.choices(names, weights)[0]
         if name == "settings":
-            return self._settings(self.random.choice(QUEUES))
+            return self.settings(self.random.choice(QUEUES))
         given: dict[str, Any] = getattr(self, f"_{name}")()
         return name, given
 
@@ -80,16 +83,16 @@ class Generator:
             options["timeouts"] = {"total": 30_000}
         if r.random() < (0.6 if self.keyed else 0.05):
             options["key"] = r.choice(LANES)
-        depends = r.sample(range(JOBS), r.choice((1, 1, 2))) if r.random() < 0.12 else []
+        depends = r.sample(range(JOBS), r.choice((1, 1, 2))) if r.random() < (0.4 if self.family else 0.05) else []
         return {
             "depends": depends,
             "job": self._job(),
-            "value": r.randrange(2),
+            "value": r.choice((0, 0, 0, 1)),
             "named": "dedupe" in options or r.random() < 0.7,
             "again": r.random() < 0.1,
             "queue": r.choices(QUEUES, (3, 1))[0],
             "if_exists": r.choice(("raise", "return", "retry_failed", "replace", "replace")),
-            "delay_ms": r.choice((0, 0, 0, 1, 5_000, 40_000)),
+            "delay_ms": r.choice((0, 0, 0, 0, 0, 1, 5_000, 40_000)),
             "expires_ms": r.choice((None, None, None, 4_000, 50_000)),
             "options": options,
         }
@@ -104,7 +107,7 @@ class Generator:
             "worker": r.choice(("w1", "w2")),
             "queues": queues,
             "most": r.choice((1, 1, 3, 20)),
-            "slots": r.choice((1, 2, 100)),
+            "slots": r.choice((1, 3, 100, 100)),
         }
 
     def _record(self) -> dict[str, Any]:
@@ -131,7 +134,8 @@ class Generator:
 
     def _finish(self) -> dict[str, Any]:
         r = self.random
-        next_ = r.choices(("complete", "fail", "cancel", "retry"), (3, 2, 1, 5))[0]
+        often = 8 if self.family else 3
+        next_ = r.choices(("complete", "fail", "cancel", "retry"), (often, 2, 1, 5))[0]
         classes = {"complete": ("succeeded",), "cancel": ("cancelled", "job-deleted")}
         return {
             "job": self._job(),
@@ -182,6 +186,35 @@ class Generator:
             given |= {"depends": [self._job()] if r.random() < 0.3 else [], "forgiving": r.random() < 0.5}
         return given
 
+    def _schedule(self) -> dict[str, Any]:
+        r = self.random
+        return {
+            "schedule": r.choice(SCHEDULES),
+            "queue": r.choices(QUEUES, (3, 1))[0],
+            "every": r.choice((1, 5, 5, 30)),
+            "options": {
+                "concurrency": r.choice(("Allow", "Forbid", "Replace", "Replace")),
+                "catch_up": r.choice(("none", "last", "all")),
+                "starting_deadline": r.choice((None, None, 20)),
+                "limit": r.choice((None, None, 1, 3)),
+                **({"key": r.choice(LANES)} if r.random() < 0.3 else {}),
+                **({"delay": 3} if r.random() < 0.2 else {}),
+            },
+            "suspended": r.choice((None, None, None, True, False)),
+            "uid": r.choice(("u1", "u1", "u2")),
+        }
+
+    def _tick(self) -> dict[str, Any]:
+        return {"twice": self.random.random() < 0.2}
+
+    def _steer(self) -> dict[str, Any]:
+        r = self.random
+        return {
+            "schedule": r.choice(SCHEDULES),
+            "how": r.choice(("suspend", "resume", "resume", "delete", "trigger", "defer")),
+            "current": r.random() < 0.8,
+        }
+
     def _unserve(self) -> dict[str, Any]:
         return {"queue": self.random.choice(QUEUES), "own": self.random.random() < 0.8}
 
@@ -201,9 +234,11 @@ class Generator:
 
 
 _WEIGHTS = {
-    "enqueue": 24, "batch": 4, "claim": 18, "record": 5, "observe": 3, "check": 3, "release": 6, "finish": 14,
+    "enqueue": 24, "batch": 10, "claim": 18, "record": 5, "observe": 3, "check": 3, "release": 6, "finish": 14,
     "finalized": 2, "cancel": 4, "retry": 4, "promote": 2, "change": 4, "remove": 2, "purge": 2, "pause": 2, "free": 1,
     "look": 1, "trim": 1, "sweep": 1, "time": 8, "settings": 2, "unserve": 0.5, "alive": 3,
 }  # fmt: skip
 _STRANGE = {"rq": 12}
 """In some sequences people use RQ's own commands, too."""
+_SCHEDULED = {"schedule": 8, "tick": 20, "steer": 8}
+"""In some sequences there are schedules."""

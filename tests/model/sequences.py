@@ -12,10 +12,12 @@ from typing import Any
 
 import redis
 
+from heavylift import schedules
 from heavylift.contract import payload
 from heavylift.contract.outcomes import OutcomeClass
 from heavylift.contract.states import JobState, Phase
 from heavylift.errors import HeavyliftError
+from heavylift.spec.schedule import ScheduleDefinition, decide, tick_id
 from heavylift.store import (
     ClaimRequest,
     EnqueueRequest,
@@ -29,12 +31,14 @@ from heavylift.store import (
     ops,
 )
 from heavylift.store.model import Change
+from heavylift.store.schedules import ScheduleFire, ScheduleOwner, ScheduleRecord
 from heavylift.testing.engine import Engine
 from heavylift.testing.store import MemoryStore
+from heavylift.testing.work import INSTALL
 from tests.model import strangers
 from tests.model.clocked import ClockedStore
 from tests.model.generator import JOBS, KEYS, LANES, Generator, Step
-from tests.model.views import INSTALL, QUEUES, broken, difference, of_model, of_redis
+from tests.model.views import QUEUES, broken, difference, of_model, of_redis
 
 NAMESPACE = "analytics"
 JOB_IDS = tuple(f"j{index}" for index in range(JOBS))
@@ -88,7 +92,8 @@ class Pair:
         happened = {queue: len(self.engine.state.queue(queue).events) for queue in QUEUES}
         events = [max(n - self.compared.get(queue, 0), 1) for queue, n in happened.items()]
         self.compared = happened
-        model, real = of_model(self.engine, JOB_IDS, events), of_redis(self.real.redis, JOB_IDS, events)
+        jobs = (*JOB_IDS, *sorted(self.engine.state.jobs.keys() - set(JOB_IDS)))
+        model, real = of_model(self.engine, jobs, events), of_redis(self.real.redis, jobs, events)
         found = broken(real, self.engine.state.now, strangers=self.strangers) or difference(model, real)
         if found:
             raise MismatchError(found)
@@ -117,14 +122,14 @@ class Pair:
         self.both(lambda: ops.delete_settings(queue, f"uid-{queue}" if own else "another"))
 
     def _request(
-        self, job: int, value: int, named: bool, again: bool = False, depends: Sequence[int] = (), **changes: Any
+        self, job: int | str, value: int, named: bool, again: bool = False, depends: Sequence[int] = (), **changes: Any
     ) -> EnqueueRequest:
         data = {"n": value}
         self.requests += 0 if again else 1
         basis: dict[str, Any] = {
             "task": "work",
             "data": payload.encode("work", data),
-            "id": f"j{job}",
+            "id": _name(job),
             "incarnation": f"{self.requests:016x}" if named else "",
             "fingerprint": payload.fingerprint("work", payload.dumps(data)) if named else "",
             "depends_on": tuple(f"j{parent}" for parent in depends if parent != job),
@@ -141,11 +146,59 @@ class Pair:
         requests = [self._request(**given) for given in entries]
         self.both(lambda: ops.enqueue_many(requests))
 
-    def do_rq(self, how: str, job: int, queue: str, **more: Any) -> None:
+    def do_rq(self, how: str, job: int | str, queue: str, **more: Any) -> None:
         """Somebody uses RQ's own client."""
         self.strangers = True
-        strangers.act(self.real.redis, self.engine.state.clock.micros, how, f"j{job}", queue, **more)
-        strangers.take_over(self.real.redis, self.engine.state, QUEUES, JOB_IDS)
+        strangers.act(self.real.redis, self.engine.state.clock.micros, how, _name(job), queue, **more)
+        jobs = (*JOB_IDS, *sorted(self.engine.state.jobs.keys() - set(JOB_IDS)))
+        strangers.take_over(self.real.redis, self.engine.state, QUEUES, jobs)
+
+    def do_schedule(
+        self, schedule: str, queue: str, every: int, options: dict[str, Any], suspended: bool | None, uid: str
+    ) -> None:
+        """A client or the operator defines a schedule."""
+        definition = schedules.define(queue, "work", {"n": 1}, {"every": every, **options})
+        owner = ScheduleOwner(install=INSTALL, namespace=NAMESPACE, name="h1", uid=uid, generation=1)
+        source = schedules.Source(owner=owner, since=self.engine.state.now) if "/" in schedule else None
+        self.both(lambda: schedules.put(schedule, definition, by="me", suspended=suspended, source=source))
+
+    def do_tick(self, twice: bool) -> None:
+        """The operator decides what is due; ``twice`` = another one did so from the same look."""
+        due = self.both(ops.due_schedules)
+        for found in due.schedules:
+            definition = ScheduleDefinition.from_json(found.definition)
+            decision = decide(definition, found.mark, due.now)
+            entry = self._fired(found, definition, tick_id(found.prefix, decision.fire)) if decision.fire else None
+            fire = ScheduleFire(
+                id=found.id, revision=found.revision, from_mark=found.mark, mark=decision.mark, tick=decision.fire,
+                missed=decision.missed, next=decision.next, concurrency=definition.concurrency.value,
+                limit=definition.limit, entry=entry,
+            )  # fmt: skip
+            for _ in range(2 if twice else 1):
+                self.both(lambda fire=fire: ops.fire_schedule(fire))  # type: ignore[misc]
+
+    def _fired(self, found: ScheduleRecord, definition: ScheduleDefinition, job: str) -> EnqueueRequest:
+        settings = self.engine.state.queue(found.queue).settings
+        return schedules.job_request(definition, job, {**(settings or {}), "allow": {"delay": 10_000}})
+
+    def do_steer(self, schedule: str, how: str, current: bool) -> None:
+        """Somebody suspends, resumes, deletes or triggers a schedule, or cannot fire it."""
+        found = self.both(lambda: ops.get_schedule(schedule))
+        if how == "suspend":
+            self.both(lambda: ops.suspend_schedule(schedule, by="me"))
+        elif how == "resume":
+            now = self.engine.state.now
+            self.both(lambda: ops.resume_schedule(schedule, by="me", mark=now, next_=now + 5_000))
+        elif how == "delete":
+            uid = found.owner.uid if found and found.owner and current else ""
+            self.both(lambda: ops.delete_schedule(schedule, by="me", uid=uid))
+        elif found and how == "trigger":
+            self.requests += 1
+            job, definition = f"{found.prefix}-manual-{self.requests}", ScheduleDefinition.from_json(found.definition)
+            entry = self._fired(found, definition, job)
+            self.both(lambda: ops.trigger_schedule(schedule, found.revision if current else "0a", entry))
+        elif found:
+            self.both(lambda: ops.defer_schedule(schedule, found.revision if current else "0a", "not now"))
 
     def do_claim(self, worker: str, queues: list[str], most: int, slots: int) -> None:
         """A dispatcher claims, and asks again as after a lost reply."""
@@ -189,27 +242,27 @@ class Pair:
             if most is not None and running[str(key)] > most:
                 raise MismatchError(f"{running[str(key)]} run by the key {key} in {queue}, its cap is {most}")
 
-    def _fence(self, job: int, back: int, by: str) -> Fence | None:
-        known = self.executions.get(f"j{job}", [])
+    def _fence(self, job: int | str, back: int, by: str) -> Fence | None:
+        known = self.executions.get(_name(job), [])
         if len(known) <= back:
             return None
         execution, worker = known[-1 - back]
         uid = f"uid-{execution}" if by == "uid" else None
-        return Fence(job=f"j{job}", execution=execution, worker=worker if by == "worker" else None, uid=uid)
+        return Fence(job=_name(job), execution=execution, worker=worker if by == "worker" else None, uid=uid)
 
     def do_alive(self, worker: str, ttl: int) -> None:
         """A dispatcher says that it is there, or leaves."""
         leave = ops.unregister_dispatcher
         self.both(lambda: ops.register_dispatcher(INSTALL, worker, ttl) if ttl else leave(INSTALL, worker))
 
-    def do_record(self, job: int, back: int) -> None:
+    def do_record(self, job: int | str, back: int) -> None:
         """The dispatcher made the Job."""
         fence = self._fence(job, back, "worker")
         if fence:
             name, uid = f"job-{fence.execution}", f"uid-{fence.execution}"
             self.both(lambda: ops.record(fence, job_name=name, uid=uid, namespace=NAMESPACE))
 
-    def do_observe(self, job: int, back: int, phase: str, running: bool, **more: Any) -> None:
+    def do_observe(self, job: int | str, back: int, phase: str, running: bool, **more: Any) -> None:
         """The operator sees something of the Job or its pod."""
         fence = self._fence(job, back, "uid")
         if fence:
@@ -217,19 +270,19 @@ class Pair:
             seen = Observation(phase=Phase(phase), reason=phase, running_at=at, **more)
             self.both(lambda: ops.observe(fence, seen))
 
-    def do_check(self, job: int, back: int, attend: bool) -> None:
+    def do_check(self, job: int | str, back: int, attend: bool) -> None:
         """The dispatcher asks whether it may go on."""
         fence = self._fence(job, back, "worker")
         if fence:
             self.both(lambda: ops.attend(fence) if attend else ops.check(fence))
 
-    def do_release(self, job: int, back: int, delay: int, silent: bool) -> None:
+    def do_release(self, job: int | str, back: int, delay: int, silent: bool) -> None:
         """An execution is given back."""
         fence = self._fence(job, back, "any" if silent else "worker")
         if fence:
             self.both(lambda: ops.release(fence, reason="no room", delay_ms=delay, silent=silent))
 
-    def do_finish(self, job: int, back: int, next_: str, cls: str, **more: Any) -> None:
+    def do_finish(self, job: int | str, back: int, next_: str, cls: str, **more: Any) -> None:
         """The operator writes an outcome."""
         fence = self._fence(job, back, "uid")
         if not fence:
@@ -240,32 +293,32 @@ class Pair:
         )  # fmt: skip
         self.both(lambda: ops.finish(request))
 
-    def do_finalized(self, job: int) -> None:
+    def do_finalized(self, job: int | str) -> None:
         """The operator let go of a Job."""
-        for execution, _ in self.executions.get(f"j{job}", []):
+        for execution, _ in self.executions.get(_name(job), []):
             self.both(lambda execution=execution: ops.finalized(INSTALL, NAMESPACE, f"job-{execution}"))  # type: ignore[misc]
 
-    def do_cancel(self, job: int) -> None:
+    def do_cancel(self, job: int | str) -> None:
         """A person cancels."""
-        self.both(lambda: ops.cancel(f"j{job}", by="me", reason="enough"))
+        self.both(lambda: ops.cancel(_name(job), by="me", reason="enough"))
 
-    def do_retry(self, job: int, change: dict[str, Any] | None) -> None:
+    def do_retry(self, job: int | str, change: dict[str, Any] | None) -> None:
         """A person runs an ended job again."""
-        self.both(lambda: ops.retry(f"j{job}", Change(**change) if change else None, by="me"))
+        self.both(lambda: ops.retry(_name(job), Change(**change) if change else None, by="me"))
 
-    def do_promote(self, job: int) -> None:
+    def do_promote(self, job: int | str) -> None:
         """A person lets a delayed job wait."""
-        self.both(lambda: ops.promote(f"j{job}"))
+        self.both(lambda: ops.promote(_name(job)))
 
-    def do_change(self, job: int, **change: Any) -> None:
+    def do_change(self, job: int | str, **change: Any) -> None:
         """A person changes a job."""
-        record = self.both(lambda: ops.get_job(f"j{job}", position=True))
+        record = self.both(lambda: ops.get_job(_name(job), position=True))
         if record is not None:
             self.both(lambda: ops.change(record, Change(**change)))
 
-    def do_remove(self, job: int) -> None:
+    def do_remove(self, job: int | str) -> None:
         """A person removes a job."""
-        self.both(lambda: ops.remove(f"j{job}"))
+        self.both(lambda: ops.remove(_name(job)))
 
     def do_purge(self, queue: str, state: str, limit: int) -> None:
         """A person purges."""
@@ -332,18 +385,44 @@ def play(store: ClockedStore, seed: int, length: int) -> tuple[list[Step], str]:
     return taken, ""
 
 
-_AIMED = {"promote": "scheduled", **dict.fromkeys(("record", "observe", "check", "release", "finish"), "started")}
+def _name(job: int | str) -> str:
+    """Return the id of a job of the sequence's few, by its number; others have their id."""
+    return f"j{job}" if isinstance(job, int) else job
+
+
+def _number(job: str) -> int | str:
+    return int(job[1:]) if job in JOB_IDS else job
+
+
+_LIVING, _OVER = ("queued", "scheduled", "started", "deferred"), ("failed", "canceled")
+_AIMED = {
+    **dict.fromkeys(("record", "observe", "check", "release", "finish"), ("started",)),
+    "promote": ("scheduled",),
+    "retry": _OVER,
+    **dict.fromkeys(("cancel", "change", "remove"), (*_LIVING, *_OVER)),
+    "rq": (*_LIVING, "failed", "failed", "failed"),
+}
 """What a job is, most of the time, when a step is about it."""
 
 
 def _aimed(pair: Pair, generator: Generator) -> Step:
-    """Return the next step; one about an execution is about a job that has one, most of the time."""
+    """Return the next step; most of the time one about something is about what there is."""
     name, given = generator.step()
     r, state = generator.random, pair.engine.state
-    wanted = _AIMED.get(name)
-    fitting = [int(job[1:]) for job, fields in state.jobs.items() if fields["status"] == wanted]
-    if wanted and fitting and r.random() < 0.85:
-        given["job"] = r.choice(fitting)
+    held = [queue for queue in QUEUES if state.queue(queue).pause is not None or not state.queue(queue).owner]
+    if name == "claim" and held and r.random() < 0.3:
+        queue = r.choice(held)
+        served = bool(state.queue(queue).owner)
+        return ("pause", {"queue": queue, "on": False}) if served else generator.settings(queue)
+    wanted = _AIMED.get(name, ())
+    fitting = [job for status in wanted for job, fields in state.jobs.items() if fields["status"] == status]
+    if fitting and r.random() < 0.85:
+        given["job"] = _number(r.choice(fitting))
+    unfinished = [int(job[1:]) for job, fields in state.jobs.items() if job in JOB_IDS and fields["status"] in _LIVING]
+    if name == "enqueue" and given["depends"] and unfinished:
+        given["depends"] = [r.choice(unfinished)]
+    if name == "steer" and state.schedules and r.random() < 0.85:
+        given["schedule"] = r.choice(sorted(state.schedules))
     return name, given
 
 

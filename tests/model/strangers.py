@@ -62,7 +62,7 @@ def _enqueue(client: redis.Redis, job: str, queue: str, **more: Any) -> None:
         args=(1,),
         job_id=job,
         at_front=more["front"],
-        retry=rq.job.Retry(max=more["retries"]) if more["retries"] else None,
+        retry=rq.job.Retry(max=more["retries"], enqueue_at_front=more["front"]) if more["retries"] else None,
         depends_on=rq.job.Dependency(parents, allow_failure=more["forgiving"]) if parents else None,
     )
 

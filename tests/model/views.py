@@ -20,6 +20,8 @@ from heavylift.testing.work import INSTALL
 View = dict[str, Any]
 QUEUES = ("alpha", "beta")
 LEVELS = (-5, 0, 7)
+SCHEDULES = ("s1", "s2", "analytics/h1")
+"""Two of clients, one of a HeavySchedule."""
 _JSON = {"hl:outcome", "hl:history", "hl:frozen", "hl:cancel", "hl:budgets", "hl:options"}
 _OWN = {"hl:op", "hl:src"}
 """Tokens that differ from run to run, and a hash over what is compared."""
@@ -72,6 +74,9 @@ def of_model(engine: Engine, jobs: Sequence[str], events: Sequence[int]) -> View
     view["inflight"] = dict(state.inflight.get(INSTALL, {}))
     view["unfinalized"] = sorted(state.unfinalized.get(INSTALL, {}))
     view["todo"] = sorted(state.todo)
+    view["schedules"] = {schedule: dict(state.schedules.get(schedule, {})) for schedule in SCHEDULES}
+    view["due"] = {schedule: str(at) for schedule, at in state.due.items()}
+    view["failing"] = dict(state.failing)
     for name, links in (("dependents", state.dependents), ("dependencies", state.dependencies)):
         view[name] = {job: sorted(links[job]) for job in jobs if links.get(job)}
     view["jobs"] = {job: _fields(state.jobs[job]) for job in jobs if job in state.jobs}
@@ -114,7 +119,7 @@ return cjson.encode(out)
 _SHA = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
 
-@functools.cache
+@functools.lru_cache(256)
 def _commands(jobs: tuple[str, ...]) -> str:
     """Return the commands of a view as JSON; how many events of each queue is put in by the script."""
     keys, out = Keys(), list[list[Any]]()
@@ -134,6 +139,8 @@ def _commands(jobs: tuple[str, ...]) -> str:
         out += [["XREVRANGE", keys.events(name), "+", "-", "COUNT", 0]]
     out += [["ZRANGE", keys.inflight(INSTALL), 0, -1, "WITHSCORES"], ["ZRANGE", keys.unfinalized(INSTALL), 0, -1]]
     out += [["SMEMBERS", keys.dependents_todo()]]
+    out += [["HGETALL", keys.schedule(schedule)] for schedule in SCHEDULES]
+    out += [["ZRANGE", key, 0, -1, "WITHSCORES"] for key in (keys.schedules(), keys.failing_schedules())]
     out += [["SMEMBERS", links(job)] for links in (keys.dependents, keys.dependencies) for job in jobs]
     return json.dumps(out + [["HGETALL", keys.job(job)] for job in jobs])
 
@@ -194,6 +201,8 @@ def of_redis(client: redis.Redis, jobs: tuple[str, ...], events: Sequence[int]) 
     view["inflight"] = _scores(next(answers))
     view["unfinalized"] = sorted(next(answers))
     view["todo"] = sorted(next(answers))
+    view["schedules"] = {schedule: _pairs(next(answers)) for schedule in SCHEDULES}
+    view["due"], view["failing"] = _pairs(next(answers)), _scores(next(answers))
     for links in ("dependents", "dependencies"):
         view[links] = {job: sorted(found) for job in jobs if (found := next(answers))}
     view["jobs"] = {job: _fields(_pairs(found)) for job in jobs if (found := next(answers))}

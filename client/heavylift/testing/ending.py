@@ -195,6 +195,8 @@ class Ending(Bounds):
         now = self.state.now
         due = now + how.delay if how.delay > 0 else None
         memory = _natural(how.kept[0])
+        if "hl:rqmax" in fields and fields.get("enqueue_at_front_on_retry") == "1":
+            fields["hl:lifo"] = "1"
         text = outcome_text(now, end, "retry", end.body, delay=how.delay, memory=memory)
         small = outcome_text(now, end, "retry", end.small, delay=how.delay, memory=memory)
         fields |= {

@@ -2,7 +2,7 @@
 
 It answers as the scripts answer, so that clients run on it unchanged; a test runs random operations against it and
 against the scripts in Redis, and compares all that can be seen after every step. What RQ's own
-client writes can be put into its state; it does not know wrong types and schedules.
+client writes can be put into its state; it does not know wrong types.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any
 
 from heavylift.errors import InvalidInputError
 from heavylift.store.steps import Arg
-from heavylift.testing.accepting import Accepting, Entry
-from heavylift.testing.changing import Changing
+from heavylift.testing.accepting import Entry
 from heavylift.testing.ending import Ending
 from heavylift.testing.reading import Reading
+from heavylift.testing.scheduling import Scheduling
 from heavylift.testing.state import ENDED, State
 
 
-class Engine(Accepting, Ending, Changing, Reading):
+class Engine(Scheduling, Ending, Reading):
     """One Redis with Heavylift's scripts, in memory."""
 
     def __init__(self, state: State | None = None) -> None:
@@ -56,6 +56,14 @@ class Engine(Accepting, Ending, Changing, Reading):
             "find_ended": self.find_ended,
             "counts": self.counts,
             "dedupe_holder": self._dedupe_holder,
+            "schedules": self.schedules,
+            "schedule_put": self.schedule_put,
+            "schedule_set": self.schedule_set,
+            "schedule_delete": self.schedule_delete,
+            "schedule_due": self.schedule_due,
+            "schedule_defer": self.schedule_defer,
+            "schedule_fire": self.schedule_fire,
+            "schedule_trigger": self.schedule_trigger,
         }
 
     def call(self, script: str, args: tuple[Arg, ...]) -> Any:

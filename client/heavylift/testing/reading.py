@@ -120,6 +120,8 @@ class Reading(Claiming):
             InvalidInputError: the model does not know it.
         """
         verb, key = str(parts[0]), str(parts[1]) if len(parts) > 1 else ""
+        if verb == "TIME":
+            return list(divmod(self.state.clock.micros, 1_000_000))
         if verb == "XREAD":
             return self._events(parts)
         known: dict[tuple[str, str], Callable[[QueueState], Any]] = {

@@ -129,6 +129,11 @@ class State:
     dependencies: dict[str, set[str]] = field(default_factory=dict)
     todo: set[str] = field(default_factory=set)
     """Ended jobs not all of whose dependents were looked at."""
+    schedules: dict[str, Fields] = field(default_factory=dict)
+    due: dict[str, float] = field(default_factory=dict)
+    """Schedule -> when somebody should look at it, ms; infinity = never."""
+    failing: dict[str, int] = field(default_factory=dict)
+    """Schedule that could not be fired -> the tick that was due, ms."""
     replies: dict[str, tuple[str, Any]] = field(default_factory=dict)
     """Worker -> (request, reply) of its last claim that gave anything."""
     epoch: str = ""
