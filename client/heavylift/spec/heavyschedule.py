@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, JsonValue, ValidationError, WithJsonSchema, field_validator, model_validator
 
-from heavylift.contract import ids, names, payload
+from heavylift.contract import ids, payload
 from heavylift.errors import InvalidInputError
 from heavylift.spec.fields import DurationMs, LimitMs, Model, Quantity
+from heavylift.spec.identity import Identity
 from heavylift.spec.models import Backoff
 from heavylift.spec.problems import describe
 from heavylift.spec.schedule import LIMIT_MAX
@@ -134,27 +135,11 @@ class HeavySchedule:
         Raises:
             InvalidInputError: it cannot be used; the message names the object, each path and the remedy.
         """
-        metadata = obj.get("metadata")
-        meta: Mapping[str, Any] = metadata if isinstance(metadata, Mapping) else {}
-        name, namespace = str(meta.get("name") or ""), str(meta.get("namespace") or "default")
-        subject = f"HeavySchedule {namespace}/{name or '(no name)'}"
-        if (obj.get("apiVersion"), obj.get("kind")) != (names.API_VERSION, "HeavySchedule"):
-            raise InvalidInputError(
-                f"not a HeavySchedule: write apiVersion: {names.API_VERSION} and kind: HeavySchedule"
-            )
-        if not name:
-            raise InvalidInputError(f"{subject}: metadata.name is missing")
+        own = Identity.of(obj, "HeavySchedule")
         if not isinstance(obj.get("spec"), Mapping):
-            raise InvalidInputError(f"{subject}: spec is missing: give at least spec.schedule and spec.job")
+            raise InvalidInputError(f"{own.subject}: spec is missing: give at least spec.schedule and spec.job")
         try:
             spec = HeavyScheduleSpec.model_validate(obj["spec"])
         except ValidationError as error:
-            raise InvalidInputError(f"{subject}: {describe(error)}") from None
-        generation = meta.get("generation")
-        return cls(
-            name=name,
-            namespace=namespace,
-            uid=str(meta.get("uid") or ""),
-            generation=generation if isinstance(generation, int) else 1,
-            spec=spec,
-        )
+            raise InvalidInputError(f"{own.subject}: {describe(error)}") from None
+        return cls(name=own.name, namespace=own.namespace, uid=own.uid, generation=own.generation, spec=spec)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, JsonValue, ValidationError, field_validator, model_validator
 
-from heavylift.contract import ids, limits, names
+from heavylift.contract import ids, limits
 from heavylift.errors import InvalidInputError, InvalidTemplateError
 from heavylift.spec.fields import (
     DurationMs,
@@ -22,6 +22,7 @@ from heavylift.spec.fields import (
     RatePeriodMs,
     TaskName,
 )
+from heavylift.spec.identity import Identity
 from heavylift.spec.problems import describe
 from heavylift.spec.rules import Outcomes
 from heavylift.spec.template import check_template
@@ -277,27 +278,19 @@ class HeavyQueue:
             InvalidTemplateError: something below spec.jobTemplate cannot be used.
             InvalidInputError: anything else cannot be used; both name the object, each path and the remedy.
         """
-        metadata = obj.get("metadata")
-        meta: Mapping[str, Any] = metadata if isinstance(metadata, Mapping) else {}
-        name, namespace = str(meta.get("name") or ""), str(meta.get("namespace") or "default")
-        subject = f"HeavyQueue {namespace}/{name or '(no name)'}"
-        if (obj.get("apiVersion"), obj.get("kind")) != (names.API_VERSION, "HeavyQueue"):
-            raise InvalidInputError(f"not a HeavyQueue: write apiVersion: {names.API_VERSION} and kind: HeavyQueue")
-        if not name:
-            raise InvalidInputError(f"{subject}: metadata.name is missing")
-        spec = _parse_spec(obj.get("spec"), subject)
+        own = Identity.of(obj, "HeavyQueue")
+        spec = _parse_spec(obj.get("spec"), own.subject)
         try:
             check_template(spec.job_template, spec.container)
-            queue = ids.check_queue_name(spec.queue or name)
+            queue = ids.check_queue_name(spec.queue or own.name)
         except InvalidTemplateError as error:
-            raise InvalidTemplateError(f"{subject}: {error}") from None
-        generation = meta.get("generation")
+            raise InvalidTemplateError(f"{own.subject}: {error}") from None
         return cls(
-            name=name,
-            namespace=namespace,
-            uid=str(meta.get("uid") or ""),
-            generation=generation if isinstance(generation, int) else 1,
-            created=str(meta.get("creationTimestamp") or ""),
+            name=own.name,
+            namespace=own.namespace,
+            uid=own.uid,
+            generation=own.generation,
+            created=own.created,
             queue=queue,
             spec=spec,
         )
