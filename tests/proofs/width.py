@@ -120,7 +120,8 @@ class WidthWatch:
         joins = command == "ZADD"
         if command not in {"ZADD", "ZREM"} or key not in {self._dispatchers, self._inflight}:
             return
+        named = zip(words[3::2], words[2::2], strict=True) if joins else ((name, "0") for name in words[2:])
         with self._lock:
-            for name in words[3:] if joins else words[2:]:
+            for name, score in named:
                 term = key == self._dispatchers
-                self._order.append(Term(at, name, int(words[2]) if joins else 0) if term else Step(at, joins, name))
+                self._order.append(Term(at, name, int(score)) if term else Step(at, joins, name))

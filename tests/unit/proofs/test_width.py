@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from heavylift.contract.keys import Keys
 from tests.proofs.history import History, Line, check
-from tests.proofs.width import Step, Term, Width
+from tests.proofs.width import Step, Term, Width, WidthWatch
+
+if TYPE_CHECKING:
+    import redis
 
 TERMS = (Term(0, "a", 30_000), Term(1000, "b", 31_000), Term(5000, "a", 0))
 """One dispatcher from 0 s, two from 1 s, one from 5 s, none from 31 s."""
@@ -64,3 +69,22 @@ def test_same_member_again_is_no_claim_more() -> None:
     gone, other = Step(30, joins=False, member="j:1"), Step(40, joins=True, member="k:1")
 
     assert list(Width(1, (), (Term(0, "a", 9000), first, again, gone, other)).breaches()) == []
+
+
+def test_what_the_server_shows_is_read_in_pairs() -> None:
+    """One command may add many, each with its score."""
+    keys = Keys()
+    watch = WidthWatch(cast("redis.Redis", None), "prod", 5)
+    for at, line in enumerate((
+        f"ZADD {keys.dispatchers('prod')} 9000 w1",
+        f"ZADD {keys.inflight('prod')} 10 a:1 10 b:1",
+        f"ZREM {keys.inflight('prod')} a:1 b:1",
+        f"zrem {keys.dispatchers('prod')} w1",
+        f"ZADD {keys.inflight('other')} 10 c:1",
+        "PING",
+    )):  # fmt: skip
+        watch._note(at, line.split())
+
+    joined = [Step(1, joins=True, member="a:1"), Step(1, joins=True, member="b:1")]
+    left = [Step(2, joins=False, member="a:1"), Step(2, joins=False, member="b:1")]
+    assert watch.width().order == [Term(0, "w1", 9000), *joined, *left, Term(3, "w1", 0)]
