@@ -65,8 +65,15 @@ class Queues:
         return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=self.engine.state.clock.micros)
 
     def advance(self, duration: Duration) -> None:
-        """Let time pass; nothing runs by that alone."""
-        self.engine.state.clock.advance(to_ms(duration))
+        """Let time pass: schedules tick as it does, nothing else happens by that alone."""
+        self._pass(to_ms(duration))
+
+    def _pass(self, ms: int) -> None:
+        clock = self.engine.state.clock
+        until = clock.micros + ms * 1000
+        while (following := self.worker.tick()) is not None and clock.micros + following * 1000 <= until:
+            clock.advance(max(following, 1))
+        clock.micros = until
 
     def fail_next(self, cls: str | OutcomeClass, *, task: str | None, times: int, message: str) -> None:
         """Let the next attempts end like this instead of running."""
@@ -81,6 +88,7 @@ class Queues:
         """Run what may start until nothing is left to start; returns how many attempts ran."""
         done = 0
         while True:
+            self.worker.tick()
             reply = self.worker.ask(1)
             for claim in reply.claims:
                 self.worker.work(claim)
@@ -90,7 +98,7 @@ class Queues:
             if not reply.claims and (reply.next_due_ms is None or not wait):
                 return done
             if not reply.claims and reply.next_due_ms is not None:
-                self.engine.state.clock.advance(max(reply.next_due_ms, 1))
+                self._pass(max(reply.next_due_ms, 1))
 
     def nothing_comes(self) -> None:
         """Work for somebody who waits.
@@ -142,7 +150,7 @@ class _Tests(ABC):
         self.queues_.serve(name, spec or {})
 
     def advance(self, duration: Duration) -> None:
-        """Let time pass; nothing runs by that alone."""
+        """Let time pass; schedules enqueue their jobs as it does, which run by ``run_all``."""
         self.queues_.advance(duration)
 
     def fail_next(
@@ -165,7 +173,8 @@ class _Tests(ABC):
         """Run jobs one after another, in the order their queues say, until none is left to start.
 
         Tasks run in this process by the runner their pods have; attempts are repeated, delayed and failed by the rules
-        their queue has. Jobs that are active because their rule waits (``node-lost``) stay so.
+        their queue has. Jobs that are active because their rule waits (``node-lost``) stay so. It does not wait for
+        ticks of schedules: those come by ``advance``, and as it waits for something else.
 
         Args:
             wait: move the clock to whatever is due next (delays, backoff, rate limits); False = only what is due now.

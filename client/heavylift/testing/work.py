@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from heavylift import schedules
 from heavylift.context import StopFlag
 from heavylift.contract import envelope, ids, limits, payload
 from heavylift.contract.names import ExitCode
@@ -21,6 +22,7 @@ from heavylift.pod.stop import StopSignal
 from heavylift.spec import quantities
 from heavylift.spec.following import Case, Cost, Decision, Spent, Step, backoff_from, bounded, follow
 from heavylift.spec.rules import Rule, rules_from_settings
+from heavylift.spec.schedule import ScheduleDefinition, decide, tick_id
 from heavylift.store import (
     Claim,
     ClaimReply,
@@ -30,10 +32,13 @@ from heavylift.store import (
     JobRecord,
     Next,
     Observation,
+    Op,
     Outcome,
+    Reply,
     Spend,
     ops,
 )
+from heavylift.store.schedules import ScheduleFire, ScheduleRecord
 from heavylift.testing.store import MemoryStore
 
 INSTALL, NAMESPACE, WORKER = "testing/heavylift", "testing", "testing"
@@ -113,6 +118,35 @@ class Worker:
             worker=WORKER, request=f"ask-{self._asked}", install=INSTALL, queues=queues, max=most, slots=_SLOTS,
             deadline_ms=limits.CLAIM_DEADLINE_MS,
         )))  # fmt: skip
+
+    def tick(self) -> int | None:
+        """Fire the ticks of schedules that are due, as the operator does; returns ms until the next one, or None."""
+        while True:
+            due = self.store.run(ops.due_schedules())
+            if not due.schedules:
+                return due.next_ms
+            for schedule in due.schedules:
+                try:
+                    self.store.run(self._decided(schedule, due.now))
+                except InvalidInputError as error:
+                    self.store.run(ops.defer_schedule(schedule.id, schedule.revision, str(error)))
+
+    def _decided(self, schedule: ScheduleRecord, now: int) -> Op[Reply]:
+        """Return the operation that decides a schedule's next ticks.
+
+        Raises:
+            InvalidInputError: its job is not allowed in its queue (any more).
+        """
+        definition = ScheduleDefinition.from_json(schedule.definition)
+        decision, entry = decide(definition, schedule.mark, now), None
+        if decision.fire is not None:
+            settings = self.store.run(ops.get_settings(schedule.queue))
+            entry = schedules.job_request(definition, tick_id(schedule.prefix, decision.fire), settings)
+        return ops.fire_schedule(ScheduleFire(
+            id=schedule.id, revision=schedule.revision, from_mark=schedule.mark, mark=decision.mark,
+            missed=decision.missed, next=decision.next, concurrency=definition.concurrency.value,
+            limit=definition.limit, tick=decision.fire, entry=entry,
+        ))  # fmt: skip
 
     def work(self, claim: Claim) -> None:
         """Run one claimed job to the end of its attempt."""

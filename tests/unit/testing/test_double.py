@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -23,6 +23,7 @@ from heavylift import (
     WaitTimeoutError,
     testing,
 )
+from heavylift.store import ops
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 _ran: list[str] = []
@@ -222,10 +223,40 @@ def test_an_image_that_cannot_be_pulled_opens_the_breaker(client: testing.Client
     assert [job.wait() for job in jobs] == [0, 1, 2]
 
 
-def test_what_the_double_does_not_do_is_said(client: testing.Client) -> None:
-    """Schedules are refused in words, never silently left out."""
+def test_schedules_tick_as_time_passes(client: testing.Client) -> None:
+    """Each tick enqueues its job while time passes it; run_all runs what came, and does not wait for the next tick."""
+    schedule = client.queue("q").schedule("nightly", "double.add", {"a": 1, "b": 1}, cron="0 3 * * *")
+    assert client.run_all() == 0
+    client.advance("3h")
+    assert client.run_all() == 1
+    client.advance("47h")
+    assert [job.state for job in client.queue("q").jobs("waiting")] == [JobState.WAITING]
+    client.advance("48h")
+    assert client.run_all() == 3
+    assert (schedule.info().fired, client.now - START) == (4, timedelta(hours=98))
+
+    assert schedule.trigger().wait() == 2
+    schedule.suspend()
+    client.advance("48h")
+    assert client.run_all() == 0
+    assert schedule.delete()
+
+
+def test_schedules_keep_their_policy(client: testing.Client) -> None:
+    """A tick is skipped while the job before runs on, where the schedule says so; one nobody serves waits."""
+    client.serve("q", {"outcomes": {"nodeLost": {"action": "Wait"}}})
+    schedule = client.queue("q").schedule("often", "double.add", {"a": 1, "b": 1}, every="1m", concurrency="Forbid")
+    client.fail_next("node-lost")
+    client.advance("1m")
+    assert client.run_all() == 1
+    client.advance("5m")
+    assert (client.run_all(), schedule.info().fired, schedule.info().skipped) == (0, 1, 5)
+
+
+def test_what_the_double_does_not_know_is_said(client: testing.Client) -> None:
+    """What is asked of it and unknown is refused in words, never silently left out."""
     with pytest.raises(InvalidInputError, match="does not know"):
-        client.queue("q").schedule("nightly", "double.add", cron="0 3 * * *")
+        client.run(ops.snapshot("testing/heavylift", ["q"]))
     with pytest.raises(InvalidInputError, match="no attempt ends as 'bad'"):
         client.fail_next("bad")
 
