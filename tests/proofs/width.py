@@ -107,7 +107,9 @@ class WidthWatch:
         return self._ready.wait(0.05)
 
     def _run(self) -> None:
-        with self._client.monitor() as monitor:  # type: ignore[no-untyped-call]  # redis-py's
+        known = self._client.get_connection_kwargs()
+        listening = redis.Redis(host=known["host"], port=known["port"], socket_timeout=None)  # long silence is no fault
+        with listening, listening.monitor() as monitor:  # type: ignore[no-untyped-call]  # redis-py's
             while not self._stop.is_set():
                 entry: dict[str, Any] = monitor.next_command()
                 self._ready.set()
