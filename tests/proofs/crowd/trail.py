@@ -65,7 +65,8 @@ class Reader:
 
     def added(self, queue: str) -> int:
         """Return how many entries a queue's stream ever had, those it has forgotten included."""
-        info: Any = self._client.xinfo_stream(Keys().events(queue))
+        key = Keys().events(queue)
+        info: Any = self._client.xinfo_stream(key) if self._client.exists(key) else {"entries-added": 0}
         return int(info["entries-added"])
 
 

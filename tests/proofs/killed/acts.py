@@ -81,6 +81,7 @@ class Actor:
             "schedule": (1, self._schedule),
             "tick": (2, self._tick),
             "trigger": (1, self._trigger),
+            "defer": (1, self._defer),
             "suspend": (1, self._suspend),
             "unschedule": (1, lambda: self.store.run(ops.delete_schedule(self._which(), by="ann"))),
         }
@@ -114,6 +115,7 @@ class Actor:
             options["key"] = f"k{self.choice.randrange(3)}"
         if self._likely(0.4):
             options["dedupe"] = self._dedupe()
+        alone = options.get("dedupe", {}).get("mode") != "keep_last"  # the client refuses the two together
         others = [other for other in self._known if other != job and other not in _POOL]
         return EnqueueRequest(
             queue=self._queue(),
@@ -125,7 +127,7 @@ class Actor:
             if_exists=self.choice.choice(_IF_EXISTS),
             delay_ms=self.choice.randint(1, 30) if self._likely(0.15) else 0,
             expires_ms=self.choice.randint(1, 30) if self._likely(0.05) else None,
-            depends_on=(self.choice.choice(others),) if others and self._likely(0.1) else (),
+            depends_on=(self.choice.choice(others),) if others and alone and self._likely(0.1) else (),
             options=options,
         )
 
@@ -220,7 +222,8 @@ class Actor:
             self.store.run(ops.retry_many(found[:5]))
 
     def _change(self) -> None:
-        found = self.store.run(ops.get_job(self._some()))
+        page = self.store.run(ops.list_jobs(self._queue(), self.choice.choice(_PURGED)))
+        found = self.choice.choice(page) if page else self.store.run(ops.get_job(self._some()))
         if found is not None:
             change = Change(
                 priority=self.choice.choice((None, -5, 7)),
@@ -269,8 +272,11 @@ class Actor:
         if known := self.store.run(ops.all_schedules()):
             found = self.choice.choice(known)
             self.store.run(ops.trigger_schedule(found.id, found.revision, self._request()))
-            if self._likely(0.5):
-                self.store.run(ops.defer_schedule(found.id, found.revision, "not now"))
+
+    def _defer(self) -> None:
+        if known := self.store.run(ops.all_schedules()):
+            found = self.choice.choice(known)
+            self.store.run(ops.defer_schedule(found.id, found.revision, "not now"))
 
     def _suspend(self) -> None:
         which, now = self._which(), self.store.run(ops.now())
@@ -284,7 +290,7 @@ def _name(claim: Claim) -> str:
 
 TOUR = (
     *("enqueue",) * 5,
-    *("schedule", "schedule", "tick", "trigger", "claim", "finish", "finish", "observe", "release", "enqueue"),
+    *("schedule", "schedule", "tick", "trigger", "defer", "claim", "finish", "finish", "observe", "release"),
     *(
         "change",
         "cancel",
@@ -308,7 +314,7 @@ TOUR = (
 
 def tour(store: Store, seed: int) -> None:
     """Do all of it once, the same with the same seed but for what depends on the clock."""
-    actor = Actor(store, "tour", random.Random(seed))
+    actor = Actor(store, f"tour{seed}", random.Random(seed))
     for name in TOUR:
         actor.act(name)
 
