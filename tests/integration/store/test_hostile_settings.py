@@ -213,3 +213,16 @@ def test_junk_that_counts_as_running_leaves_its_cap(w: World) -> None:
     assert [claim.job for claim in w.ask().claims] == [good]
     assert w.run(ops.counters(QUEUE))["repaired:started"] == 5
     assert w.redis.zscore(f"rq:wip:{QUEUE}", f"{running.job}:{running.execution}") is not None
+
+
+def test_hashes_beyond_measure_are_not_read(w: World) -> None:
+    """What something else filled up holds no script: counters are not told, a schedule or settings are corrupt."""
+    w.enqueue()
+    w.redis.hset(f"heavylift:counters:{QUEUE}", mapping={f"field-{number}": number for number in range(6000)})
+    w.redis.hset("heavylift:schedule:s", mapping={f"field-{number}": number for number in range(101)})
+    w.redis.hset(f"heavylift:settings:{QUEUE}", "json", b'{"a":"' + b"x" * 1_100_000 + b'"}')
+    w.redis.zadd("heavylift:schedules", {"s": 1})
+    assert w.run(ops.gauges(INSTALL, [QUEUE])).queues[QUEUE].counters == {}
+    ((name, problem),) = w.run(ops.due_schedules()).corrupt
+    assert (name, "heavylift:schedule:s is not a schedule of ours" in problem) == ("s", True)
+    assert w.ask().blocked == {QUEUE: "corrupt"}

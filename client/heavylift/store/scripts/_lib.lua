@@ -213,7 +213,7 @@ local function read_settings(q)
   if have == 'none' then return nil end
   if have ~= 'hash' then return nil, L.wrong(key, 'hash') end
   local raw = call('HMGET', key, 'json', 'install', 'namespace', 'generation', 'at')
-  local spec = raw[1] and L.object(raw[1])
+  local spec = raw[1] and #raw[1] <= 4 * L.FIELD_MAX and L.object(raw[1])
   if not (spec and spec[1] == nil and raw[2] and raw[3]) then
     return nil, 'the settings in ' .. key .. ' cannot be read: something else wrote them; look at them, then delete the key'
   end

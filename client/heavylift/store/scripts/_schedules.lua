@@ -18,7 +18,7 @@ function L.schedule(id)
   local key = K.schedule(id)
   local wrong = L.wrong(K.schedules, 'zset', key, 'hash')
   if wrong then return nil, 'corrupt', wrong end
-  local flat, h = call('HGETALL', key), {}
+  local flat, h = call('HLEN', key) <= 100 and call('HGETALL', key) or { 'fields', 'too many' }, {}
   if #flat == 0 then return nil, 'missing', 'there is no schedule ' .. string.sub(id, 1, 200) end
   for i = 1, #flat, 2 do
     if #flat[i + 1] <= L.FIELD_MAX then h[flat[i]] = flat[i + 1] end

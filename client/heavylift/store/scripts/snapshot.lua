@@ -18,11 +18,12 @@ for _, found in ipairs({ due, failing }) do
   if at and (not out.due or at < out.due) then out.due = at end
 end
 out.due = out.due or -1
+local COUNTERS_MAX = 5000 -- ours are some hundreds; with more of them, which something else wrote, none is told
 for i = 4, #ARGV do
   local q = ARGV[i]
   local c = L.gauges(q)
   c.counters = {}
-  if L.type(K.counters(q)) == 'hash' then
+  if L.type(K.counters(q)) == 'hash' and call('HLEN', K.counters(q)) <= COUNTERS_MAX then
     local flat = call('HGETALL', K.counters(q))
     for k = 1, #flat, 2 do c.counters[flat[k]] = L.num(flat[k + 1], 0) end
   end
