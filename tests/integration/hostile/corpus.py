@@ -27,6 +27,7 @@ TEXTS: Mapping[str, bytes] = {
     "RESP": b"$-1\r\n*2\r\n$3\r\nDEL\r\n$1\r\nx\r\n",
     "pattern": b"%b()[^%z]-%f[%w].*+",
     "cut JSON": b'{"a":',
+    "backtracking": b"9" * 3000 + b"!",
 }
 """Whole values of any field."""
 LONG_TEXTS: Mapping[str, bytes] = {

@@ -10,8 +10,12 @@ L.HOLDER = { 'status', 'origin', 'hl:dedup', 'hl:seq', 'hl:exec', 'hl:priority',
 function L.dedup_read(q, key)
   local text = call('HGET', K.dedup(q), key)
   if not text then return nil end
-  local job, till, follower = string.match(text, '^([%w_-]+)|?(%d*)|?([%w_-]*)$')
-  return { job = job or '', till = tonumber(till or ''), follower = follower ~= '' and follower or nil }
+  -- Part by part: a pattern for all of it would try a stranger's text in cubically many ways.
+  local job, rest = string.match(text, '^([%w_-]+)(.*)$')
+  local till, follower = string.match(rest or '', '^|(%d*)|([%w_-]*)$')
+  till = till or string.match(rest or '', '^|(%d*)$')
+  if not job or #text > 600 or (rest ~= '' and not till) then return { job = '' } end
+  return { job = job, till = L.num(till, nil), follower = follower ~= '' and follower or nil }
 end
 
 local function put(q, key, entry)
