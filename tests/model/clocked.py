@@ -23,8 +23,8 @@ from heavylift.store.sync import command
 _LINE = "local clock = call('TIME')\n"
 _INSTEAD = """local clock = call('HMGET', 'test:clock', 's', 'us')
 local test_now = clock[1] * 1000 + floor(clock[2] / 1000)
-local function test_left(key) return tonumber(call('GET', key) or '0') - test_now end
-local function test_hold(key, ms) call('SET', key, string.format('%.0f', ms + test_now)) end
+local function test_left(key) return tonumber(call('GET', key .. ':until') or '0') - test_now end
+local function test_hold(key, job, ms) call('MSET', key, job, key .. ':until', string.format('%.0f', ms + test_now)) end
 local function test_some(key, most)
   local all, some = call('SMEMBERS', key), {}
   table.sort(all)
@@ -34,7 +34,7 @@ end
 """
 _REPLACED = (
     (re.compile(r"(?:call|try)\('PTTL', K\.hold\(q\)\)"), "test_left(K.hold(q))"),
-    (re.compile(r"try\('SET', K\.hold\(q\), f\.job, 'PX', L\.int\(hold\)\)"), "test_hold(K.hold(q), hold)"),
+    (re.compile(r"try\('SET', K\.hold\(q\), f\.job, 'PX', L\.int\(hold\)\)"), "test_hold(K.hold(q), f.job, hold)"),
     (re.compile(r"call\('SRANDMEMBER', ([^\n]+?)\)(?=[) ])"), r"test_some(\1)"),
 )
 _LEFT = re.compile(r"'(?:TIME|PTTL|TTL|PX|EX|S?RANDMEMBER|SPOP)'")

@@ -218,7 +218,7 @@ class Ending(Bounds):
         )  # fmt: skip
         hold, there = int(how.kept[2]), self.state.queue(queue)
         if hold > max(there.held_until - now, 0):
-            there.held_until = now + hold
+            there.held_until, there.held_by = now + hold, job
             self.state.emit(queue, "rate-limited", job, ms=str(hold), execution=end.execution)
         return text
 

@@ -15,12 +15,12 @@ from heavylift.errors import InvalidInputError
 from heavylift.store.steps import Arg
 from heavylift.testing.accepting import Entry
 from heavylift.testing.ending import Ending
-from heavylift.testing.reading import Reading
+from heavylift.testing.gauging import Gauging
 from heavylift.testing.scheduling import Scheduling
 from heavylift.testing.state import ENDED, State
 
 
-class Engine(Scheduling, Ending, Reading):
+class Engine(Scheduling, Ending, Gauging):
     """One Redis with Heavylift's scripts, in memory."""
 
     def __init__(self, state: State | None = None) -> None:
@@ -55,6 +55,7 @@ class Engine(Scheduling, Ending, Reading):
             "list_jobs": self.list_jobs,
             "find_ended": self.find_ended,
             "counts": self.counts,
+            "snapshot": self.snapshot,
             "dedupe_holder": self._dedupe_holder,
             "schedules": self.schedules,
             "schedule_put": self.schedule_put,

@@ -104,6 +104,8 @@ class QueueState:
     pause: dict[str, str] | None = None
     held_until: int = 0
     """ms: a program asked to hold the queue back."""
+    held_by: str = ""
+    """Its job."""
 
     def waiting(self) -> list[str]:
         """Return ids of all that waits: by level those in the lists, then by key those in lanes."""

@@ -256,7 +256,7 @@ def test_schedules_keep_their_policy(client: testing.Client) -> None:
 def test_what_the_double_does_not_know_is_said(client: testing.Client) -> None:
     """What is asked of it and unknown is refused in words, never silently left out."""
     with pytest.raises(InvalidInputError, match="does not know"):
-        client.run(ops.snapshot("testing/heavylift", ["q"]))
+        client.run(ops.quarantine("q"))
     with pytest.raises(InvalidInputError, match="no attempt ends as 'bad'"):
         client.fail_next("bad")
 
