@@ -24,6 +24,7 @@ _DEPTH = 2 * limits.JSON_DEPTH
 """Nothing of ours nests deeper; what does could be read, but neither shown nor written again."""
 _MAY_BE_LONE = re.compile(r"\\u[dD][89a-fA-F]")
 _LONE = re.compile("[\ud800-\udfff]")
+_AS_RQ_WRITES = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z")
 
 
 def text(value: Any) -> str:
@@ -44,6 +45,8 @@ def raw(value: Any) -> bytes:
 
 def number(value: Any) -> int | None:
     """Return a whole number, or None for anything else."""
+    if value is None:
+        return None  # most fields of most jobs
     try:
         found = int(value if type(value) is bytes else text(value))
     except ValueError:
@@ -65,6 +68,8 @@ def parsed(value: Any) -> Any:
     Lone surrogates, which no stream takes, become replacement characters.
     """
     raw_text = text(value)
+    if not raw_text:
+        return None  # most fields of most jobs
     try:
         found = _DECODER.decode(raw_text)
     except (ValueError, RecursionError):
@@ -195,8 +200,12 @@ def _plain(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def rq_time(value: Any) -> int | None:
     """Return milliseconds of a time as RQ writes it, or None for anything else."""
+    found = text(value)
     try:
-        moment = datetime.strptime(text(value), "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
+        if _AS_RQ_WRITES.fullmatch(found):  # read in a twentieth of the time
+            moment = datetime.fromisoformat(found)
+        else:
+            moment = datetime.strptime(found, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
     except ValueError:
         return None
     return (moment - _EPOCH) // timedelta(milliseconds=1)  # whole ones, as the scripts' clock
