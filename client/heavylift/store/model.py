@@ -41,8 +41,7 @@ class EnqueueRequest:
     strict: bool = True
     """Refuse when the queue has no settings (no HeavyQueue)."""
     settings_tag: str = ""
-    """Which settings it was held against (``ops.read_settings``): refused as ``stale`` if others stand by now; empty =
-    whatever stands."""
+    """Which settings it was held against (``ops.read_settings``); others = refused as ``stale``; empty = any."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +53,7 @@ class Enqueued:
     created: bool
     state: JobState
     error: str = ""
-    """Empty, or why it was refused: ``exists`` | ``conflict`` | ``unknown-queue`` | ``corrupt`` | ``stale`` |
-    ``levels`` (with a ``message``)."""
+    """Empty, or why it was refused: exists | conflict | unknown-queue | corrupt | stale | levels."""
     message: str = ""
 
 
@@ -109,8 +107,7 @@ class Claim:
     options: Json
     """As the producer set them."""
     frozen: Json
-    """Resolved for this attempt: maxAttempts, timeouts{pending,run} in ms, generation, payload{format,maxSize}, and
-    with a total limit totalDue (ms since the epoch)."""
+    """Resolved for this attempt: maxAttempts, timeouts{pending,run}, generation, payload{format,maxSize}, totalDue."""
     rq: Mapping[str, str]
     """RQ's own fields of a plain job that matter: timeout, retries_left, callbacks, webhooks, repeat, rate_limit..."""
     traceparent: str = ""
@@ -130,8 +127,7 @@ class ClaimReply:
 
     claims: tuple[Claim, ...]
     blocked: Mapping[str, str]
-    """queue -> ``paused`` | ``suspended`` | ``cap`` | ``rate`` | ``width`` | ``no-heavyqueue`` | ``empty`` |
-    ``corrupt``."""
+    """queue -> paused | suspended | cap | rate | width | no-heavyqueue | empty | corrupt."""
     next_due_ms: int | None = None
     """Milliseconds until the earliest delayed job (or rate window) of these queues, or None."""
 
@@ -291,8 +287,7 @@ class JobRecord:
     cancel: Json
     dependencies: tuple[str, ...] = ()
     position: int | None = None
-    """0-based place in the queue when asked for and found within the first 1,000; of a job that waits by its key, among
-    those of its key."""
+    """0-based place in the queue, or among those of its key, when asked for and found within the first 1,000."""
     key: str = ""
     """Concurrency key; empty = none."""
     result_ttl: int | None = None

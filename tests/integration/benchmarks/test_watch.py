@@ -8,9 +8,7 @@ from tests.cluster import Cluster
 
 
 def test_a_backlog_never_shows_more_than_the_width(kwok: Cluster) -> None:
-    """Two dispatchers keep the width, and no more Jobs stand than that and the finished ones that are kept; the oldest
-    waiting job and all waits are as the history of events has them.
-    """
+    """Two dispatchers keep the width, the operators the count of finished Jobs; figures are as the events have them."""
     with site(kwok) as here:
         seen = watch.run(here, watch.Plan(seconds=60, jobs=100, width=8, run_ms=500, retention=10, enough=24))
     assert seen.wrong == []
