@@ -405,7 +405,6 @@ def _number(job: str) -> int | str:
 
 _LIVING, _OVER = ("queued", "scheduled", "started", "deferred"), ("failed", "canceled")
 _AIMED = {
-    **dict.fromkeys(("record", "observe", "check", "release", "finish"), ("started",)),
     "promote": ("scheduled",),
     "retry": _OVER,
     **dict.fromkeys(("cancel", "change", "remove"), (*_LIVING, *_OVER)),
@@ -425,6 +424,8 @@ def _aimed(pair: Pair, generator: Generator) -> Step:
         return ("pause", {"queue": queue, "on": False}) if served else generator.settings(queue)
     wanted = _AIMED.get(name, ())
     fitting = [job for status in wanted for job, fields in state.jobs.items() if fields["status"] == status]
+    if name in {"record", "observe", "check", "release", "finish"}:
+        fitting = [job for job, fields in state.jobs.items() if "hl:exec" in fields]
     if fitting and r.random() < 0.85:
         given["job"] = _number(r.choice(fitting))
     unfinished = [int(job[1:]) for job, fields in state.jobs.items() if job in JOB_IDS and fields["status"] in _LIVING]

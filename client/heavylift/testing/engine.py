@@ -104,9 +104,10 @@ class Engine(Scheduling, Ending, Gauging):
         """Compare the indexes of keys with what runs and waits; all of them at once."""
         queue = args[0]
         mended = self.mend_keys(queue)
-        if mended:
-            self.state.count(queue, "repaired:keys", mended)
-            self.state.emit(queue, "repaired", "", case="keys", count=str(mended))
+        for case, n in (("started", self.mend_started(queue)), ("keys", mended)):
+            if n:
+                self.state.count(queue, f"repaired:{case}", n)
+                self.state.emit(queue, "repaired", "", case=case, count=str(n))
         return ["", 0, "", 0, mended]
 
     def _finalized(self, args: list[Any]) -> int:

@@ -79,6 +79,18 @@ class Places(Lanes):
         self.state.count(queue, "quarantined")
         self.state.emit(queue, "quarantined", job, reason=message)
 
+    def mend_started(self, queue: str) -> int:
+        """Forget executions that are no job's and on no install's list; returns how many."""
+        there, gone = self.state.queue(queue), list[str]()
+        for member in there.started:
+            job, _, execution = member.partition(":")
+            listed = any(member in running for running in self.state.inflight.values())
+            if self.state.jobs.get(job, {}).get("hl:exec") != execution and not listed:
+                gone.append(member)
+        for member in gone:
+            del there.started[member]
+        return len(gone)
+
     def mend_keys(self, queue: str) -> int:
         """Let what counts by keys be what runs and what waits; returns how much was not."""
         there, changed, mended = self.state.queue(queue), set[str](), 0
