@@ -18,6 +18,7 @@ from heavylift.store import Fence, Next, Verdict, decode, ops
 from heavylift_operator.services.views import Views
 from tests.integration.store.kit import INSTALL, QUEUE, WORKER, World
 from tests.integration.store.rqkit import FUNC, fetch, scan
+from tests.proofs.waiting import until
 
 
 def test_plain_rq_job_runs_and_its_options_count(w: World, q: Queue) -> None:
@@ -115,6 +116,7 @@ def test_a_retry_goes_to_the_front_where_rqs_retry_says_so(w: World, q: Queue, d
     first, second = w.ask(max=2).claims
     w.finish(second, Next.RETRY)
     w.finish(first, Next.RETRY, delay_ms=delay_ms)
+    until(lambda: w.run(ops.counts(QUEUE)).delayed == 0, "the delay to be over")
     assert [w.claim().job for _ in range(3)] == ["first", "third", "second"]
 
 
