@@ -39,6 +39,7 @@ from heavylift_operator.core.evidence import Evidence
 from heavylift_operator.services.views import Known, Views
 from heavylift_operator.services.views import merged as merged_evidence
 from heavylift_operator.services.workqueue import Item
+from tests.integration.store import schedule_cases
 from tests.integration.store.kit import INSTALL, NAMESPACE, QUEUE, WORKER, World, outcome, request
 
 T = TypeVar("T")
@@ -281,6 +282,9 @@ def tidying(queue: str = QUEUE) -> Iterator[tuple[str, Op[Any]]]:
     yield "set_trouble", ops.set_trouble(queue, "k", {"message": "m"})
     yield "clear_trouble", ops.clear_trouble(queue, "k")
     yield "due_schedules", ops.due_schedules()
+    yield "sweep_dependents", ops.sweep_dependents(queue)
+    yield "put_settings", ops.put_settings("third", {}, generation=1, install=INSTALL, namespace=NAMESPACE, uid="u")
+    yield "delete_settings", ops.delete_settings("third", "u")
 
 
 def producing(queue: str, *keys: str) -> Iterator[tuple[str, Op[Any]]]:
@@ -302,7 +306,21 @@ def producing(queue: str, *keys: str) -> Iterator[tuple[str, Op[Any]]]:
     yield "pause", ops.pause(queue, by="ann")
     yield "resume", ops.resume(queue)
     wanted = administration.Filter.of(JobState.FAILED, None, None, None)
+    yield "purge", ops.purge(queue, JobState.CANCELLED, 10)
     yield "retry_failed", administration.BulkRetry(queue=queue, wanted=wanted, changes={}).run("ann")
+
+
+def scheduling() -> Iterator[tuple[str, Op[Any]]]:
+    """Yield what people and operators do to schedules."""
+    definition = schedules.define(QUEUE, "annual", {}, {"every": "1m"})
+    yield "schedule_put", schedules.schedule("s", definition, by="ann", strict=False)
+    for name in ("schedule_fire", "schedule_fire missed", "schedule_fire forbid", "schedule_fire replace"):
+        yield name, schedule_cases.CASES[name][1]()
+    yield "schedule_defer", schedule_cases.CASES["schedule_defer"][1]()
+    yield "schedule_trigger", schedules.trigger("s")
+    yield "suspend", schedules.suspend("s", "ann")
+    yield "resume", schedules.resume("s", "ann")
+    yield "schedule_delete", schedules.delete("s", "ann")
 
 
 def all_claims(w: World, *queues: str, rounds: int = 400) -> list[Claim]:

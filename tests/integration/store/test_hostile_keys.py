@@ -8,7 +8,7 @@ import pytest
 
 from heavylift.contract.keys import Keys
 from heavylift.contract.states import JobState
-from heavylift.store import Fence, FinishRequest, Next, Verdict, decode, ops
+from heavylift.store import Fence, FinishRequest, Next, Verdict, decode, ops, scripts
 from tests.integration.hostile.corpus import WRITES, every_key
 from tests.integration.store import schedule_cases
 from tests.integration.store.hostilekit import (
@@ -17,6 +17,7 @@ from tests.integration.store.hostilekit import (
     ask,
     producing,
     reads,
+    scheduling,
     side_by_side,
     tidying,
     told,
@@ -75,6 +76,8 @@ def _poisons(name: str, own: str) -> Iterator[str]:
 
 def _everything(w: World, what: str) -> None:
     """Run every operation there is; each gives a value or an error of ours."""
+    for name, op in scheduling():  # one after another: the last deletes what the others are about
+        w.run(told(f"{what}: {name}", op, corrupt=True))
     for group in (producing(QUEUE), tidying(), reads()):
         side_by_side(w, {f"{what}: {name}": op for name, op in group}, corrupt=True)
     side_by_side(w, {f"{what}: {name}": step(ID, EXECUTION) for name, step in STEPS.items()}, corrupt=True)
@@ -89,6 +92,23 @@ def _carry_on(w: World, what: str, queue: str) -> None:
     done = w.run(ops.finish(FinishRequest(fence=fence, outcome=outcome(), next=Next.COMPLETE, job_exists=False)))
     assert done.verdict is Verdict.APPLIED, what
     assert w.job(good).state is JobState.COMPLETED, what
+
+
+def test_every_script_meets_junk(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is run below names each script there is."""
+    load, seen = scripts.load, set[str]()
+
+    def noted(name: str) -> scripts.Script:
+        seen.add(name)
+        return load(name)
+
+    _prepare(w)
+    all_claims(w)
+    with monkeypatch.context() as patch:
+        patch.setattr(scripts, "load", noted)
+        _everything(w, "nothing is wrong")
+        w.run(ops.claim(ask()))
+    assert set(scripts.names()) - seen == set()
 
 
 @pytest.mark.parametrize("name", KEYS)
