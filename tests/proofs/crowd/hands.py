@@ -35,6 +35,9 @@ _GIVEN_BACK = 0.04
 """Of the claims, before a Job is recorded; half as often after it."""
 _KEPT = 0.4
 """Of what is in hand, to the next turn: so that the caps bind."""
+_HOARDS = 0.05
+"""Of the turns, those at which it begins to keep all it gets of one queue, until more than the rate limit holds that
+back: a fast machine would meet no other bound."""
 _TWICE = 0.02
 """Of the ends, reported twice."""
 _LOST_EVERY = 40
@@ -122,6 +125,8 @@ class Hand:
         self.choice = choice
         self.report = Report()
         self._held: list[tuple[Claim, str]] = []
+        self._hoards = ""
+        """The queue of which it keeps all, if any."""
         self._turns = 0
 
     def turn(self) -> bool:
@@ -136,7 +141,7 @@ class Hand:
         self._say("record", [self._record(claim, uid) for claim, uid in made])
         self._say("release", [self._release(claim, "") for claim in back])
         self.report.uids += [(claim.job, claim.execution, uid) for claim, uid in made]
-        ended = [entry for entry in self._held if self.choice.random() >= _KEPT]
+        ended = [entry for entry in self._held if not self._hoards and self.choice.random() >= _KEPT]
         self._held = [entry for entry in self._held if entry not in ended] + made
         self._end(ended)
         return bool(claims or ended)
@@ -146,13 +151,17 @@ class Hand:
             worker=self.worker,
             request=ids.new_job_id(),
             install=INSTALL,
-            queues=QUEUES if self.choice.random() < 0.5 else QUEUES[::-1],
+            queues=(self._hoards,) if self._hoards else self.choice.choice((QUEUES, QUEUES[::-1])),
             max=self.choice.randint(1, 20),
             slots=SLOTS,
             deadline_ms=60_000,
         )
         reply = self.store.run(ops.claim(asked_for))
         self.report.blocked.update(reply.blocked.values())
+        if self._hoards and set(reply.blocked.values()) - {"rate"}:
+            self._hoards = ""
+        elif not self._hoards and self.choice.random() < _HOARDS:
+            self._hoards = self.choice.choice(QUEUES)
         self.report.told += [(claim.job, claim.execution, self.worker) for claim in reply.claims]
         return reply.claims
 
