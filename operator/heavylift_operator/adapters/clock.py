@@ -51,6 +51,10 @@ class ClusterClock:
 _DRIFT_MS = 2_000
 
 
+_LAST_S = 253_402_300_799
+"""The last second of the year 9999: Kubernetes takes no later one, nor, from us, one before 1970."""
+
+
 def rfc3339(ms: int) -> str:
-    """Return a time as Kubernetes writes it."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(ms // 1000))
+    """Return a time as Kubernetes writes it; what no calendar holds becomes the nearest time that it takes."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(min(max(ms // 1000, 0), _LAST_S)))

@@ -6,11 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from heavylift.contract.ids import printable
 from heavylift.spec import HeavyQueue
 from heavylift.spec.status import Condition, ReadyReason
 from heavylift_operator.core.objects import Object, parsed
-from heavylift_operator.core.reading import Json, child, integer, items, text
+from heavylift_operator.core.reading import Json, child, integer, items, printable, text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +81,7 @@ def _ready(one: Found, now: Standing) -> tuple[bool, str, str]:
     if now.redis:
         return False, ReadyReason.REDIS_UNAVAILABLE, now.redis
     for kind, note in sorted(now.troubles.items()):
-        return False, _reason(kind), text(note, "message", 1000) or kind
+        return False, _reason(kind), printable(text(note, "message", 1000) or kind, 1000)
     if now.dispatchers == 0:
         return (
             False,
@@ -145,7 +144,7 @@ def _condition(one: Found, kind: Condition, said: tuple[bool, str, str], stamp: 
         "observedGeneration": one.generation,
         "lastTransitionTime": (text(before, "lastTransitionTime", 64) if same else "") or stamp,
         "reason": str(reason),
-        "message": message[:32_000],
+        "message": printable(message, 32_000),
     }
 
 

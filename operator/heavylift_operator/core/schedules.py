@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from heavylift.contract import limits
 from heavylift.spec.heavyschedule import HeavySchedule
 from heavylift.spec.status import ScheduleReason
 from heavylift_operator.core.objects import Object, parsed
-from heavylift_operator.core.reading import Json, child, integer, items, stamp, text
+from heavylift_operator.core.reading import Json, child, integer, items, printable, stamp, text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,11 +69,8 @@ def status(one: Found, now: Standing, stamped: Callable[[int], str], at: int) ->
         written |= {
             "lastScheduleTime": stamped(now.last) if now.last is not None else None,
             "nextScheduleTime": stamped(now.next) if now.next is not None and not now.suspended else None,
-            "lastJobId": now.last_job or None,
-            "active": now.active,
-            "fired": now.fired,
-            "missed": now.missed,
-            "skipped": now.skipped,
+            "lastJobId": printable(now.last_job, limits.JOB_ID_MAX) or None,
+            **{name: max(0, getattr(now, name)) for name in ("active", "fired", "missed", "skipped")},
         }
     return written
 
@@ -88,7 +86,7 @@ def _ready(one: Found, now: Standing, stamp_: str) -> Json:
         "observedGeneration": one.generation,
         "lastTransitionTime": (text(before, "lastTransitionTime", 64) if same else "") or stamp_,
         "reason": str(reason),
-        "message": message[:32_000],
+        "message": printable(message, 32_000),
     }
 
 
