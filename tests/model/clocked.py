@@ -36,6 +36,7 @@ _REPLACED = (
     (re.compile(r"(?:call|try)\('PTTL', K\.hold\(q\)\)"), "test_left(K.hold(q))"),
     (re.compile(r"try\('SET', K\.hold\(q\), f\.job, 'PX', L\.int\(hold\)\)"), "test_hold(K.hold(q), f.job, hold)"),
     (re.compile(r"call\('SRANDMEMBER', ([^\n]+?)\)(?=[) ])"), r"test_some(\1)"),
+    (re.compile(r"return call\('SMEMBERS', key\)"), "return test_some(key, 1000)"),
 )
 _LEFT = re.compile(r"'(?:TIME|PTTL|TTL|PX|EX|S?RANDMEMBER|SPOP)'")
 

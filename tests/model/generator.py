@@ -148,6 +148,7 @@ class Generator:
             "memory": r.choice((None, None, 2**30)),
             "checkpoint": r.choice((None, None, '{"at":3}')),
             "job_exists": r.random() < 0.8,
+            "began": r.choice((None, None, None, -1_500, 0)),
             "hold_ms": r.choice((0, 0, 0, 0, 2_500, 20_000)) if next_ == "retry" else 0,
         }
 

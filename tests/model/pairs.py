@@ -22,7 +22,7 @@ from heavylift.store.steps import Step
 from heavylift.testing.store import MemoryStore, answer
 from heavylift.testing.work import Worker
 from tests.model.clocked import ClockedStore
-from tests.model.sequences import MismatchError, Pair
+from tests.model.pair import MismatchError, Pair
 from tests.model.views import QUEUES
 
 T = TypeVar("T")

@@ -241,6 +241,43 @@ class Changing(Bounds):
             index.pop(job, None)
         return removed, kept, len(index) > skip + kept
 
+    # -- jobs that wait for others ------------------------------------------------------------------------------------
+    def sweep_dependents(self, args: list[Any]) -> list[int]:
+        """Look at some deferred jobs that no end will let go any more: ``[where to go on or -1, mended]``."""
+        queue, start, step, end = args[0], int(args[1]), int(args[2]), json.loads(args[3])
+        deferred = self.state.queue(queue).deferred
+        page = sorted(deferred, key=lambda job: (deferred[job], job))[start : start + step]
+        mended = sum(self._mend_deferred(queue, job, end) for job in page)
+        if mended:
+            self.state.count(queue, "repaired:dependents", mended)
+            self.state.emit(queue, "repaired", "", case="dependents", count=str(mended))
+        return [start + len(page) - mended if len(page) == step else -1, mended]
+
+    def _mend_deferred(self, queue: str, job: str, end: dict[str, str]) -> bool:
+        """Let a deferred job go, or cancel it, where nothing else ever will; returns whether that was so."""
+        fields = self.state.jobs.get(job)
+        if fields is None:
+            self.state.queue(queue).deferred.pop(job, None)
+            self.drop(queue, job, "it waited for others, and its job is gone")
+            return True
+        theirs = fields["status"] != "deferred" or fields["origin"] != queue or "hl:exec" in fields
+        if theirs or str(fields.get("hl:reason", "")).startswith("follows "):
+            return False
+        stored = json.loads(fields.get("dependency_ids") or "[]")
+        waits = sorted(self.state.dependencies.get(job) or stored)
+        if not waits or any(other in self.state.todo or not self.over(other, fields) for other in waits):
+            return False
+        gone = [other for other in waits if other not in self.state.jobs]
+        if not gone:
+            self.undefer(queue, job, fields)
+            return True
+        self.finish(queue, job, fields, End(
+            state=JobState.CANCELLED, cls=end["class"], body=end["body"].replace("<job>", gone[-1]),
+            seq=number(fields, "hl:seq"), attempt=number(fields, "hl:attempts") + 1,
+        ))  # fmt: skip
+        self.state.queue(queue).deferred.pop(job, None)
+        return True
+
     # -- queues -------------------------------------------------------------------------------------------------------
     def pause(self, args: list[Any]) -> list[str]:
         """Stop claims of a queue."""

@@ -49,6 +49,7 @@ class Engine(Scheduling, Ending, Gauging):
             "key_standing": self.key_standing,
             "own_claims": self.own_claims,
             "sweep_dedupe": self._sweep_dedupe,
+            "sweep_dependents": self.sweep_dependents,
             "sweep_keys": self._sweep_keys,
             "trim": lambda args: sum(self.trim(args[0], state, int(args[1])) for state in ENDED),
             "get_job": self.get_job,
@@ -75,7 +76,7 @@ class Engine(Scheduling, Ending, Gauging):
         """
         if script not in self._scripts:
             raise InvalidInputError(f"heavylift.testing does not know {script!r}: use a real Redis for this test")
-        self.puts = -1
+        self.puts, self.listed = -1, ("", None)
         return copy.deepcopy(self._scripts[script](list(args)))
 
     def _enqueue(self, args: list[Any]) -> list[Any]:

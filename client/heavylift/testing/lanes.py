@@ -61,6 +61,8 @@ class Lanes:
         self.state = state
         self.puts = -1
         """Jobs put into lanes by the call under way: those of one batch stand in its order."""
+        self.listed: tuple[str, int | None] = ("", None)
+        """The first id of the lists that the call under way compared last with a lane, and its rank."""
 
     def rule(self, queue: str) -> Rule:
         """Return what the settings say."""

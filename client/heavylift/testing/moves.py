@@ -107,6 +107,7 @@ class Moves(Places):
     def finish(self, queue: str, job: str, fields: Fields, end: End) -> str:
         """Write a terminal state; returns the stored outcome."""
         now, there = self.state.now, self.state.queue(queue)
+        ours = fields["status"] == "started" and "hl:task" in fields  # every state before let go of it
         text = outcome_text(now, end, NEXT[end.state], end.body)
         small = outcome_text(now, end, NEXT[end.state], end.small or end.body)
         fields |= {
@@ -122,7 +123,8 @@ class Moves(Places):
         without(fields, ("hl:reason", "hl:due", *EXECUTION))
         ttl = self.keep(queue, end.state)[1] // 1000
         asked = number(fields, "result_ttl" if end.state is JobState.COMPLETED else "failure_ttl", -1)
-        self.unlist(queue, job)
+        if not ours:
+            self.unlist(queue, job)
         there.ended[end.state][job] = now
         there.kept[end.state][job] = now // 1000 + (ttl if asked < 0 else max(min(ttl, asked), 60))
         self.state.emit(

@@ -132,13 +132,14 @@ class Places(Lanes):
         fields = self.state.jobs.get(job)
         return fields is not None and fields["status"] != "finished"
 
+    def over(self, job: str, waiting: Fields) -> bool:
+        """Whether a dependency is met for one that waits, as RQ counts: finished, gone, or failed if allowed."""
+        forgiving = waiting.get("allow_dependency_failures") == "1"
+        return not self.unmet(job) or (forgiving and bool(self.state.jobs[job]["status"] == "failed"))
+
     def _met(self, job: str, fields: Fields, parent: str) -> bool:
         """Whether all dependencies but ``parent`` are met."""
-        forgiving = fields.get("allow_dependency_failures") == "1"
-        return not any(
-            self.unmet(other) and not (forgiving and self.state.jobs[other]["status"] == "failed")
-            for other in self.state.dependencies.get(job, set()) - {parent}
-        )
+        return all(self.over(other, fields) for other in self.state.dependencies.get(job, set()) - {parent})
 
     def free_dependents(self, job: str, state: JobState, limit: int) -> None:
         """Let go of those that wait for an ended job, a bounded number."""

@@ -78,8 +78,10 @@ class Serving(Bounds):
         if found is None or listed is None:
             return key, found[0] if found else None
         if found[0] == listed[0]:
-            fields = self.state.jobs.get(listed[1])
-            earlier = fields is not None and self.rank(fields) < found[1]
+            if self.listed[0] != listed[1]:
+                fields = self.state.jobs.get(listed[1])
+                self.listed = (listed[1], None if fields is None else self.rank(fields))
+            earlier = self.listed[1] is not None and self.listed[1] < found[1]
         else:
             earlier = found[0] > listed[0]
         return None if earlier else (key, found[0])
