@@ -332,3 +332,32 @@ def test_doorbell_rings_for_each_way_in(w: World, busy: str) -> None:
         assert job in rung()
         w.finish(claim, Next.CANCEL)
         assert busy in rung()
+
+
+def test_doorbell_rings_when_a_place_is_freed(w: World) -> None:
+    """An attempt that ends or is given back for later leaves its place at once, to a job that waits for one."""
+    with w.store.subscribe(w.store.keys.doorbell()) as heard:
+
+        def rung() -> bool:
+            found = False
+            while heard.get(timeout=0.2) is not None:
+                found = True
+            return found
+
+        job = w.enqueue().id
+        claim = w.claim()
+        assert rung()
+        w.run(ops.release(Fence(job=job, execution=claim.execution, worker=WORKER), reason="x", delay_ms=60_000))
+        assert rung()
+        w.run(ops.promote(job))
+        claim = w.claim()
+        w.record(claim)
+        assert rung()
+        w.finish(claim, Next.RETRY, delay_ms=60_000)
+        assert rung()
+        w.run(ops.promote(job))
+        claim = w.claim()
+        w.redis.delete(w.store.keys.job(job))
+        assert rung()
+        w.run(ops.check(Fence(job=job, execution=claim.execution, worker=WORKER)))
+        assert rung()

@@ -13,7 +13,10 @@ if why == 'missing' or (h and h['hl:exec'] ~= f.execution) then
   end
 end
 local verdict, reason = L.fence(h, why, message, f)
-for _, q in ipairs(counted) do L.rate_return(q, member) end
+for _, q in ipairs(counted) do
+  L.rate_return(q, member)
+  call('PUBLISH', K.doorbell, q) -- its place is free for another
+end
 if verdict then return { verdict, reason } end
 if h['hl:attended'] then call('HDEL', K.job(f.job), 'hl:attended') end
 return { L.cancelled(h) and 'cancelled' or 'applied', '' }

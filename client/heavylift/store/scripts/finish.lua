@@ -123,6 +123,7 @@ if next_ == 'retry' then
   L.place(q, f.job, h, false, due)
   remember_job(q)
   L.forget(q, f.job, f.execution, worker, h['hl:install'])
+  if due then call('PUBLISH', K.doorbell, q) end -- its place is free for another
   L.count(q, 'retrying')
   L.count(q, 'outcome:' .. class .. ':0')
   L.emit(q, 'retrying', f.job, 'class', class, 'execution', f.execution, 'attempt', L.int(attempt), 'seq', L.int(seq),

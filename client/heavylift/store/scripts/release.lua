@@ -57,6 +57,7 @@ call('HDEL', K.job(f.job), 'hl:job', 'hl:uid', 'hl:claimed', 'hl:running', 'hl:e
   unpack(L.EXECUTION_FIELDS))
 L.place(q, f.job, h, true, due)
 L.forget(q, f.job, f.execution, h['hl:worker'], h['hl:install'])
+if due then call('PUBLISH', K.doorbell, q) end -- its place is free for another
 L.count(q, 'released')
 L.emit(q, 'released', f.job, 'execution', f.execution, 'seq', L.int(seq), 'worker', h['hl:worker'] or '', 'reason',
   string.sub(ARGV[7], 1, 500))
