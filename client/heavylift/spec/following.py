@@ -62,7 +62,7 @@ class Backoff:
     def after_attempt(self, failures: int, random: Random) -> int:
         """Return the ms to wait after so many failed attempts (1 = after the first)."""
         if self.listed_ms:
-            return self.listed_ms[min(failures, len(self.listed_ms)) - 1]
+            return self.listed_ms[max(min(failures, len(self.listed_ms)), 1) - 1]
         return self.delay(failures, random)
 
     def delay(self, failures: int, random: Random) -> int:

@@ -52,7 +52,10 @@ HEAVYQUEUE = HeavyQueue.parse(
         "spec": {
             "jobTemplate": {"spec": {"template": {"spec": {"containers": [{"name": "main", "image": "reports:1"}]}}}},
             "allow": {"args": True, "env": ["A"], "labels": ["a"], "resources": {"memory": "8Gi", "cpu": "8"}},
-            "outcomes": {"oom": {"action": "Retry", "memory": {"growthPercent": 50, "max": "64Gi"}}},
+            "outcomes": {
+                "oom": {"action": "Retry", "memory": {"growthPercent": 50, "max": "64Gi"}},
+                "rejected": {"action": "Retry"},
+            },
         },
     }
 )
