@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import statistics
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import redis
@@ -130,40 +130,62 @@ def held(client: redis.Redis, work: Callable[[], object]) -> dict[str, list[floa
 
 
 def depth(effort: Effort) -> Iterator[Row]:
-    """How a claim's time in Redis grows from 100,000 to 1,000,000 waiting, plain and with every option on."""
-    low, high = effort.of(100_000, 2_000), effort.of(1_000_000, 20_000)
-    for words, settings, priorities in _OPTIONS:
-        with ours() as shallow, ours() as deep:
-            for side, count in ((shallow, low), (deep, high)):
-                side.serve(**settings)
-                side.fill(count, priorities=priorities)
-            sides = {"deep": lambda: _claim_ms(deep, priorities), "shallow": lambda: _claim_ms(shallow, priorities)}  # noqa: B023 - used at once
+    """How a claim's time in Redis grows from 1,000 and 100,000 to 1,000,000 waiting, plain and with every option on."""
+    least, low, high = 1_000, effort.of(100_000, 2_000), effort.of(1_000_000, 20_000)
+    for load in _LOADS:
+        with ours() as small, ours() as shallow, ours() as deep:
+            for side, count in ((small, least), (shallow, low), (deep, high)):
+                side.serve(**load.settings)
+                load.fill(side, count)
+            sides = {
+                "deep": lambda: _claim_ms(deep, load),  # noqa: B023 - used at once
+                "shallow": lambda: _claim_ms(shallow, load),  # noqa: B023
+                "small": lambda: _claim_ms(small, load),  # noqa: B023
+            }
             found = by_turns(sides, max(effort.runs, 5))
+        for peer, count, targets in (("shallow", low, (Target(1.1, at="most"),)), ("small", least, ())):
             yield Row(
-                bench="depth", what=f"claim of 10, {high:,} waiting{words}", unit=MS, runs=found["deep"],
-                peer=f"at {low:,}", peer_runs=found["shallow"], targets=(Target(1.1, at="most"),),
+                bench="depth", what=f"claim of 10, {high:,} waiting{load.words}", unit=MS, runs=found["deep"],
+                peer=f"at {count:,}", peer_runs=found[peer], targets=targets,
                 limit="the script's time in Redis, by its own clock",
             )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Load:
+    """What waits, and what a queue's settings make of it."""
+
+    words: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+    priorities: tuple[int, ...] = (0,)
+    keys: int = 0
+
+    def fill(self, side: Ours, count: int) -> None:
+        """Let so many jobs wait."""
+        side.fill(count, priorities=self.priorities, keys=self.keys)
+
+
 _LEVELS: Final = (-100, -10, -1, 0, 1, 10, 100, 1000)
-_OPTIONS: Final[tuple[tuple[str, dict[str, Any], tuple[int, ...]], ...]] = (
-    ("", {}, (0,)),
-    (", 8 priorities", {}, _LEVELS),
-    (
-        ", 8 priorities, cap and rate limit",
-        {"concurrencyMax": 1_000_000, "rateLimit": {"limit": 1_000_000, "period": 60_000}},
-        _LEVELS,
+_CAPPED: Final = {"concurrencyMax": 1_000_000, "rateLimit": {"limit": 1_000_000, "period": 60_000}}
+_LOADS: Final = (
+    _Load(),
+    _Load(words=", 8 priorities", priorities=_LEVELS),
+    _Load(words=", 8 priorities, cap and rate limit", settings=_CAPPED, priorities=_LEVELS),
+    _Load(
+        words=", 8 priorities, cap, rate limit and 1,000 keys of 1 each",
+        settings={**_CAPPED, "concurrencyPerKey": 1},
+        priorities=_LEVELS,
+        keys=1_000,
     ),
 )
 
 
-def _claim_ms(side: Ours, priorities: Sequence[int]) -> float:
+def _claim_ms(side: Ours, load: _Load) -> float:
     spent = held(side.redis, lambda: side.claim(10, 20))["claim"]
     side.record()
     side.finish_many(len(side.claims))
     side.confirm()
-    side.fill(200, priorities=priorities)
+    load.fill(side, 200)
     return statistics.median(spent)
 
 

@@ -125,36 +125,46 @@ def _claims(us: Ours, them: Theirs, other: BullMq | str, depth: int, effort: Eff
 
 
 def finish(effort: Effort) -> Iterator[Row]:
-    """Finish one by one and ten in a pipeline, beside RQ's worker."""
+    """Finish one by one and ten in a pipeline, beside RQ's worker, at 1,000 and at 1,000,000 waiting jobs."""
+    depths = (1_000, effort.of(1_000_000, 20_000))
+    for depth in depths:
+        with ours() as us, theirs() as them, _bullmq() as other:
+            us.fill(depth)
+            them.fill(depth)
+            if isinstance(other, BullMq) and depth == depths[0]:
+                other.do("enqueueMany", depth)
+            yield from _finishes(us, them, other if depth == depths[0] else "", depth, effort)
+
+
+def _finishes(us: Ours, them: Theirs, other: BullMq | str, depth: int, effort: Effort) -> Iterator[Row]:
     count = effort.of(500, 100)
-    with ours() as us, theirs() as them, _bullmq() as other:
 
-        def ends(work: Callable[[int], None]) -> float:
-            us.enqueue_many(count)
-            us.claim(20, count // 20)
-            us.record()
-            seconds = timed(lambda: work(count))
-            us.confirm()
-            return count / seconds
+    def ends(work: Callable[[int], None]) -> float:
+        us.enqueue_many(count)
+        us.claim(20, count // 20)
+        us.record()
+        seconds = timed(lambda: work(count))
+        us.confirm()
+        return count / seconds
 
-        def rqs() -> float:
-            them.enqueue_many(count)
-            them.claim(count)
-            return count / timed(lambda: them.finish(count))
+    def rqs() -> float:
+        them.enqueue_many(count)
+        them.claim(count)
+        return count / timed(lambda: them.finish(count))
 
-        def bullmqs() -> float:
-            if not isinstance(other, BullMq):
-                raise TypeError(other)
-            other.do("enqueueMany", count)
-            other.do("claim", count)
-            return count / other.do("finish", count)
+    def bullmqs() -> float:
+        if not isinstance(other, BullMq):
+            raise TypeError(other)
+        other.do("enqueueMany", count)
+        other.do("claim", count)
+        return count / other.do("finish", count)
 
-        for what, work, targets in (
-            ("finish, one by one", us.finish, ()),
-            ("finish, ten in a pipeline", us.finish_many, (Target(9.0),)),
-        ):
-            sides: dict[str, Callable[[], float]] = {"ours": lambda work=work: ends(work), "rq": rqs}  # type: ignore[misc]
-            if isinstance(other, BullMq):
-                sides["bullmq"] = bullmqs
-            limit = "the script's time in Redis: outcome, history, result, three streams, two channels, retention"
-            yield from _rows("finish", what, by_turns(sides, effort.runs), targets, limit)
+    for what, work, targets in (
+        ("finish, one by one", us.finish, ()),
+        ("finish, ten in a pipeline", us.finish_many, (Target(9.0),)),
+    ):
+        sides: dict[str, Callable[[], float]] = {"ours": lambda work=work: ends(work), "rq": rqs}  # type: ignore[misc]
+        if isinstance(other, BullMq):
+            sides["bullmq"] = bullmqs
+        limit = "the script's time in Redis: outcome, history, result, three streams, two channels, retention"
+        yield from _rows("finish", f"{what}, {depth:,} waiting", by_turns(sides, effort.runs), targets, limit)

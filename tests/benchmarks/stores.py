@@ -46,7 +46,7 @@ WIDE: Final = 100_000_000
 """Slots: no benchmark of the store stops at the width."""
 
 _COPY: Final = """
-local source, list, prefix, priority = KEYS[1], KEYS[2], ARGV[1], ARGV[4]
+local source, list, prefix, priority, keys = KEYS[1], KEYS[2], ARGV[1], ARGV[4], tonumber(ARGV[5])
 local names, created = redis.call('HGETALL', source), redis.call('HGET', source, 'created_at')
 local at = {}
 for i = 1, #names, 2 do at[names[i]] = i + 1 end
@@ -55,7 +55,14 @@ if priority ~= '0' then
   names[#names + 1] = priority
   redis.call('ZADD', KEYS[3], priority, priority)
 end
+local keyed
+if keys > 0 then
+  names[#names + 1] = 'hl:key'
+  names[#names + 1] = ''
+  keyed = #names
+end
 for n = tonumber(ARGV[2]), tonumber(ARGV[2]) + tonumber(ARGV[3]) - 1 do
+  if keyed then names[keyed] = 'k' .. (n % keys) end
   local id = prefix .. string.format('%08d', n)
   if at['hl:src'] then names[at['hl:src']] = redis.sha1hex(id .. '\\n' .. created) end
   if at['hl:inc'] then names[at['hl:inc']] = string.sub(redis.sha1hex(id .. '\\n' .. created), 1, 16) end
@@ -66,15 +73,17 @@ end
 _COPY_STEP: Final = 2_000
 
 
-def copy_job(client: redis.Redis, source: str, count: int, *, prefix: str, priorities: Sequence[int] = (0,)) -> None:
-    """Put so many waiting jobs like one that is there into the queue, by turns at several priorities."""
+def copy_job(
+    client: redis.Redis, source: str, count: int, *, prefix: str, priorities: Sequence[int] = (0,), keys: int = 0
+) -> None:
+    """Put so many waiting jobs like one that is there into the queue, by turns at several priorities and by keys."""
     copy = client.register_script(_COPY)
     step = max(1, min(_COPY_STEP, count // len(priorities)))
     for turn, start in enumerate(range(0, count, step)):
         priority = priorities[turn % len(priorities)]
         level = f"rq:queue:{QUEUE}" + (f"@{priority}" if priority else "")
-        keys = [f"rq:job:{source}", level, f"heavylift:levels:{QUEUE}"]
-        copy(keys=keys, args=[prefix, start, min(step, count - start), priority])
+        named = [f"rq:job:{source}", level, f"heavylift:levels:{QUEUE}"]
+        copy(keys=named, args=[prefix, start, min(step, count - start), priority, keys])
 
 
 @dataclass
@@ -104,11 +113,11 @@ class Ours:
         for _ in range(times):
             self.client.queue(QUEUE).enqueue_many([JobRequest(TASK, DATA) for _ in range(count)])
 
-    def fill(self, count: int, *, priorities: Sequence[int] = (0,)) -> None:
+    def fill(self, count: int, *, priorities: Sequence[int] = (0,), keys: int = 0) -> None:
         """Make so many jobs wait, quickly: the first is enqueued, the others are copies of it."""
         first = self.client.queue(QUEUE).enqueue(TASK, DATA)
         self.filled += 1
-        copy_job(self.redis, first.id, count - 1, prefix=f"fill{self.filled}-", priorities=priorities)
+        copy_job(self.redis, first.id, count - 1, prefix=f"fill{self.filled}-", priorities=priorities, keys=keys)
 
     def claim(self, most: int, calls: int = 1) -> int:
         """Claim so often up to so many jobs; returns how many it were."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from heavylift.store import Claim, Next, ops
+from heavylift.store import Claim, Json, Next, ops
 from tests.integration.store.kit import QUEUE, World, world
 from tests.proofs import audit
 from tests.proofs.killed.run import connections, rest
@@ -72,9 +72,9 @@ def rq_processes(w: World) -> Iterator[None]:
 
 def put(w: World) -> list[str]:
     """Enqueue jobs with every option, many of them due while RQ's scheduler looks."""
-    jobs = []
+    jobs: list[str] = []
     for n in range(JOBS):
-        options = {"priority": (0, 0, 5)[n % 3]} | ({"key": f"t{n % 4}"} if n % 5 == 0 else {})
+        options: Json = {"priority": (0, 0, 5)[n % 3]} | ({"key": f"t{n % 4}"} if n % 5 == 0 else {})
         options |= {"lifo": True} if n % 7 == 0 else {}
         options |= {"dedupe": {"id": f"d{n}", "mode": "first"}} if n % 11 == 0 else {}
         after = (jobs[n - 1],) if n % 13 == 12 else ()
