@@ -75,9 +75,11 @@ class Shelf:
         for queue, standing in jobs.items():
             self._queues[queue] = {(job.namespace, job.name): _Place(mark, job, None) for job in standing}
         for queue, places in before.items():
-            there = self._queues.setdefault(queue, {})
             # Not let go when the pass listed, or let go since: it does not know of them.
-            there.update({key: place for key, place in places.items() if place.job is None or place.number > mark})
+            newer = {key: place for key, place in places.items() if place.job is None or place.number > mark}
+            if newer:
+                self._queues.setdefault(queue, {}).update(newer)
+        self._going = {queue: going for queue, going in self._going.items() if going}
 
     async def room(self, queue: str, key: Key) -> None:
         """Make room for one more finished Job of a queue, and count it; never fails."""

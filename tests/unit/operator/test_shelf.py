@@ -239,3 +239,14 @@ async def test_a_cluster_that_refuses_holds_up_no_outcome() -> None:
     await bench.end("b")
     await bench.settle()
     assert set(bench.cluster.there) == {"a", "b"}
+
+
+async def test_a_queue_without_finished_jobs_is_forgotten() -> None:
+    """What queues were called that have nothing any more is no concern of a shelf."""
+    bench = Bench(1)
+    bench.tell()
+    for n in range(2):
+        await bench.end(f"j{n}")
+    await bench.settle()
+    bench.shelf.found(bench.shelf.begin(), {})
+    assert (bench.shelf._queues, bench.shelf._going) == ({}, {})
