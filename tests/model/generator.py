@@ -241,5 +241,5 @@ _WEIGHTS = {
 }  # fmt: skip
 _STRANGE = {"rq": 12}
 """In some sequences people use RQ's own commands, too."""
-_SCHEDULED = {"schedule": 8, "tick": 20, "steer": 8}
+_SCHEDULED = {"schedule": 8, "tick": 24, "steer": 8, "time": 16}
 """In some sequences there are schedules."""

@@ -32,3 +32,10 @@ def test_options_combine(store: ClockedStore) -> None:
     """Enqueue, run and end each row: the invariants hold after every step, and nothing is left behind."""
     failed = [f"{found}\n  in {dict(row)}" for row in covering_array() if (found := play(store, row))]
     assert not failed, "\n".join(failed)
+
+
+def test_a_fault_is_seen(store: ClockedStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that forgets that an execution of a key ended is caught by a row that has one."""
+    monkeypatch.setattr("heavylift.testing.lanes.Lanes.key_ends", lambda *_: None)
+    row = next(row for row in covering_array() if row["key"] and row["perKey"] and not row["expires"])
+    assert "keyed" in play(store, row)
