@@ -28,6 +28,7 @@ BENCHES: Final = (
     Bench("enqueue", queue_rates.enqueue),
     Bench("claim", queue_rates.claim),
     Bench("finish", queue_rates.finish),
+    Bench("options", queue_rates.options),
     Bench("memory", queue_costs.memory),
     Bench("depth", queue_costs.depth),
     Bench("bounds", queue_costs.bounds),

@@ -126,7 +126,7 @@ def _claims(us: Ours, them: Theirs, other: BullMq | str, depth: int, effort: Eff
 
 def finish(effort: Effort) -> Iterator[Row]:
     """Finish one by one and ten in a pipeline, beside RQ's worker, at 1,000 and at 1,000,000 waiting jobs."""
-    depths = (1_000, effort.of(1_000_000, 20_000))
+    depths = (1_000, effort.of(1_000_000, 5_000))
     for depth in depths:
         with ours() as us, theirs() as them, _bullmq() as other:
             us.fill(depth)
@@ -168,3 +168,44 @@ def _finishes(us: Ours, them: Theirs, other: BullMq | str, depth: int, effort: E
             sides["bullmq"] = bullmqs
         limit = "the script's time in Redis: outcome, history, result, three streams, two channels, retention"
         yield from _rows("finish", f"{what}, {depth:,} waiting", by_turns(sides, effort.runs), targets, limit)
+
+
+_ON: Final = {
+    "concurrencyMax": 1_000_000,
+    "concurrencyPerKey": 1_000_000,
+    "rateLimit": {"limit": 1_000_000, "period": 60_000},
+}
+"""All bounds on, none of them reached: what they cost, not what they hold back."""
+
+
+def options(effort: Effort) -> Iterator[Row]:
+    """Batches, claims and finishes with every option on, beside RQ's without any: it has none of them."""
+    size, count = effort.of(1_000, 200), effort.of(500, 100)
+    with ours() as us, theirs() as them:
+        us.serve(**_ON)
+        sides = _rates(size, ours=lambda: us.enqueue_with_all(size), rq=lambda: them.enqueue_many(size))
+        words = ", every option on"
+        yield from _rows(
+            "options", f"enqueue_many, {size:,} at once{words}", by_turns(sides, effort.runs), (Target(2.0),)
+        )
+
+        def taken() -> float:
+            return count / timed(lambda: us.claim(10, count // 10))
+
+        def ended() -> float:
+            us.record()
+            seconds = timed(lambda: us.finish_many(count))
+            us.confirm()
+            return count / seconds
+
+        found: dict[str, list[float]] = {"claim": [], "finish": [], "rq claim": [], "rq finish": []}
+        for _ in range(effort.runs):
+            us.enqueue_with_all(count)
+            found["claim"].append(taken())
+            found["finish"].append(ended())
+            them.enqueue_many(count)
+            found["rq claim"].append(count / timed(lambda: them.claim(count)))
+            found["rq finish"].append(count / timed(lambda: them.finish(count)))
+        for name, what, target in (("claim", "claim, 10 at once", 10.0), ("finish", "finish, ten in a pipeline", 9.0)):
+            beside = {"ours": found[name], "rq": found[f"rq {name}"]}
+            yield from _rows("options", f"{what}{words}", beside, (Target(target),))

@@ -19,7 +19,7 @@ from rq.serializers import JSONSerializer
 from rq.utils import now
 from rq.worker import SimpleWorker
 
-from heavylift import Client, JobRequest
+from heavylift import Backoff, Client, Dedupe, JobRequest
 from heavylift.contract import ids
 from heavylift.contract.outcomes import OutcomeClass
 from heavylift.store import Claim, ClaimRequest, Fence, FinishRequest, Next, Outcome, Spend, Store, ops
@@ -112,6 +112,18 @@ class Ours:
         """Enqueue batches, as producers do."""
         for _ in range(times):
             self.client.queue(QUEUE).enqueue_many([JobRequest(TASK, DATA) for _ in range(count)])
+
+    def enqueue_with_all(self, count: int) -> None:
+        """Enqueue a batch of jobs that use every option of a queue's order and bounds."""
+        requests = [
+            JobRequest(
+                TASK, DATA, priority=(-5, 0, 7)[n % 3], lifo=n % 11 == 0, key=f"k{n % 100}",
+                dedupe=Dedupe(ids.new_job_id()), expires="24h", max_attempts=2,
+                backoff=Backoff.exponential("10s", max="10m"),
+            )
+            for n in range(count)
+        ]  # fmt: skip
+        self.client.queue(QUEUE).enqueue_many(requests)
 
     def fill(self, count: int, *, priorities: Sequence[int] = (0,), keys: int = 0) -> None:
         """Make so many jobs wait, quickly: the first is enqueued, the others are copies of it."""
