@@ -206,7 +206,7 @@ class Generator:
         }
 
     def _tick(self) -> dict[str, Any]:
-        return {"twice": self.random.random() < 0.2}
+        return {"twice": self.random.random() < 0.2, "suspended": self.random.random() < 0.1}
 
     def _steer(self) -> dict[str, Any]:
         r = self.random

@@ -163,8 +163,11 @@ class Pair:
         source = schedules.Source(owner=owner, since=self.engine.state.now) if "/" in schedule else None
         self.both(lambda: schedules.put(schedule, definition, by="me", suspended=suspended, source=source))
 
-    def do_tick(self, twice: bool) -> None:
-        """The operator decides what is due; ``twice`` = another one did so from the same look."""
+    def do_tick(self, twice: bool, suspended: bool = False) -> None:
+        """The operator decides what is due; ``twice`` = another one did so from the same look.
+
+        ``suspended`` = somebody suspends them in between.
+        """
         due = self.both(ops.due_schedules)
         for found in due.schedules:
             definition = ScheduleDefinition.from_json(found.definition)
@@ -175,6 +178,8 @@ class Pair:
                 missed=decision.missed, next=decision.next, concurrency=definition.concurrency.value,
                 limit=definition.limit, entry=entry,
             )  # fmt: skip
+            if suspended:
+                self.both(lambda found=found: ops.suspend_schedule(found.id, by="me"))  # type: ignore[misc]
             for _ in range(2 if twice else 1):
                 self.both(lambda fire=fire: ops.fire_schedule(fire))  # type: ignore[misc]
 
