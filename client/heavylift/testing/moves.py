@@ -123,6 +123,8 @@ class Moves(Places):
         without(fields, ("hl:reason", "hl:due", *EXECUTION))
         ttl = self.keep(queue, end.state)[1] // 1000
         asked = number(fields, "result_ttl" if end.state is JobState.COMPLETED else "failure_ttl", -1)
+        for state in ENDED:
+            there.kept[state].pop(job, None)
         if not ours:
             self.unlist(queue, job)
         there.ended[end.state][job] = now

@@ -155,6 +155,15 @@ def test_rq_cancel_of_a_waiting_job(w: World, q: Queue) -> None:
     assert w.job("j").state is JobState.CANCELLED
 
 
+def test_rq_cancelled_and_enqueued_once_more(w: World, q: Queue) -> None:
+    """A job of ours that RQ cancelled and enqueued again stands among the completed alone once it completed."""
+    job = w.enqueue().id
+    fetch(w, job).cancel()
+    q.enqueue_job(fetch(w, job))
+    w.finish(w.claim())
+    assert scan(w) == {"finished": [job]}
+
+
 def test_rq_cancel_of_a_running_job_wins(w: World, q: Queue) -> None:
     """RQ has told everybody "canceled": whatever the pod did, the job ends so; before, each answer says to stop it."""
     q.enqueue(FUNC, job_id="j")

@@ -196,12 +196,6 @@ function L.outcome(body, known)
     .. ',' .. string.sub(body, 2)
 end
 
--- An ended job's places that are not of its state (any more).
-function L.unlist(q, job, state)
-  try('ZREM', K.registry(L.REGISTRY[state], q), job)
-  try('ZREM', K.ended(q, state), job)
-end
-
 -- Write a terminal state. The job's hash is checked; everything else here is secondary.
 --   e = {state, body, class, history (text of the small entry's body, nil = the same), exc, result, value, execution, seq,
 --        attempt, started, ended, spend, worker, fields (more to set)}
@@ -244,10 +238,11 @@ function L.finish(q, job, h, e)
   end
   try('ZADD', K.registry(L.REGISTRY[e.state], q), L.int(NOW_S + ttl), job)
   try('ZADD', K.ended(q, e.state), L.int(NOW), job)
-  -- One of ours that a claim started was let go of by every state before; RQ may have put any other into a registry.
-  if h.status ~= 'started' or not h['hl:task'] then
-    for state in pairs(L.REGISTRY) do
-      if state ~= e.state then L.unlist(q, job, state) end
+  local theirs = h.status ~= 'started' or not h['hl:task'] -- of ours that a claim started our own indexes hold none
+  for state, name in pairs(L.REGISTRY) do
+    if state ~= e.state then
+      try('ZREM', K.registry(name, q), job) -- RQ leaves a job there that was cancelled and then enqueued once more
+      if theirs then try('ZREM', K.ended(q, state), job) end
     end
   end
   -- `rq requeue` leaves the expiry on a job that waits again; retention removes the others in time.
