@@ -46,6 +46,7 @@ _NO_POD_ASK_MS: Final = 5_000
 """A Job this old without a pod has a reason worth asking the cluster's events for."""
 _GLANCE_S: Final = 2.0
 """How long after its Job came to be an execution is looked at, should nothing happen before."""
+_LEFT_MAX: Final = 5_000
 FORBIDDEN: Final = 403
 
 
@@ -73,6 +74,8 @@ class Finisher:
     _identity: Identity = field(init=False)
     _noted_pods: OrderedDict[str, int] = field(default_factory=OrderedDict)
     """Pod UID -> hash of the evidence last seen to."""
+    _left: dict[str, bytes] = field(default_factory=dict)
+    """Execution -> its evidence as we left it in Redis."""
     _suspects: dict[tuple[Key, str], int] = field(default_factory=dict)
     """When a Job was first found missing, or unknown to Redis (ms)."""
     _log: Any = field(default_factory=lambda: logs.get("finisher"))
@@ -258,7 +261,9 @@ class Finisher:
     async def _observe(self, item: Item, observation: Observation, *, uid: str) -> JobRecord | None:
         fence = Fence(job=item.job_id, execution=item.execution, uid=uid or None)
         await afailpoint("operator.observe.before")
-        _, record = await self.link.run(ops.observe(fence, observation))
+        while len(self._left) > _LEFT_MAX:
+            del self._left[next(iter(self._left))]
+        _, record = await self.link.run(ops.observe(fence, observation, self._left))
         await afailpoint("operator.observe.after")
         return record if record is not None else await self.link.run(ops.get_job(item.job_id))
 

@@ -229,6 +229,46 @@ def test_observe_merges_and_never_forgets_an_end(w: World) -> None:
     assert w.names(claim.job).count("running") == 1
 
 
+def test_an_observer_that_remembers_asks_less_and_writes_the_same(w: World) -> None:
+    """Its second word on an execution needs one call; what another wrote already is not written again."""
+    claim = w.active()
+    fence = Fence(job=claim.job, execution=claim.execution, uid=f"uid-{claim.execution}")
+    first: dict[str, bytes] = {}
+    second: dict[str, bytes] = {}
+    runs = Observation(phase=Phase.RUNNING, reason="runs", running_at=5, evidence={"pod": {"name": "p", "started": 5}})
+    ended = {"pod": {"name": "p", "started": 5, "exit": 3}}
+    ends = Observation(phase=Phase.RUNNING, reason="error", running_at=5, evidence=ended, terminal=True)
+
+    def see(obs: Observation, known: dict[str, bytes]) -> tuple[Verdict, Any, int]:
+        steps, op = 0, ops.observe(fence, obs, known)
+
+        def counted() -> Any:
+            nonlocal steps
+            step = next(op)
+            while True:
+                steps += 1
+                answer = yield step
+                try:
+                    step = op.send(answer)
+                except StopIteration as stop:
+                    return stop.value
+
+        verdict, record = w.run(counted())
+        return verdict, record, steps
+
+    assert see(runs, first)[::2] == (Verdict.APPLIED, 1)
+    assert see(ends, first)[::2] == (Verdict.APPLIED, 1)
+    verdict, record, steps = see(ends, second)
+    assert (verdict, steps) == (Verdict.ALREADY, 1)
+    assert (record.evidence, record.reason, record.running_at) == (ended, "error", 5)
+    more = Observation(phase=Phase.RUNNING, reason="gone", evidence={"pod": {"name": "p", "gone": True}}, terminal=True)
+    assert see(more, second)[::2] == (Verdict.APPLIED, 2)
+    assert see(ends, first)[::2] == (Verdict.ALREADY, 1)  # what it remembers is not what stands: it looks
+    assert w.job(claim.job).evidence == {"pod": {**ended["pod"], "gone": True}}
+    other = Fence(job=claim.job, execution=claim.execution, uid="another")
+    assert w.run(ops.observe(other, ends, {}))[0] is Verdict.REFUSED
+
+
 def test_observe_fills_in_a_missing_uid(w: World) -> None:
     """A Job that its dispatcher could not record any more is recorded by what the operator sees of it."""
     w.enqueue()
