@@ -178,7 +178,7 @@ class PodsKept(Model):
     """How long finished Jobs and their pods stay in the cluster, for their logs."""
 
     succeeded: DurationMs = 600_000
-    """After a success."""
+    """After a success; shorter, a minute at least, where they end too fast for the count."""
     failed: DurationMs = 24 * _HOUR
     """After a failure."""
     count: Annotated[int, Field(ge=0, le=10_000)] = 200
