@@ -30,7 +30,10 @@ _AS_RQ_WRITES = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{
 def text(value: Any) -> str:
     """Return text of bytes, text or a number; anything else is empty."""
     if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return value.decode("utf-8", "replace")
     if isinstance(value, str):
         return value
     return str(value) if isinstance(value, int | float) else ""

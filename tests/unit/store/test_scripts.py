@@ -13,7 +13,9 @@ _LOCAL = re.compile(r"^local function (\w+)", re.MULTILINE)
 
 
 def _defined(text: str) -> set[str]:
-    return {name for pair in _DEFINED.findall(text) for part in pair for name in part.split(", ") if name}
+    table = re.search(r"^K = \{.*\}$", text, re.MULTILINE)
+    keys = {f"K.{name}" for name in re.findall(r"(\w+) = function\(", table[0] if table else "")}
+    return keys | {name for pair in _DEFINED.findall(text) for part in pair for name in part.split(", ") if name}
 
 
 @pytest.mark.parametrize("name", scripts.names())

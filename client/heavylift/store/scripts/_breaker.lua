@@ -2,6 +2,7 @@
 -- open it; claims then take nothing but one probe after each pause, which doubles from the queue's backoff on to its
 -- longest. The first pod that starts closes it, and so does an edited HeavyQueue.
 --   breaker  hash: failures in a row; while open: next (ms: no probe before), pause (ms), probe (`job:execution`)
+-- Opened when first used.
 L.IMAGE_TROUBLE = 'ImagePullFailing'
 
 -- While it is open {wait = ms until a probe may go, probing = one is on its way}; else nil.

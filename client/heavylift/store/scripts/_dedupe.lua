@@ -4,6 +4,7 @@
 -- An entry holds only while its job stands, carries the key and has not ended; a throttle holds until its time, over
 -- success and failure too. What does not hold is free for the next producer: an entry left behind by RQ's own cancel or
 -- delete costs memory, never a job, until `sweep` removes it.
+-- Opened when first used.
 L.HOLDER = { 'status', 'origin', 'hl:dedup', 'hl:seq', 'hl:exec', 'hl:priority', 'hl:lifo', 'hl:key', 'hl:due', 'hl:op',
   'enqueued_at', 'enqueue_at_front' }
 

@@ -1,4 +1,5 @@
 -- Letting go of the jobs that depend on an ended one.
+-- Opened when first used.
 -- Whether all of a dependent's dependencies but `parent` are met, as RQ counts: finished, gone, or failed if allowed.
 function L.met(job, h, parent)
   local ids = try('SMEMBERS', K.dependencies(job))

@@ -10,10 +10,6 @@
 -- All but `lanes` follow from it, the started registry and the settings: L.regard writes them, a sweep compares them. They
 -- vanish when they are empty. RQ's tools count the jobs by a list of fillers, `Q@keys`.
 L.KEY_MAX = 200
-L.FILLER = 'keyed'
-local MIDDLE = 4e15 -- ranks: microseconds since the epoch above it, at the front below it, the later the sooner
-local PLACE = 21 -- characters of a place in the ring
-local NOW_US = clock[1] * 1000000 + clock[2]
 local rules = {}
 
 -- The job's key, or nil; a key that cannot be used ends the job when it is claimed.
@@ -32,6 +28,12 @@ function L.rule(q, set)
   end
   return rules[q]
 end
+
+-- Opened when first used.
+L.FILLER = 'keyed'
+local MIDDLE = 4e15 -- ranks: microseconds since the epoch above it, at the front below it, the later the sooner
+local PLACE = 21 -- characters of a place in the ring
+local NOW_US = clock[1] * 1000000 + clock[2]
 
 -- A reply, or nil instead of an error: a wrong type in an index must not stop a transition.
 local function ask(...)

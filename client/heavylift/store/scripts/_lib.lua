@@ -10,6 +10,13 @@ local RQ, US = ARGV[1], ARGV[2]
 local call, try = redis.call, redis.pcall
 local floor, max, min = math.floor, math.max, math.min
 local L, K = {}, {}
+-- Of rarely used helpers, what makes them, by name.
+local ROOMS = {}
+setmetatable(L, { __index = function(_, name)
+  local open = ROOMS[name]
+  if open then open() end
+  return rawget(L, name)
+end })
 local clock = call('TIME')
 local NOW = clock[1] * 1000 + floor(clock[2] / 1000)
 local NOW_S = floor(NOW / 1000)

@@ -5,6 +5,7 @@ function L.priority(h)
   return (p >= -1000 and p <= 1000) and p or 0
 end
 
+-- Opened when first used.
 L.LEVELS_MAX = 2001 -- of jobs that came due, were retried or let go: those are taken whatever their priority
 
 -- Why a queue takes no job of another priority, or nil: it has as many in use as one look goes through.
@@ -70,6 +71,7 @@ function L.displace(q, job, h)
   try('ZREM', K.registry('deferred', q), job)
 end
 
+-- Always there.
 -- Forget an execution: RQ's keys of it, its place in the install's width and among those of its key.
 function L.forget(q, job, execution, worker, install)
   local member = job .. ':' .. execution
@@ -78,7 +80,7 @@ function L.forget(q, job, execution, worker, install)
   try('ZREM', K.started(q), member)
   if worker and worker ~= '' then try('SREM', K.worker_executions(worker), member) end
   if install and install ~= '' then try('ZREM', K.inflight(install), member) end
-  L.key_ends(q, member)
+  if type(try('HGET', K.keyof(q), member)) == 'string' then L.key_ends(q, member) end
 end
 
 -- History is a JSON list with one entry a line (compact JSON holds no line break), so that it is cut without decoding.
@@ -225,6 +227,7 @@ function L.recorded(h, uid, set)
   return false
 end
 
+-- Opened when first used.
 -- An ended job waits again: attempts, budgets and starts from zero, history kept, the next claim takes the next seq.
 function L.revive(q, job, h, fields)
   local key = K.job(job)
@@ -281,6 +284,7 @@ function L.claim(q, job, h, data)
     L.epoch(), h['hl:silent'] or '0', h['hl:memory'] or '', #(h['hl:checkpoint'] or '') <= 4096 and h['hl:checkpoint'] or '' }
 end
 
+-- Opened when first used.
 -- An execution whose job's hash is gone: out of every place it may stand in. Rare, so all installs and queues are tried.
 function L.forget_everywhere(job, execution, worker)
   local member = job .. ':' .. execution
@@ -300,6 +304,7 @@ function L.forget_stray(job, execution, worker)
 end
 function L.members(key) return L.type(key) == 'set' and call('SMEMBERS', key) or {} end
 
+-- Always there.
 -- Since when a waiting job waits (ms): put into its queue, retried or due; released jobs count from before the claim.
 L.SINCE = { 'enqueued_at', 'hl:enqueued' }
 local parsed = {} -- those of one batch were enqueued at one time

@@ -2,6 +2,7 @@
 -- given back before it had a Job does not count. The starts themselves are kept (zset `job:execution` -> ms), those that
 -- have left the window go, some with each claim; without any for a whole period the key expires.
 
+-- Opened when first used.
 -- Starts left now and, when there is none, ms until there is one; nil without a limit.
 function L.rate(q, set)
   local own = L.table(set.spec.rateLimit)

@@ -21,9 +21,10 @@ function L.levels(q, most)
   return out
 end
 
--- What bounds the starts of one queue now, each {why, left, wait = ms until that changes by itself, or nil}.
-function L.bounds(q, set)
-  local out, held, breaker = {}, call('PTTL', K.hold(q)), L.breaker(q)
+-- What bounds the starts of one queue now, each {why, left, wait = ms until that changes by itself, or nil}; `plain` =
+-- nothing holds it back and no breaker stands.
+function L.bounds(q, set, plain)
+  local out, held, breaker = {}, plain and 0 or call('PTTL', K.hold(q)), not plain and L.breaker(q)
   local function bound(why, left, wait) out[#out + 1] = { why = why, left = left, wait = wait } end
   local most, rate, wait = L.number(set.spec.concurrencyMax), L.rate(q, set)
   if breaker and breaker.probing then
@@ -84,8 +85,8 @@ local function due_lane(q, p, job)
   return key, place, level
 end
 
-local function in_order(q, c)
-  local order, keyed = L.levels(q), L.rule(q).apart or L.in_lanes(q) > 0
+local function in_order(q, c, plain)
+  local order, keyed = plain and { 0 } or L.levels(q), not plain and (L.rule(q).apart or L.in_lanes(q) > 0)
   while true do
     local why = c.full()
     if why then return why end
@@ -132,8 +133,9 @@ local function in_turn(q, c)
 end
 
 -- Take what may start now; returns why it ended: 'enough', what c.full said, 'keys' (only keys at their cap have jobs
--- left) or 'empty'.
-function L.serve(q, c)
+-- left) or 'empty'. `plain` = all its jobs stand in its list, and stay there.
+function L.serve(q, c, plain)
+  if plain then return in_order(q, c, true) or 'empty' end
   L.reorder(q)
   local why = (L.rule(q).fair and in_turn or in_order)(q, c)
   L.mirror(q)

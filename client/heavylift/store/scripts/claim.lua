@@ -3,23 +3,30 @@
 -- ARGV: prefix, prefix, worker, request, install, max, slots, deadline ms, limits JSON {max, looked, bytes, promote,
 --   stored, id, starts}, ends JSON {code: {class, body, exc}}, queues...
 -- Returns: {claims, {queue, reason, ...}, next due in ms or -1}; a claim as L.claim makes it.
--- With: _tally.lua, _serve.lua, _frozen.lua
+-- With: _tally.lua, _serve.lua, _frozen.lua, _open.lua
 local worker, request, install = ARGV[3], ARGV[4], ARGV[5]
 local limits = cjson.decode(ARGV[9])
 local wanted, slots, patience = min(tonumber(ARGV[6]), limits.max), tonumber(ARGV[7]), tonumber(ARGV[8])
 local FIELDS = {
-  'enqueued_at',
-  'status', 'origin', 'created_at', 'timeout', 'retries_left', 'retry_intervals', 'result_ttl', 'failure_ttl', 'ttl',
-  'hl:inc', 'hl:src', 'hl:seq', 'hl:top', 'hl:exec', 'hl:worker', 'hl:install', 'hl:ns', 'hl:task', 'hl:priority',
-  'hl:expires', 'hl:options', 'hl:attempts', 'hl:starts', 'hl:silent', 'hl:history', 'hl:ended', 'hl:trace', 'hl:rqmax',
-  'hl:first', 'hl:memory', 'hl:checkpoint', 'hl:dedup', 'hl:lifo', 'hl:key',
+  'status', 'origin', 'created_at', 'enqueued_at', 'timeout', 'hl:inc', 'hl:src', 'hl:seq', 'hl:exec', 'hl:task',
+  'hl:priority', 'hl:expires', 'hl:options', 'hl:starts', 'hl:ended', 'hl:trace', 'hl:dedup', 'hl:lifo', 'hl:key',
 }
+local BEFORE = { -- what a job of ours has once it was claimed, and one that RQ enqueued may have
+  'retries_left', 'hl:top', 'hl:worker', 'hl:install', 'hl:ns', 'hl:attempts', 'hl:silent', 'hl:rqmax', 'hl:first',
+  'hl:memory', 'hl:checkpoint',
+}
+local ENDING = { 'result_ttl', 'failure_ttl', 'hl:history' }
 local SMALL = 8192 -- bytes of data that are read together with the fields
 local WITH_DATA = { 'data', unpack(FIELDS) }
 -- All of ours but incarnation, source and history's own: what a job enqueued anew must not inherit.
-local SIDE = {}
-for _, name in ipairs(L.FIELDS) do
-  if string.sub(name, 1, 3) == 'hl:' then SIDE[#SIDE + 1] = name end
+local side
+local function side_fields()
+  if side then return side end
+  side = {}
+  for _, name in ipairs(L.FIELDS) do
+    if string.sub(name, 1, 3) == 'hl:' then side[#side + 1] = name end
+  end
+  return side
 end
 
 local claims, blocked, next_due, left = {}, {}, -1, { looked = limits.looked, promote = limits.promote, bytes = 0 }
@@ -40,9 +47,14 @@ local function block(q, reason)
   blocked[#blocked + 1] = reason
 end
 
+local function more(h, job, fields)
+  for name, value in pairs(L.load(job, fields) or {}) do h[name] = value end
+end
+
 local ends
 local function fail(q, job, h, code)
   spend('ended')
+  more(h, job, ENDING)
   ends = ends or cjson.decode(ARGV[10])
   local e = ends[code]
   L.finish(q, job, h, { state = 'failed', body = e.body, class = e.class, exc = e.exc, execution = '',
@@ -53,9 +65,9 @@ end
 local function adopt(q, job, h, source)
   if h['hl:exec'] then L.forget(q, job, h['hl:exec'], h['hl:worker'], h['hl:install']) end
   call('HSET', K.job(job), 'origin', q) -- may be refused for want of memory, before anything is dropped
-  call('HDEL', K.job(job), unpack(SIDE))
+  call('HDEL', K.job(job), unpack(side_fields()))
   local fresh, retries = { 'hl:inc', string.sub(source, 1, 16), 'hl:src', source }, L.num(h.retries_left, -1)
-  for _, name in ipairs(SIDE) do h[name] = nil end
+  for _, name in ipairs(side_fields()) do h[name] = nil end
   if retries >= 0 then -- now: this claim may leave the job to the next one
     h['hl:rqmax'] = L.int(retries + 1)
     fresh[5], fresh[6] = 'hl:rqmax', h['hl:rqmax']
@@ -188,6 +200,7 @@ local function judge(q, job, p, set, keyed)
   h.waited = NOW - (L.since(h) or NOW)
   local sound, source = L.sound(job, h)
   sound = sound and string.match(h['hl:inc'] or '', '^[a-z0-9]+$') and #h['hl:inc'] <= 40
+  if not sound or h['hl:seq'] or h['hl:exec'] or h['hl:ended'] or not h['hl:task'] then more(h, job, BEFORE) end
   h['hl:src'] = source
   if not sound then
     adopt(q, job, h, source)
@@ -269,8 +282,8 @@ local function promote(q)
 end
 
 -- Start what may start of one queue, and say why it is not more.
-local function start_some(q, set)
-  local bound, breaker = L.bounds(q, set)
+local function start_some(q, set, plain)
+  local bound, breaker = L.bounds(q, set, plain)
   local c, before, gone = {}, #claims, false
   function c.full()
     if #claims >= wanted or left.looked <= 0 then return 'enough' end
@@ -290,9 +303,11 @@ local function start_some(q, set)
     gone = gone or verdict == 'gone'
     return verdict
   end
-  L.rate_trim(q, set)
-  spend('rechecked', L.recheck(q))
-  local why = L.serve(q, c)
+  if not plain then
+    L.rate_trim(q, set)
+    spend('rechecked', L.recheck(q))
+  end
+  local why = L.serve(q, c, plain)
   if #claims > before then L.rate_keep(q, set) end
   if breaker and #claims > before then L.breaker_probe(q, claims[#claims][1] .. ':' .. claims[#claims][4]) end
   for _, one in ipairs(bound) do
@@ -311,37 +326,21 @@ local function corrupt(q, message)
   block(q, 'corrupt')
 end
 
--- Why a queue without a job to take needs no closer look, or nil. Most queues of an installation are empty most of the time.
-local function idle(q)
-  local keys = { K.queue(q), K.levels(q), K.lanes(q), K.delayed(q), K.registry('scheduled', q), K.trouble(q) }
-  if call('EXISTS', unpack(keys)) > 0 then return nil end
-  local settings, pause = L.type(K.settings(q)), L.type(K.pause(q))
-  if pause ~= 'none' then return pause == 'hash' and 'paused' or nil end
-  local started = L.type(K.started(q))
-  if started ~= 'none' and started ~= 'zset' then return nil end
-  if settings == 'hash' then return 'empty' end
-  return settings == 'none' and 'no-heavyqueue' or nil
-end
-
 local function serve(q)
-  local nothing = idle(q)
+  local nothing = L.idle(q)
   if nothing then return block(q, nothing) end
   spend('queue')
   local set, message = L.settings(q)
   if message then return corrupt(q, message) end
-  message = L.wrong(K.pause(q), 'hash')
+  local plain, why = L.bare(q) and not (set and L.rule(q, set).apart), nil
+  why, message = L.shut(q, set, install, plain)
   if message then return corrupt(q, message) end
-  if L.type(K.pause(q)) ~= 'none' or (set and set.spec.paused == true) then return block(q, 'paused') end
-  if call('EXISTS', K.suspended) == 1 then return block(q, 'suspended') end
-  if not set or set.install ~= install then return block(q, 'no-heavyqueue') end
-  local wrong = L.wrong(K.queue(q), 'list', K.levels(q), 'zset', K.started(q), 'zset', K.delayed(q), 'zset',
-    K.registry('scheduled', q), 'zset', K.queues, 'set', K.rate(q), 'zset') or L.wrong_keys(q)
-  if wrong then return corrupt(q, wrong) end
-  for _, p in ipairs(L.levels(q)) do wrong = wrong or L.wrong(K.level(q, p), 'list') end
-  if wrong then return corrupt(q, wrong) end
-  try('HDEL', K.trouble(q), 'corrupt')
-  promote(q)
-  start_some(q, set)
+  if why then return block(q, why) end
+  if not plain then
+    try('HDEL', K.trouble(q), 'corrupt')
+    promote(q)
+  end
+  start_some(q, set, plain)
 end
 
 local function serve_all()

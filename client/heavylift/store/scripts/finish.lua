@@ -96,7 +96,9 @@ local worker = h['hl:worker'] or ''
 -- What the end of an attempt means beyond its job: the breaker, and a start that was none.
 local function aftermath()
   local ran, member = h['hl:running'] or ARGV[18] ~= '', f.job .. ':' .. f.execution
-  L.breaker_ended(q, class, ran, member, class == 'image' and (L.object(body) or {}).message or '')
+  if class == 'image' or (ran and call('EXISTS', K.breaker(q), K.trouble(q)) > 0) then
+    L.breaker_ended(q, class, ran, member, class == 'image' and (L.object(body) or {}).message or '')
+  end
   if ARGV[20] ~= '1' and not h['hl:uid'] then L.rate_return(q, member) end
 end
 
