@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import redis
@@ -168,36 +168,7 @@ def of_redis(client: redis.Redis, jobs: tuple[str, ...], events: Sequence[int]) 
     answers = iter(json.loads(found))
     view = View()
     for name in QUEUES:
-        levels = {level: list(next(answers)) for level in LEVELS}
-        known, started = sorted(int(level) for level in next(answers)), sorted(next(answers))
-        delayed, scheduled, deferred, *ended = (_scores(next(answers)) for _ in range(9))
-        states = [each.value for each in ENDED]
-        view[name] = {
-            "levels": levels,
-            "known": known,
-            "delayed": delayed,
-            "scheduled": scheduled,
-            "deferred": deferred,
-            "started": started,
-            "ended": dict(zip(states, ended[:3], strict=True)),
-            "registries": dict(zip(states, ended[3:], strict=True)),
-            "dedup": {key: _holder(text) for key, text in _pairs(next(answers)).items()},
-            "counters": _counters({key: int(n) for key, n in _pairs(next(answers)).items()}),
-            "paused": next(answers) == 1,
-            "lanes": list(next(answers)),
-            "heads": _scores(next(answers)),
-            "ring": list(next(answers)),
-            "slots": _pairs(next(answers)),
-            "full": _scores(next(answers)),
-            "keyed": list(next(answers)),
-            "keyof": _pairs(next(answers)),
-            "fillers": next(answers),
-            "breaker": _pairs(next(answers)),
-            "trouble": {kind: json.loads(note)["message"] for kind, note in _pairs(next(answers)).items()},
-            "quarantined": [json.loads(note)["id"] for note in next(answers)],
-            "happened": next(answers),
-            "events": [_pairs(entry) for _, entry in next(answers)],
-        }
+        view[name] = _queue(answers)
     view["inflight"] = _scores(next(answers))
     view["unfinalized"] = sorted(next(answers))
     view["todo"] = sorted(next(answers))
@@ -207,6 +178,40 @@ def of_redis(client: redis.Redis, jobs: tuple[str, ...], events: Sequence[int]) 
         view[links] = {job: sorted(found) for job in jobs if (found := next(answers))}
     view["jobs"] = {job: _fields(_pairs(found)) for job in jobs if (found := next(answers))}
     return view
+
+
+def _queue(answers: Iterator[Any]) -> View:
+    """Read one queue's share of what Redis answered, in the order it was asked."""
+    levels = {level: list(next(answers)) for level in LEVELS}
+    known, started = sorted(int(level) for level in next(answers)), sorted(next(answers))
+    delayed, scheduled, deferred, *ended = (_scores(next(answers)) for _ in range(9))
+    states = [each.value for each in ENDED]
+    return {
+        "levels": levels,
+        "known": known,
+        "delayed": delayed,
+        "scheduled": scheduled,
+        "deferred": deferred,
+        "started": started,
+        "ended": dict(zip(states, ended[:3], strict=True)),
+        "registries": dict(zip(states, ended[3:], strict=True)),
+        "dedup": {key: _holder(text) for key, text in _pairs(next(answers)).items()},
+        "counters": _counters({key: int(n) for key, n in _pairs(next(answers)).items()}),
+        "paused": next(answers) == 1,
+        "lanes": list(next(answers)),
+        "heads": _scores(next(answers)),
+        "ring": list(next(answers)),
+        "slots": _pairs(next(answers)),
+        "full": _scores(next(answers)),
+        "keyed": list(next(answers)),
+        "keyof": _pairs(next(answers)),
+        "fillers": next(answers),
+        "breaker": _pairs(next(answers)),
+        "trouble": {kind: json.loads(note)["message"] for kind, note in _pairs(next(answers)).items()},
+        "quarantined": [json.loads(note)["id"] for note in next(answers)],
+        "happened": next(answers),
+        "events": [_pairs(entry) for _, entry in next(answers)],
+    }
 
 
 def difference(model: Any, real: Any, path: str = "") -> str:

@@ -58,6 +58,11 @@ class Engine(Scheduling, Ending, Gauging):
             "counts": self.counts,
             "snapshot": self.snapshot,
             "dedupe_holder": self._dedupe_holder,
+            **self._of_schedules(),
+        }
+
+    def _of_schedules(self) -> dict[str, Callable[[list[Any]], Any]]:
+        return {
             "schedules": self.schedules,
             "schedule_put": self.schedule_put,
             "schedule_set": self.schedule_set,
