@@ -126,7 +126,7 @@ class Dispatch:
             patience = min(patience, left - (self.settings.claim_deadline - patience))
 
         def retrying(count: int) -> None:
-            self.gate.retrying[queue.namespace] += count
+            self.gate.retries(queue.namespace, count)
 
         return await self.creator.create(manifest, claim.execution, patience_s=patience, retrying=retrying)
 

@@ -32,6 +32,8 @@ class Gate:
     queues: Breakers = field(init=False)
     retrying: Counter[str] = field(default_factory=Counter)
     """Namespace -> creates being retried there: while there are any, no more jobs are claimed for it."""
+    changed: Callable[[], None] = lambda: None
+    """Called after each change of ``retrying``: creates that are retried leave their room to others."""
 
     def __post_init__(self) -> None:
         """Make both sets of breakers."""
@@ -52,6 +54,11 @@ class Gate:
                 probed.add(namespace)  # one probe decides for the whole namespace
                 probes.append(queue)
         return Room(tuple(free), tuple(probes))
+
+    def retries(self, namespace: str, count: int) -> None:
+        """Note that so many more creates of a namespace are being retried, or fewer."""
+        self.retrying[namespace] += count
+        self.changed()
 
     def probing(self, queue: str, namespace: str) -> None:
         """Note that a claim of a half-open queue is on its way to the cluster."""

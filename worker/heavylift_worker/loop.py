@@ -53,6 +53,10 @@ class ClaimLoop:
     _held: bool = True
     """Claims under way keep the loop from more: the end of one is news."""
 
+    def __post_init__(self) -> None:
+        """Hear of creates that are retried."""
+        self.dispatch.gate.changed = self._look
+
     @property
     def active(self) -> int:
         """Claims under way."""
@@ -198,6 +202,10 @@ class ClaimLoop:
             del self._active[key]
             if not self.service.stop.is_set():
                 del self._places[key]
+        self._look()
+
+    def _look(self) -> None:
+        """Have the next round come at once if there may be more to claim than at the last."""
         if self.unsettled or (self._held and not self.crowded):
             self.wake.set()
 

@@ -370,3 +370,34 @@ async def test_behind_busy_creates_claims_gather(make: Callable[..., Stand], mon
     stand.service.end("seen")
     await running
     assert stand.bench.store.scripts.count("record") == 12
+
+
+async def test_creates_that_are_retried_leave_their_room_at_once(
+    make: Callable[..., Stand], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Claims that gathered behind busy creates are made as soon as those are retried, for other namespaces."""
+    stand = make(poll=60, create_concurrency=2, slots=100)
+    turn = asyncio.Event()
+
+    async def stuck(*_: Any, **__: Any) -> KubeReply:
+        await turn.wait()
+        raise AssertionError("cut off before")
+
+    monkeypatch.setattr(stand.bench.api, "request", stuck)
+    stand.replies = [
+        ClaimReply(claims=tuple(stand.claim(job=f"a{n}") for n in range(7)), blocked={}),
+        ClaimReply(claims=(), blocked={"reports": "empty"}),
+    ]
+    running = asyncio.create_task(stand.run())
+    await _settled(lambda: stand.loop.active == 7)
+    assert len(stand.asked) == 1
+
+    for _ in range(6):
+        stand.bench.gate.retries("elsewhere", 1)
+    await _settled(lambda: len(stand.asked) > 1)
+
+    assert stand.wanted[1] == 1
+    stand.service.end("seen")
+    for _, task in list(stand.loop._active.values()):
+        task.cancel()
+    await running
