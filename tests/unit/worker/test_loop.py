@@ -388,7 +388,6 @@ async def test_creates_that_are_retried_leave_their_room_at_once(
     ]
     running = asyncio.create_task(stand.run())
     await _settled(lambda: stand.loop.active == 7)
-
     assert len(stand.asked) == 1
     stand.bench.gate.retries("elsewhere", 6)
     await _settled(lambda: len(stand.asked) > 1)
