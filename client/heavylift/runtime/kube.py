@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -27,6 +28,9 @@ kubernetes_client: Any = _client  # ships no usable types
 kubernetes_config: Any = _config
 
 JSON_TYPE: Final = "application/json"
+METADATA_ONLY: Final = f"{JSON_TYPE};as=PartialObjectMetadata;g=meta.k8s.io;v=v1,{JSON_TYPE}"
+"""Accepts an answer without spec and status, which were just sent; what went wrong comes whole."""
+_JOBS: Final = re.compile(r"/apis/batch/v1/namespaces/[^/]+/jobs(/[^/]+)?")
 MERGE_PATCH: Final = "application/merge-patch+json"
 STRATEGIC_PATCH: Final = "application/strategic-merge-patch+json"
 EXPIRED: Final = 410
@@ -275,7 +279,7 @@ class KubeApi:
         content_type: str,
         limit: aiohttp.ClientTimeout,
     ) -> aiohttp.ClientResponse:
-        headers = {"Accept": JSON_TYPE, "Content-Type": content_type, "User-Agent": self._client.user_agent}
+        headers = {"Accept": _accept(method, path), "Content-Type": content_type, "User-Agent": self._client.user_agent}
         for setting in (await self._client.configuration.auth_settings()).values():
             if setting["value"]:
                 headers[setting["key"]] = setting["value"]
@@ -322,6 +326,11 @@ def _in_cluster() -> bool:
         kubernetes_config.load_incluster_config(client_configuration=kubernetes_client.Configuration())
         return True
     return False
+
+
+def _accept(method: str, path: str) -> str:
+    """Return the media types that are wanted: of a Job just written nobody needs more than its metadata."""
+    return METADATA_ONLY if method in {"POST", "PATCH"} and _JOBS.fullmatch(path) else JSON_TYPE
 
 
 def _proxied(url: str) -> bool:

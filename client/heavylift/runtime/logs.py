@@ -25,6 +25,8 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u206
 
 def clean(text: str, limit: int = TEXT_MAX) -> str:
     r"""Return text cut to a length, control characters, bidi overrides and lone surrogates escaped (``\x1b``)."""
+    if len(text) <= limit and text.isascii() and text.isprintable():
+        return text
     cut = text if len(text) <= limit else text[:limit] + "..."
     return _CONTROL.sub(lambda hit: hit.group().encode("unicode_escape").decode(), cut)
 

@@ -77,6 +77,31 @@ async def test_request_sends_dicts_and_returns_any_status(connect: Connect) -> N
     assert (reply.status, reply.ok, reply.message, reply.retry_after_s) == (429, False, "slow down", 7.0)
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "brief"),
+    [
+        ("POST", kube.jobs_path("n"), True),
+        ("PATCH", kube.jobs_path("n", "j"), True),
+        ("GET", kube.jobs_path("n", "j"), False),
+        ("POST", "/apis/authentication.k8s.io/v1/tokenreviews", False),
+        ("PATCH", kube.heavyqueues_path("n", "q") + "/status", False),
+    ],
+)
+async def test_of_a_written_job_only_the_metadata_comes_back(
+    connect: Connect, method: str, path: str, brief: bool
+) -> None:
+    """Where an answer is read further it comes whole."""
+    seen: list[str] = []
+
+    async def handler(request: web.Request) -> web.Response:
+        seen.append(request.headers["Accept"])
+        return web.json_response({})
+
+    await (await connect(handler)).request(method, path, body={})
+    assert ("PartialObjectMetadata" in seen[0]) is brief
+    assert "application/json" in seen[0]
+
+
 async def test_patch_keeps_its_content_type(connect: Connect) -> None:
     """A strategic merge patch arrives as one."""
 
