@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -109,11 +109,11 @@ def inflight(effort: Effort) -> Iterator[Row]:
         here.serve(ends=HOLD)
         leader, other = here.operators(2, RECONCILE_INTERVAL="10s")
         here.dispatcher(10_000)
-        running = 0
+        running, pods = 0, Running(here)
         for stage in stages:
             here.enqueue(stage - running)
             running = stage
-            _wait_running(here, stage)
+            pods.wait(stage)
             goal = stage == stages[-1]
             passes = [comparison_s(leader) for _ in range(effort.runs)]
             yield Row(
@@ -130,17 +130,21 @@ def inflight(effort: Effort) -> Iterator[Row]:
                 )  # fmt: skip
 
 
-def _wait_running(here: Site, count: int) -> None:
-    """Wait until so many pods run and the operators know."""
-    seen: dict[str, float] = {}
-    position = "0"
+@dataclass(slots=True)
+class Running:
+    """Whose pods were seen to run; kept from one stage to the next, for the stream keeps the last events only."""
 
-    def all_running() -> bool:
-        nonlocal position
-        position = here.note_events("running", position, seen)
-        return len(seen) >= count
+    here: Site
+    seen: dict[str, float] = field(default_factory=dict)
+    position: str = "0"
 
-    until(all_running, f"{count} running jobs", limit=count / 5 + 120, every=0.5)
+    def wait(self, count: int) -> None:
+        """Wait until so many pods run and the operators know."""
+        until(lambda: self._count() >= count, f"{count} running jobs", limit=count / 5 + 120, every=0.5)
+
+    def _count(self) -> int:
+        self.position = self.here.note_events("running", self.position, self.seen)
+        return len(self.seen)
 
 
 def comparison_s(leader: Daemon) -> float:
