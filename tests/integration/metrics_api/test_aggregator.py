@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import ssl
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heavylift_operator.metrics_api import selector
 from heavylift_operator.metrics_api.certificates import Material
+from tests.cluster.pki import Authority, Identity
 from tests.integration.metrics_api.direct import HPA, Caller
 from tests.integration.metrics_api.stand import DEMAND, GROUP, RELEASE, Stand, bundle, condition
 from tests.proofs.kube import Json, Kube, core
@@ -184,6 +189,28 @@ def test_headers_count_only_beside_the_front_proxys_certificate(stand: Stand) ->
     assert caller(stand).get(replica.port, path, {"X-Remote-User": HPA})[0] == 401
     with pytest.raises((ssl.SSLError, ConnectionError)):
         caller(stand, "admin").get(replica.port, path, {"X-Remote-User": HPA})
+
+
+@pytest.fixture
+def proxy_authority(stand: Stand, tmp_path: Path) -> Authority:
+    """Give the cluster's own front-proxy authority, which writes what it issues to a folder of the test's."""
+    own = stand.cluster.layout.pki / "front-proxy-ca.crt"
+    key = serialization.load_pem_private_key(own.with_suffix(".key").read_bytes(), password=None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    return Authority(tmp_path, key, x509.load_pem_x509_certificate(own.read_bytes()))
+
+
+@pytest.mark.parametrize(("common_name", "status"), [("front-proxy-client", 200), ("another-client", 401)])
+def test_headers_count_only_under_an_allowed_name(
+    stand: Stand, proxy_authority: Authority, common_name: str, status: int
+) -> None:
+    """A certificate of the front proxy's own authority speaks for others under the allowed common name alone."""
+    proxy_authority.issue([Identity("client", common_name)])
+    chain = proxy_authority.folder / "client.crt"
+    client = Caller(stand.service, bundle(stand.available()), chain, chain.with_suffix(".key"))
+    for headers in ({"X-Remote-User": HPA}, {"X-Remote-User": "jane", "X-Remote-Group": "system:masters"}):
+        for replica in stand.live:
+            assert client.get(replica.port, values_path(stand), headers)[0] == status
 
 
 def test_the_aggregators_own_calls_for_openapi_are_answered_by_404(stand: Stand) -> None:
