@@ -124,12 +124,12 @@ def lose_the_last_second(server: StoreServer, sizes: list[int]) -> int:
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_redis_killed_and_rolled_back(run: Run, durable_redis: StoreServer) -> None:
-    """A Redis that dies with its last second: what it lost is named; what it kept ends once, with one Job each."""
+    """A Redis that dies with its last second, among SIGKILLs: what it lost is named, what it kept ends once."""
     jobs = staged(rounds(120, 300))
     with run.recorder() as recorder, Supervisor(*run.pair(replicas=2)) as supervisor:
         supervisor.wait_ready()
         run.wait_settings()
-        with enqueuing(run, jobs, per_second=30) as producer:
+        with Killer(supervisor, kills=FEW_KILLS) as killer, enqueuing(run, jobs, per_second=30) as producer:
             until(lambda: len(run.accepted) > 40, "40 jobs accepted")
             durable_redis.kill()  # the plain kill: nothing acknowledged may be missing
             before = set(run.accepted)
@@ -143,6 +143,7 @@ def test_redis_killed_and_rolled_back(run: Run, durable_redis: StoreServer) -> N
             before = set(run.accepted)
             durable_redis.start()
             lost = {job for job, status in run.statuses(before).items() if not status}
+            until(lambda: killer.done, f"{FEW_KILLS} kills")
             finish_kept(run, producer, lost)
         history = run.history(recorder, lost=lost)
         assert_sound(run, jobs, history)
