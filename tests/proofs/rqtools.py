@@ -1,4 +1,4 @@
-"""What RQ's own tools show: ``rq info`` and rq-dashboard's JSON pages, each as the real program."""
+"""What RQ's own tools show: ``rq info``, rq-dashboard's JSON pages and django-rq's, each as the real program."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from tests.proofs.waiting import until
 from tests.servers import free_port
 
 Json = dict[str, Any]
+ROOT = Path(__file__).resolve().parents[2]
 _QUEUE = re.compile(
     r"queue (?P<name>\S+) (?P<waiting>\d+), (?P<started>\d+) executing, "
     r"(?P<finished>\d+) finished, (?P<failed>\d+) failed"
@@ -46,6 +47,20 @@ def rq_info(url: str) -> tuple[dict[str, Shown], list[str]]:
         raise RuntimeError(f"rq info ended with {done.returncode}: {done.stdout}{done.stderr}")
     found = {match["name"]: _shown(match) for match in _QUEUE.finditer(done.stdout)}
     return found, [line for line in done.stdout.splitlines() if line.startswith("worker ")]
+
+
+def django_rq(url: str, *queues: str) -> Json:
+    """Return what django-rq's pages show of these queues, as ``tests.proofs.django_pages`` says.
+
+    Raises:
+        RuntimeError: a page failed.
+    """
+    argv = [sys.executable, "-m", "tests.proofs.django_pages", url, *queues]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60, cwd=ROOT)
+    if done.returncode:
+        raise RuntimeError(f"django-rq's pages ended with {done.returncode}: {done.stdout}{done.stderr}")
+    found: Json = json.loads(done.stdout)
+    return found
 
 
 def _shown(match: re.Match[str]) -> Shown:

@@ -17,7 +17,7 @@ from rq.serializers import JSONSerializer
 from heavylift.contract.states import JobState
 from heavylift.store import Claim, Next, ops
 from tests.integration.store.kit import QUEUE, World, world
-from tests.proofs.rqtools import Shown, dashboard, rq_info
+from tests.proofs.rqtools import Shown, dashboard, django_rq, rq_info
 from tests.servers import StoreServer
 
 FOREVER = 3_600_000
@@ -143,3 +143,39 @@ def test_the_dashboard_shows_every_state(w: World, tmp_path: Path) -> None:
         assert sorted(board.jobs(QUEUE, "deferred")) == sorted([jobs["follower"], jobs["deferred"]])
         page = board.job(jobs["base"][0])
         assert (page["status"], page["origin"], page["description"]) == ("queued", QUEUE, "annual")
+
+
+def test_django_rq_shows_every_state_and_moves_no_job(w: World) -> None:
+    """Its figures are ours, in JSON and on its page; levels count and list nothing; each job has its true status.
+
+    Where it is told of `Q@keys` it drops entries, which are no jobs: the next claim puts them back.
+    """
+    w.serve()
+    done, failed = w.active(), w.active()
+    w.finish(done)
+    w.finish(failed, Next.FAIL)
+    jobs = everything(w)
+    before = standing(w)
+    names, keys = (QUEUE, f"{QUEUE}@5", f"{QUEUE}@-5"), f"{QUEUE}@keys"
+    shown = django_rq(w.server.url, *names, keys)
+    ours, after = w.run(ops.counts(QUEUE)), standing(w)
+    assert {key for key in before | after if before.get(key) != after.get(key)} == {f"rq:queue:{keys}".encode()}
+    expected = {
+        "queued": set(jobs["base"]),
+        "started": {claim.job for claim in jobs["active"]},
+        "finished": {done.job},
+        "failed": {failed.job},
+        "deferred": {jobs["deferred"], jobs["follower"]},
+        "scheduled": {jobs["delayed"]},
+    }
+    counted = {name: [shown[where][name] for where in ("figures", "page")] for name in names}
+    assert counted[QUEUE] == [{name: len(ids) for name, ids in expected.items()}] * 2
+    assert [[one["queued"] for one in counted[name]] for name in names[1:]] == [[2, 2], [1, 1]]
+    assert sum(counted[name][0]["queued"] for name in names) + len(jobs["aside"]) == ours.waiting
+    there = (ours.active, ours.completed, ours.failed, ours.waiting_children, ours.delayed)
+    assert tuple(counted[QUEUE][0][name] for name in list(expected)[1:]) == there
+    assert {name: set(ids) for name, ids in shown["tables"][QUEUE].items()} == expected
+    assert not any(ids for name in (*names[1:], keys) for ids in shown["tables"][name].values())
+    assert shown["jobs"] == {job: [name, "annual"] for name, ids in expected.items() for job in ids}
+    w.claim()
+    assert w.redis.llen(f"rq:queue:{keys}") == len(jobs["aside"])
