@@ -330,7 +330,9 @@ def _leaked(view: View, name: str, now: int, *, strangers: bool) -> str:
     for job, fields in view["jobs"].items():
         if fields["status"] == "deferred" and fields.get("hl:reason", "").startswith("follows"):
             held = dedup.get(fields["hl:dedup"], ("", None, ""))
-            if fields["origin"] == name and job not in {held[0], held[2]}:
+            # RQ's client may have put a job with dependencies in the place of one of ours.
+            theirs = strangers and fields.get("dependency_ids") not in {None, "", "[]"}
+            if fields["origin"] == name and job not in {held[0], held[2]} and not theirs:
                 return f"job {job} waits for the key {fields['hl:dedup']} of {name}, which is {held}"
     for key, (job, until, _) in () if strangers else dedup.items():
         fields = view["jobs"].get(job)

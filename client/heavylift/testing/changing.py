@@ -261,7 +261,7 @@ class Changing(Bounds):
             self.drop(queue, job, "it waited for others, and its job is gone")
             return True
         theirs = fields["status"] != "deferred" or fields["origin"] != queue or "hl:exec" in fields
-        if theirs or str(fields.get("hl:reason", "")).startswith("follows "):
+        if theirs or self._follows(queue, job, fields):
             return False
         stored = json.loads(fields.get("dependency_ids") or "[]")
         waits = sorted(self.state.dependencies.get(job) or stored)
@@ -277,6 +277,12 @@ class Changing(Bounds):
         ))  # fmt: skip
         self.state.queue(queue).deferred.pop(job, None)
         return True
+
+    def _follows(self, queue: str, job: str, fields: dict[str, str]) -> bool:
+        """Whether it waits for the holder of its deduplication key, and is not another job that RQ put in its place."""
+        held = self.state.queue(queue).dedup.get(fields.get("hl:dedup", ""))
+        follows = str(fields.get("hl:reason", "")).startswith("follows ")
+        return follows and held is not None and job in {held.job, held.follower}
 
     # -- queues -------------------------------------------------------------------------------------------------------
     def pause(self, args: list[Any]) -> list[str]:

@@ -231,6 +231,22 @@ def test_the_sweep_leaves_who_may_still_go(w: World) -> None:
     assert scan(w)["deferred"] == ["follower", "one"]
 
 
+def test_what_rq_put_in_the_place_of_a_follower_waits_for_what_it_depends_on(w: World, q: Queue) -> None:
+    """The reason that one left behind does not hide it: it ends with its dependency, or goes with it."""
+    options = {"dedupe": {"id": "annual", "mode": "keep_last"}}
+    w.active(options=options)
+    for name in ("follower", "parent"):
+        w.enqueue(id=name, options=options if name == "follower" else {}, value={"year": 2027})
+    q.enqueue(FUNC, job_id="follower", depends_on="parent")
+    w.redis.hdel("heavylift:dedup:reports", "annual")
+    assert swept(w) == 0
+
+    w.run(ops.remove("parent"))
+
+    assert swept(w) == 1
+    assert w.job("follower").state is JobState.CANCELLED
+
+
 def test_a_dependent_that_everybody_forgot_waits_again(w: World) -> None:
     """Its dependency was removed and enqueued anew under its id: the end of that one knows of no dependents."""
     w.enqueue(id="parent")

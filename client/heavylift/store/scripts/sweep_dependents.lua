@@ -8,7 +8,7 @@ local q, from, step, e = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), cjson.de
 local left = { ends = 10, dependencies = 500 } -- what one call does at most, so that it does not hold Redis for long
 local registry = K.registry('deferred', q)
 if L.type(registry) ~= 'zset' then return { -1, 0 } end
-local FIELDS = { 'hl:reason', 'hl:exec', 'dependency_ids' }
+local FIELDS = { 'hl:reason', 'hl:exec', 'hl:dedup', 'dependency_ids' }
 for _, name in ipairs(L.DEPENDENT) do FIELDS[#FIELDS + 1] = name end
 
 -- The ids a job depends on, or nil where there are too many to look at.
@@ -56,6 +56,15 @@ local function cancel(job, id)
   call('ZREM', registry, job)
 end
 
+-- Whether it waits for the holder of its deduplication key, whose sweep sees to it. The reason alone does not say so:
+-- RQ's client may have enqueued another job over one that did.
+local function follows(job, h)
+  if string.sub(h['hl:reason'] or '', 1, 8) ~= 'follows ' or not h['hl:dedup'] then return false end
+  if L.wrong(K.dedup(q), 'hash') then return true end
+  local entry = L.dedup_read(q, h['hl:dedup'])
+  return entry and (entry.job == job or entry.follower == job)
+end
+
 local looked, removed, mended = 0, 0, 0
 local function look(job)
   local h, why = L.load(job, FIELDS)
@@ -64,8 +73,7 @@ local function look(job)
     L.drop(q, job, 'it waited for others, and its job is gone')
     removed, mended = removed + 1, mended + 1
   end
-  local follows = h and string.sub(h['hl:reason'] or '', 1, 8) == 'follows ' -- the sweep of deduplication keys sees to it
-  if not h or h.status ~= 'deferred' or (h.origin or q) ~= q or h['hl:exec'] or follows then return end
+  if not h or h.status ~= 'deferred' or (h.origin or q) ~= q or h['hl:exec'] or follows(job, h) then return end
   local what, id = standing(job, h)
   if what == 'others' or (what == 'nothing' and L.unfit(q, h)) then return end
   if what == 'nothing' then L.undefer(q, job, h) else cancel(job, id) end
