@@ -105,7 +105,7 @@ class Ending(Bounds):
         queue, member = fields["origin"], f"{job}:{execution}"
         if not fields.get("hl:uid"):
             self.state.queue(queue).starts.pop(member, None)
-        quiet = _silences(fields, silent == "1")
+        quiet = _silences(fields, silent=silent == "1")
         code = "cancelled" if cancelled(fields) else "silent" if silent == "1" and quiet >= int(allowed) else ""
         if code:
             return self._released_for_good(job, fields, json.loads(ends)[code], token)
@@ -242,7 +242,7 @@ def _bytes(text: Any) -> bytes:
     return text if isinstance(text, bytes) else str(text).encode()
 
 
-def _silences(fields: Fields, silent: bool) -> int:  # noqa: FBT001
+def _silences(fields: Fields, *, silent: bool) -> int:
     """Return how often the job's claims went silent, this one included where it counts."""
     quiet = number(fields, "hl:silent")
     if not silent:

@@ -104,7 +104,7 @@ class AsyncWaiting(Waiting):
     """As ``Waiting``, awaited."""
 
     @override
-    async def get(self, timeout: float = 1.0) -> None:  # type: ignore[override]
+    async def get(self, timeout: float = 1.0) -> None:  # type: ignore[override]  # the same, awaited
         self._idle()
 
     async def __aenter__(self) -> Self:
