@@ -13,7 +13,7 @@ local FIELDS = {
 }
 local BEFORE = { -- what a job of ours has once it was claimed, and one that RQ enqueued may have
   'retries_left', 'hl:top', 'hl:worker', 'hl:install', 'hl:ns', 'hl:attempts', 'hl:silent', 'hl:rqmax', 'hl:first',
-  'hl:memory', 'hl:checkpoint',
+  'hl:memory', 'hl:checkpoint', 'hl:uid',
 }
 local ENDING = { 'result_ttl', 'failure_ttl', 'hl:history' }
 local SMALL = 8192 -- bytes of data that are read together with the fields
