@@ -142,7 +142,7 @@ class StoreServer:
                 except redis.AuthenticationError:
                     return True
                 except (redis.ConnectionError, redis.BusyLoadingError, redis.TimeoutError):
-                    time.sleep(0.01)
+                    time.sleep(0.01)  # a server that does not listen yet tells nobody when it will
                 else:
                     return bool(info)
         return False

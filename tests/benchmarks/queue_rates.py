@@ -79,14 +79,20 @@ def _batches(us: Ours, them: Theirs, other: BullMq | str, size: int, times: int,
 
 def claim(effort: Effort) -> Iterator[Row]:
     """Claim beside RQ's worker at 1,000 and at 1,000,000 waiting jobs; and how the time grows with the depth."""
-    depths = (1_000, effort.of(1_000_000, 20_000))
+    yield from _at_depths((1_000, effort.of(1_000_000, 20_000)), _claims, effort)
+
+
+def _at_depths(
+    depths: tuple[int, ...], measure: Callable[[Ours, Theirs, BullMq | str, int, Effort], Iterator[Row]], effort: Effort
+) -> Iterator[Row]:
+    """Measure with so many jobs waiting on each side; BullMQ takes part at the first depth."""
     for depth in depths:
         with ours() as us, theirs() as them, _bullmq() as other:
             us.fill(depth)
             them.fill(depth)
             if isinstance(other, BullMq) and depth == depths[0]:
                 other.do("enqueueMany", depth)
-            yield from _claims(us, them, other if depth == depths[0] else "", depth, effort)
+            yield from measure(us, them, other if depth == depths[0] else "", depth, effort)
 
 
 def _claims(us: Ours, them: Theirs, other: BullMq | str, depth: int, effort: Effort) -> Iterator[Row]:
@@ -126,14 +132,7 @@ def _claims(us: Ours, them: Theirs, other: BullMq | str, depth: int, effort: Eff
 
 def finish(effort: Effort) -> Iterator[Row]:
     """Finish one by one and ten in a pipeline, beside RQ's worker, at 1,000 and at 1,000,000 waiting jobs."""
-    depths = (1_000, effort.of(1_000_000, 5_000))
-    for depth in depths:
-        with ours() as us, theirs() as them, _bullmq() as other:
-            us.fill(depth)
-            them.fill(depth)
-            if isinstance(other, BullMq) and depth == depths[0]:
-                other.do("enqueueMany", depth)
-            yield from _finishes(us, them, other if depth == depths[0] else "", depth, effort)
+    yield from _at_depths((1_000, effort.of(1_000_000, 5_000)), _finishes, effort)
 
 
 def _finishes(us: Ours, them: Theirs, other: BullMq | str, depth: int, effort: Effort) -> Iterator[Row]:

@@ -231,6 +231,7 @@ def patiently(
         except FAULTS as error:
             failed()
             key = key_of(step, store.keys) if step is not None else ""
+            # The caller's thread is what waits; without Redis there is nobody who would say when it is back.
             time.sleep(patience.pause(error, time.monotonic(), store.where, key))
 
 

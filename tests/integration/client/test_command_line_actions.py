@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import io
 import json
-import os
-import pty
 import re
-import struct
-import subprocess
-import sys
-import termios
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +19,7 @@ from heavylift.spec.schedule import ScheduleDefinition
 from heavylift.store import ops
 from heavylift.store.model import Outcome, Verdict
 from heavylift.store.schedules import ScheduleOwner
+from tests.integration.client.terminal import on_a_terminal
 
 if TYPE_CHECKING:
     from heavylift import Client
@@ -274,24 +267,6 @@ def test_why_reads_who_slowed_a_queue_down(served: Player, run: Run, client: Cli
     said = run("jobs", "why", "a").out
 
     assert "Queue reports is held back: Job b raised RateLimited; the next may start in 1m" in said
-
-
-def on_a_terminal(url: str, *arguments: str) -> str:
-    """Run the command on a terminal of 80 columns and return what it wrote there."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    env = {key: value for key, value in os.environ.items() if key not in {"COLUMNS", "LINES", "NO_COLOR"}}
-    env |= {"HEAVYLIFT_REDIS_URL": url, "TERM": "xterm-256color"}
-    command = [sys.executable, "-m", "heavylift", *arguments]
-    with subprocess.Popen(command, env=env, stdout=theirs, stderr=theirs, stdin=theirs) as process:
-        os.close(theirs)
-        said = b""
-        with contextlib.suppress(OSError):  # the other end is closed: Linux's way to say that all was read
-            while part := os.read(ours, 65_536):
-                said += part
-        assert process.wait(timeout=60) == 0, said
-    os.close(ours)
-    return said.decode()
 
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")

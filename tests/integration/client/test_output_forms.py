@@ -2,16 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
-import os
-import pty
 import re
-import struct
-import subprocess
-import sys
-import termios
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +15,7 @@ import yaml
 from heavylift import Client
 from heavylift.cli.app import app
 from tests.integration.client.conftest import Player, Run
+from tests.integration.client.terminal import on_a_terminal
 from tests.servers import StoreServer
 
 QUEUE, NEVER = "reports", "1h"
@@ -136,26 +129,6 @@ def shape(value: Any) -> Any:
     """Return what stays the same between two jobs: the fields."""
     first = value[0] if isinstance(value, list) else value
     return (type(value), sorted(first))
-
-
-def on_a_terminal(url: str, *arguments: str, given: str = "") -> str:
-    """Run the command on a terminal of 80 columns and return what it wrote there."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    env = {key: value for key, value in os.environ.items() if key not in {"COLUMNS", "LINES", "NO_COLOR"}}
-    env |= {"HEAVYLIFT_REDIS_URL": url, "TERM": "xterm-256color"}
-    command = [sys.executable, "-m", "heavylift", *arguments]
-    with subprocess.Popen(command, env=env, stdout=theirs, stderr=theirs, stdin=theirs) as process:
-        os.close(theirs)
-        if given:
-            os.write(ours, given.encode())
-        said = b""
-        with contextlib.suppress(OSError):  # the other end is closed: Linux's way to say that all was read
-            while part := os.read(ours, 65_536):
-                said += part
-        assert process.wait(timeout=60) == 0, said
-    os.close(ours)
-    return said.decode()
 
 
 BAR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|━")
