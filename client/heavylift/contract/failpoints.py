@@ -94,7 +94,7 @@ class _Registry:
 _registry: _Registry | None = None
 
 
-def load(environ: Mapping[str, str] | None = None) -> None:
+def load(environ: Mapping[str, str] | None = None) -> _Registry:
     """Read the environment; processes call this first, so that a wrong name ends them with one clear line.
 
     Raises:
@@ -107,6 +107,7 @@ def load(environ: Mapping[str, str] | None = None) -> None:
         armed.update(_parse(entry))
     folder = source.get(ENV_DIR)
     _registry = _Registry(armed, Path(folder) if folder else None)
+    return _registry
 
 
 def _parse(entry: str) -> dict[str, _Armed]:
@@ -126,11 +127,8 @@ def _parse(entry: str) -> dict[str, _Armed]:
 def _due(name: str) -> str | None:
     if name not in NAMES:
         raise ConfigurationError(f"no failpoint {name!r}: add it to heavylift.contract.failpoints.NAMES")
-    if _registry is None:
-        load()
-    if _registry is None:  # pragma: no cover - load() has set it
-        return None
-    action = _registry.due(name)
+    registry = load() if _registry is None else _registry
+    action = registry.due(name)
     if action == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     elif action == "raise":
