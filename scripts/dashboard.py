@@ -44,7 +44,7 @@ def _stat(title: str, query: str, says: str, unit: str = "short", red_above: flo
 
 def _quantiles(name: str, title: str, says: str, over: str) -> Panel:
     """Return median and tail of a histogram; ``over`` adds the replicas up as the reference says: sum or max."""
-    rate = f"sum by (le) ({over} by (queue, task, le) ({_rate(f'job_{name}_seconds_bucket', _QUEUE)}))"
+    rate = f"sum by (le) ({over} by (namespace, queue, task, le) ({_rate(f'job_{name}_seconds_bucket', _QUEUE)}))"
     return Panel(
         title=title,
         queries={f"p{share}": f"histogram_quantile(0.{share}, {rate})" for share in (50, 90, 99)},
@@ -64,6 +64,16 @@ def _told(name: str, *labels: str, more: str = "") -> str:
     return f"max by ({', '.join(('namespace', 'queue', *labels))}) (heavylift_{name}{{{_QUEUE}{more}}})"
 
 
+def _grown(rate: str, *labels: str) -> str:
+    """Return how a counter of queues grew, as the leading operator tells it."""
+    return f"max by ({', '.join(('namespace', 'queue', *labels))}) ({rate})"
+
+
+def _of_install(name: str, *labels: str) -> str:
+    """Return a figure of each installation, a namespace each, as its leading operator tells it."""
+    return f"max by ({', '.join(('namespace', *labels))}) (heavylift_{name}{{{_HERE}}})"
+
+
 ROWS: Final[dict[str, tuple[Panel, ...]]] = {
     "Overview": (
         _stat("Waiting", f"sum({_told('queue_waiting')})", "Jobs that wait, delayed ones that are due included."),
@@ -77,11 +87,11 @@ ROWS: Final[dict[str, tuple[Panel, ...]]] = {
         ),
         _stat(
             "Failed, last hour",
-            f"sum(max by (queue, class) (increase(heavylift_job_outcomes_total{{{_QUEUE}, {_FAILED}}}[1h])))",
+            f"sum({_grown(f'increase(heavylift_job_outcomes_total{{{_QUEUE}, {_FAILED}}}[1h])', 'class')})",
             "Jobs that ended as failed.",
             red_above=1,
         ),
-        _stat("Dispatchers", f"max(heavylift_dispatchers{{{_HERE}}})", "Live dispatchers, as Redis counts them."),
+        _stat("Dispatchers", f"sum({_of_install('dispatchers')})", "Live dispatchers, as Redis counts them."),
         _stat(
             "Held queues",
             f"count({_told('queue_held', 'reason')} == 1) or vector(0)",
@@ -90,8 +100,8 @@ ROWS: Final[dict[str, tuple[Panel, ...]]] = {
         ),
         _stat(
             "Reconciled",
-            f"time() - max(heavylift_reconcile_last_success_timestamp_seconds{{{_HERE}}})",
-            "Since Redis and the cluster were compared to the end.",
+            f"time() - min({_of_install('reconcile_last_success_timestamp_seconds')})",
+            "Since Redis and the cluster were compared to the end, in the installation where it is longest ago.",
             "s",
             180,
         ),
@@ -125,8 +135,8 @@ ROWS: Final[dict[str, tuple[Panel, ...]]] = {
         Panel(
             title="Enqueued and ended",
             queries={
-                "enqueued": f"sum(max by (queue) ({_rate('jobs_enqueued_total', _QUEUE)}))",
-                "ended": f"sum(max by (queue, class) ({_rate('job_outcomes_total', _ENDED)}))",
+                "enqueued": f"sum({_grown(_rate('jobs_enqueued_total', _QUEUE))})",
+                "ended": f"sum({_grown(_rate('job_outcomes_total', _ENDED), 'class')})",
             },
             says="Jobs per second; above each other: the backlog grows.",
             unit="ops",
@@ -134,8 +144,7 @@ ROWS: Final[dict[str, tuple[Panel, ...]]] = {
         Panel(
             title="Ended attempts by outcome",
             queries={
-                "{{class}}": "sum by (class) (max by (queue, class, final) ("
-                f"{_rate('job_outcomes_total', _QUEUE)})) > 0",
+                "{{class}}": f"sum by (class) ({_grown(_rate('job_outcomes_total', _QUEUE), 'class', 'final')}) > 0",
             },
             says="Attempts per second by outcome class, retried ones included.",
             unit="ops",
@@ -158,16 +167,14 @@ ROWS: Final[dict[str, tuple[Panel, ...]]] = {
         Panel(
             title="Schedules",
             queries={
-                "{{state}}": f"max by (state) (heavylift_schedules{{{_HERE}}})",
-                "seconds a tick is late": f"time() - max(heavylift_schedule_oldest_due_timestamp_seconds{{{_HERE}}})",
+                "{{state}}": f"sum by (state) ({_of_install('schedules', 'state')})",
+                "seconds a tick is late": f"time() - min({_of_install('schedule_oldest_due_timestamp_seconds')})",
             },
             says="How many there are, and for how long a tick has been due without its job.",
         ),
         Panel(
             title="Beside the usual",
-            queries={
-                "{{event}}": f"sum by (event) (max by (queue, event) ({_rate('queue_events_total', _QUEUE)})) > 0"
-            },
+            queries={"{{event}}": f"sum by (event) ({_grown(_rate('queue_events_total', _QUEUE), 'event')}) > 0"},
             says="Retries, claims given back, dropped and quarantined entries, late reports.",
             unit="ops",
         ),
@@ -186,7 +193,7 @@ ROWS: Final[dict[str, tuple[Panel, ...]]] = {
         Panel(
             title="Dispatchers",
             queries={
-                "live": f"max(heavylift_dispatchers{{{_HERE}}})",
+                "live": f"sum({_of_install('dispatchers')})",
                 "scraped": f'count(heavylift_build_info{{{_HERE}, process="dispatcher"}})',
             },
             says="Live by their heartbeats in Redis, and found by Prometheus.",
@@ -255,7 +262,7 @@ ROWS: Final[dict[str, tuple[Panel, ...]]] = {
             title="Age of what was heard and compared",
             queries={
                 "{{kind}}, {{instance}}": f"time() - (heavylift_watch_last_event_timestamp_seconds{{{_HERE}}} > 0)",
-                "compared": f"time() - max(heavylift_reconcile_last_success_timestamp_seconds{{{_HERE}}})",
+                "compared": f"time() - min({_of_install('reconcile_last_success_timestamp_seconds')})",
                 "comparing took": f"max(heavylift_reconcile_seconds{{{_HERE}}})",
             },
             says="Since the last event of a kind (quiet times are long); since the last pass, and how long it took.",
@@ -268,7 +275,7 @@ ROWS: Final[dict[str, tuple[Panel, ...]]] = {
         ),
         Panel(
             title="Owed to the cluster",
-            queries={"Jobs": f"max(heavylift_unfinalized_jobs{{{_HERE}}})"},
+            queries={"Jobs": f"sum({_of_install('unfinalized_jobs')})"},
             says="Jobs finished in Redis whose last PATCH is not confirmed.",
         ),
         Panel(

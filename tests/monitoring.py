@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +34,31 @@ def dashboard() -> Json:
     return found
 
 
-def panels() -> Iterator[tuple[str, str]]:
-    """Yield (panel's title, query) with the variables filled in as Grafana does for All and a long time range."""
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """One query of the dashboard."""
+
+    row: str
+    title: str
+    legend: str
+    query: str
+    """With the variables filled in as Grafana does for All and a long time range."""
+
+
+def drawn() -> Iterator[Drawn]:
+    """Yield every query of every panel."""
+    row = ""
     for panel in dashboard()["panels"]:
+        row = panel["title"] if panel["type"] == "row" else row
         for target in panel.get("targets", ()):
-            query = target["expr"].replace("$__rate_interval", "1h")
-            yield panel["title"], query.replace("$namespace", ".*").replace("$queue", ".*")
+            query = target["expr"].replace("$__rate_interval", "1h").replace("$namespace", ".*").replace("$queue", ".*")
+            yield Drawn(row, panel["title"], target["legendFormat"], query)
+
+
+def panels() -> Iterator[tuple[str, str]]:
+    """Yield (panel's title, query) of every query."""
+    for one in drawn():
+        yield one.title, one.query
 
 
 def documented() -> dict[str, tuple[str, frozenset[str]]]:

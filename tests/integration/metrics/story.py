@@ -83,7 +83,7 @@ class Story:
             for n in range(5):
                 client.queue(names["capped"]).enqueue("other", {"hold": "true"}, id=f"{self.run.name}-c-{n}")
                 client.queue(names["paused"]).enqueue("other", {}, id=f"{self.run.name}-p-{n}")
-            client.queue(names["orphan"]).enqueue("other", {}, id=f"{self.run.name}-o")
+            client.queue(names["orphan"]).enqueue("other", {}, id=f"{self.run.name}-o-0")
 
     def seen(self, expression: str) -> None:
         """Wait until Prometheus finds an expression true."""

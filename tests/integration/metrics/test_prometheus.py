@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import yaml
 
@@ -9,10 +11,63 @@ from heavylift.contract import limits
 from tests import monitoring
 from tests.cluster import Cluster
 from tests.integration.chart.helm import Helm, named
-from tests.integration.metrics.story import LIMIT_S, Story
+from tests.integration.metrics.story import JOBS, LIMIT_S, Story
+from tests.prometheus import promtool
 from tests.proofs.waiting import until
 
 pytestmark = pytest.mark.timeout(240)
+
+
+OF_TARGETS = {"__name__", "instance", "job", "namespace"}
+QUEUE = {"queue"}
+PROMISED: dict[str, set[str]] = {
+    "heavylift_queue_waiting": QUEUE,
+    "heavylift_queue_in_flight": QUEUE,
+    "heavylift_queue_demand": QUEUE,
+    "heavylift_queue_jobs": {"queue", "state"},
+    "heavylift_queue_oldest_waiting_timestamp_seconds": QUEUE,
+    "heavylift_queue_paused": QUEUE,
+    "heavylift_queue_concurrency_limit": QUEUE,
+    **{f"heavylift_job_{step}_seconds_bucket": {"queue", "task", "le"} for step in ("dispatch", "pending", "run")},
+    "heavylift_job_wait_seconds_bucket": {"queue", "task", "le"},
+    "heavylift_jobs_enqueued_total": QUEUE,
+    "heavylift_jobs_claimed_total": QUEUE,
+    "heavylift_job_outcomes_total": {"queue", "class", "final"},
+    "heavylift_repairs_total": {"case"},
+    "heavylift_reconcile_last_success_timestamp_seconds": set(),
+    "heavylift_watch_last_event_timestamp_seconds": {"kind"},
+    "heavylift_dispatcher_slots": {"state"},
+    "heavylift_redis_up": set(),
+    "heavylift_build_info": {"version", "process"},
+}
+"""What other people's dashboards and rules are written against: metric -> labels."""
+
+
+@pytest.mark.parametrize("name", PROMISED)
+def test_what_people_build_on_is_there_under_its_name(story: Story, name: str) -> None:
+    """Prometheus has it with these labels and, beside its own, no others; an empty label is none to it."""
+    found = story.prometheus.ask("series", **{"match[]": name})
+    assert found
+    labels = set().union(*(set(one) - OF_TARGETS for one in found))
+    assert labels == PROMISED[name]
+
+
+def test_no_job_stands_in_a_label(story: Story) -> None:
+    """However many jobs there are, they add no series."""
+    jobs = {line.job for short in story.queues for line in story.events(short)} - {""}
+    assert len(jobs) > JOBS
+    values = {
+        value for one in story.prometheus.ask("series", **{"match[]": '{__name__=~".+"}'}) for value in one.values()
+    }
+    assert not [value for value in values if any(job in value for job in jobs)]
+
+
+def test_promtool_finds_nothing_to_say_about_what_the_processes_serve(story: Story) -> None:
+    """As they stand after some work, the one that leads and the others."""
+    for daemon in story.supervisor.daemons:
+        status, page = daemon.probe("/metrics")
+        assert status == 200
+        assert promtool("check", "metrics", text=page) == ""
 
 
 def test_states_are_those_of_rqs_own_registries(story: Story) -> None:
@@ -115,20 +170,32 @@ def test_the_oldest_waiting_is_the_first_of_those_that_wait(story: Story) -> Non
 
 
 def test_every_panel_has_something_to_draw(story: Story) -> None:
-    """Its query is taken; what has no data is only what has not happened."""
+    """Each of its queries is taken; what has no data is only what has not happened."""
     quiet = {
-        "Open breakers",
-        "Repairs",
-        "Answers of the external metrics API",
-        "The external metrics API's certificate",
+        ("Open breakers", "{{scope}} {{name}}"),
+        ("Repairs", "{{case}}"),
+        ("Answers of the external metrics API", "{{code}}"),
+        ("The external metrics API's certificate", "{{instance}}"),
+        ("Schedules", "seconds a tick is late"),
     }
-    panels = list(monitoring.panels())
 
-    def all_drawn() -> bool:
-        drawn = {title for title, query in panels if story.prometheus.query(query)}
-        return {title for title, _ in panels} - drawn <= quiet
+    def undrawn() -> set[tuple[str, str]]:
+        return {(one.title, one.legend) for one in monitoring.drawn() if not story.prometheus.query(one.query)}
 
-    until(all_drawn, "each panel to have something to draw: a rate needs two scrapes")
+    until(lambda: undrawn() <= quiet, "each query to have something to draw: a rate needs two scrapes")
+
+
+def test_the_dashboards_variables_are_filled(story: Story) -> None:
+    """Grafana asks for a label's values; the queues offered are those of the namespaces chosen."""
+    asked = {
+        one["name"]: one["definition"] for one in monitoring.dashboard()["templating"]["list"] if "definition" in one
+    }
+    found = {}
+    for name, definition in asked.items():
+        wanted = re.fullmatch(r"label_values\((.+), (\w+)\)", definition.replace("$namespace", story.run.name))
+        assert wanted is not None, definition
+        found[name] = story.prometheus.ask(f"label/{wanted[2]}/values", **{"match[]": wanted[1]})
+    assert found == {"namespace": [story.run.name], "queue": sorted(story.queues.values())}
 
 
 def test_alerts_are_those_there_is_reason_for(story: Story) -> None:
