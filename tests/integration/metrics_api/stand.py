@@ -107,10 +107,8 @@ class Stand:
         for name in (self.home, self.watched):
             ensure_namespace(self.kube, name)
         self.store = Store.connect(self.server.url)
-        for obj in self._objects():
-            path = _path(obj)
-            self.kube.apply(path, obj)
-            self._made.append(path)
+        for obj in self.objects():
+            self.make(obj)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -138,11 +136,18 @@ class Stand:
         """Path of the Secret with the certificate."""
         return core(self.home, "secrets", f"{RELEASE}-metrics-api")
 
-    def _objects(self) -> list[Json]:
+    def make(self, obj: Json) -> None:
+        """Apply an object; it is removed at the end."""
+        path = _path(obj)
+        self.kube.apply(path, obj)
+        self._made.append(path)
+
+    def objects(self, **metrics_api: Any) -> list[Json]:
+        """Return what the chart renders for the operator with these values of its metrics API, without its pods."""
         values = {
             "watchNamespaces": [{"name": self.watched}],
             "autoscaling": {"enabled": False},
-            "operator": {"metricsApi": {"enabled": True}},
+            "operator": {"metricsApi": {"enabled": True, **metrics_api}},
             **self.values,
         }
         helm = Helm(self.cluster.bin("helm"), self.cluster.kubeconfig)

@@ -14,17 +14,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heavylift_operator.metrics_api import selector
+from heavylift import Client
+from heavylift_operator.metrics_api import documents, selector
 from heavylift_operator.metrics_api.certificates import Material
 from tests.cluster.pki import Authority, Identity
 from tests.integration.metrics_api.direct import HPA, Caller
+from tests.integration.metrics_api.followed import active, answered, follow, replicas, told
 from tests.integration.metrics_api.stand import DEMAND, GROUP, RELEASE, Stand, bundle, condition
 from tests.proofs.kube import Json, Kube, core
 from tests.proofs.waiting import until
 
 METRICS = ["heavylift_queue_demand", "heavylift_queue_in_flight", "heavylift_queue_waiting"]
-SCALERS = "/apis/autoscaling/v2/namespaces/{}/horizontalpodautoscalers/followed"
-DEPLOYMENTS = "/apis/apps/v1/namespaces/{}/deployments/followed"
 
 
 def caller(stand: Stand, chain: str = "") -> Caller:
@@ -65,6 +65,10 @@ def test_the_api_server_reads_both_forms_of_discovery(stand: Stand) -> None:
     assert [one["name"] for one in (stand.kube.get(GROUP) or {})["resources"]] == METRICS
     assert (stand.kube.get(GROUP.rpartition("/")[0]) or {})["kind"] == "APIGroup"
     assert "external.metrics" not in json.dumps((stand.kube.get("/openapi/v3") or {})["paths"])
+    proxy, aggregator = caller(stand, "front-proxy"), {"X-Remote-User": "system:kube-aggregator"}
+    for replica in stand.live:
+        assert proxy.get(replica.port, "/apis", aggregator) == (200, documents.groups())
+        assert proxy.get(replica.port, "/apis", {**aggregator, "Accept": accept}) == (200, documents.discovery())
 
 
 # -- values -----------------------------------------------------------------------------------------------------------
@@ -238,66 +242,29 @@ def test_two_operators_that_start_at_once_share_one_certificate(stand: Stand) ->
 
 
 # -- an HPA -----------------------------------------------------------------------------------------------------------
-@pytest.fixture(scope="module")
-def followed(stand: Stand) -> Stand:
-    """Give a Deployment of one replica whose HPA wants one for every two jobs."""
-    selected = {"app": "followed"}
-    template: Json = {
-        "metadata": {"labels": selected},
-        "spec": {"containers": [{"name": "main", "image": "registry.invalid/x:1"}]},
-    }
-    stand.kube.apply(
-        DEPLOYMENTS.format(stand.home),
-        {
-            "apiVersion": "apps/v1",
-            "kind": "Deployment",
-            "metadata": {"name": "followed"},
-            "spec": {"selector": {"matchLabels": selected}, "template": template},
-        },
-    )
+def test_an_hpa_adds_up_all_queues_or_those_it_selects(followed: Stand) -> None:
+    """Seven jobs in two queues: four replicas; three in the one selected: two; none selected: told, and two stay."""
+    stand = followed
+    stand.queue("b", jobs=4)
+    stand.told({"a": "3", "b": "4"})
+    until(lambda: replicas(stand) == 4, "the HPA to add them up")
+    expressions = [
+        {"key": "queue", "operator": "In", "values": ["a", "c"]},
+        {"key": "queue", "operator": "NotIn", "values": ["b"]},
+        {"key": "namespace", "operator": "Exists"},
+        {"key": "x", "operator": "DoesNotExist"},
+    ]
+    follow(stand, DEMAND, selector={"matchLabels": {"queue": "a"}, "matchExpressions": expressions})
+    until(lambda: replicas(stand) == 2, "the HPA to select")
+    follow(stand, DEMAND, selector={"matchLabels": {"queue": "c"}})
+    words = "no queue matches the selector queue=c: the queues are a, b"
+    until(lambda: any(words in message for message in told(stand)), "an event with our words")
+    assert words in active(stand)["message"]
+    assert replicas(stand) == 2
+    with Client(stand.server.url) as client:
+        client.queue("b").purge(state="waiting")
+    stand.told({"a": "3", "b": "0"})
     follow(stand, DEMAND)
-    return stand
-
-
-def follow(stand: Stand, *metrics: str) -> None:
-    """Let the HPA go by these metrics, two a replica."""
-    target = {"type": "AverageValue", "averageValue": "2"}
-    stand.kube.apply(
-        SCALERS.format(stand.home),
-        {
-            "apiVersion": "autoscaling/v2",
-            "kind": "HorizontalPodAutoscaler",
-            "metadata": {"name": "followed"},
-            "spec": {
-                "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "followed"},
-                "minReplicas": 1,
-                "maxReplicas": 10,
-                "metrics": [
-                    {"type": "External", "external": {"metric": {"name": name}, "target": target}} for name in metrics
-                ],
-                "behavior": {"scaleDown": {"stabilizationWindowSeconds": 0}},
-            },
-        },
-    )
-
-
-def replicas(stand: Stand) -> int:
-    """Return how many replicas the HPA's Deployment asks for."""
-    return int((stand.kube.get(DEPLOYMENTS.format(stand.home)) or {})["spec"]["replicas"])
-
-
-def active(stand: Stand) -> Json:
-    """Return the HPA's condition ScalingActive."""
-    return condition(stand.kube.get(SCALERS.format(stand.home)) or {}, "ScalingActive")
-
-
-def answered(stand: Stand, code: str) -> float:
-    """Return how many requests for values the operators answered so."""
-    return sum(
-        one.daemon.metric("heavylift_external_metrics_requests_total", code=code)
-        for one in stand.replicas
-        if one.daemon.running
-    )
 
 
 def test_an_hpa_follows_the_queues_and_keeps_its_replicas_without_redis(followed: Stand) -> None:
@@ -308,8 +275,8 @@ def test_an_hpa_follows_the_queues_and_keeps_its_replicas_without_redis(followed
     seen = answered(stand, "200")
     until(lambda: answered(stand, "200") > seen, "the HPA's next request")
     stand.server.stop()
-    told = "redis unreachable, last sample"
-    until(lambda: told in active(stand)["message"], "the HPA to be told")
+    words = "redis unreachable, last sample"
+    until(lambda: words in active(stand)["message"], "the HPA to be told")
     assert active(stand)["status"] == "False"
     status, body = stand.ask()
     assert (status, body["reason"]) == (503, "ServiceUnavailable")

@@ -18,6 +18,7 @@ from heavylift_operator.metrics_api import certificates
 from heavylift_operator.metrics_api.certificates import Material, Policy
 from tests.cluster.pki import Identity, create_authority
 from tests.integration.metrics_api.direct import HPA, Caller
+from tests.integration.metrics_api.followed import active, replicas
 from tests.integration.metrics_api.stand import API_SERVICE, DEMAND, GROUP, Replica, Stand, bundle, condition
 from tests.proofs.install import ensure_namespace
 from tests.proofs.kube import Json, core, heavyqueues
@@ -148,7 +149,10 @@ def test_without_our_authority_the_api_server_refuses_to_ask(stand: Stand) -> No
 
 
 def test_somebody_elses_api_service_is_told_and_never_overwritten(stand: Stand) -> None:
-    """Gauge, log, readiness and a condition say whose it is; operators go on, and take it up again when it is ours."""
+    """Gauge, log, readiness and a condition say whose it is; operators go on, and take it up again when it is ours.
+
+    While nobody answers under it no namespace can be deleted, which is why nothing of it may stay behind.
+    """
     ours = (stand.kube.get(API_SERVICE) or {})["spec"]
     theirs = {"namespace": "keda", "name": "keda-metrics-apiserver", "port": 443}
     stand.kube.merge(API_SERVICE, {"spec": {"service": theirs, "caBundle": "Y2E="}})
@@ -160,6 +164,11 @@ def test_somebody_elses_api_service_is_told_and_never_overwritten(stand: Stand) 
         assert "v1beta1.external.metrics.k8s.io belongs to keda/keda-metrics-apiserver and is left alone" in body
         assert "set autoscaling.provider=keda" in replica.daemon.log()
     until(lambda: _served(stand)["reason"] == "APIServiceTaken", "the condition to tell")
+    short = f"/api/v1/namespaces/short-{secrets.token_hex(3)}"
+    ensure_namespace(stand.kube, short.rpartition("/")[2])
+    stand.kube.delete(short)
+    blocked = "NamespaceDeletionDiscoveryFailure"
+    until(lambda: condition(stand.kube.get(short) or {}, blocked)["status"] == "True", "a namespace to be stuck")
     held = (stand.kube.get(API_SERVICE) or {})["spec"]
     assert (held["service"], held["caBundle"]) == (theirs, "Y2E=")
     stand.kube.merge(API_SERVICE, {"spec": {"service": ours["service"]}})
@@ -170,6 +179,7 @@ def test_somebody_elses_api_service_is_told_and_never_overwritten(stand: Stand) 
         until(lambda daemon=replica.daemon: daemon.metric(gauge) == 1, "the gauge to tell")  # type: ignore[misc]
 
     until(lambda: _served(stand)["status"] == "True", "the condition to tell")
+    until(lambda: stand.kube.get(short) is None, "the namespace to be gone", limit=90)
 
 
 def _served(stand: Stand) -> Json:
@@ -258,10 +268,47 @@ def test_one_replica_that_dies_is_not_missed(stand: Stand) -> None:
         until(lambda: last.daemon.metric("heavylift_operator_leads") == 1, "the other to lead")
 
 
-def test_with_nobody_left_the_api_server_says_so(stand: Stand) -> None:
-    """No values are made up: 503, which leaves an HPA's replicas as they are."""
+def test_with_nobody_left_the_replicas_stay(followed: Stand) -> None:
+    """No values are made up: 503, in the HPA's condition too, and the replicas are as they were."""
+    stand = followed
+    until(lambda: replicas(stand) == 2, "the HPA to follow")
     for replica in stand.live:
         replica.daemon.kill()
     status, body = stand.ask()
     assert status == 503
     assert "items" not in body
+    words = "the server is currently unable to handle the request"
+    until(lambda: words in active(stand)["message"], "the HPA to be told")
+    assert active(stand)["status"] == "False"
+    assert replicas(stand) == 2
+    stand.front.ports.clear()
+
+
+def test_a_given_certificate_is_served_and_followed_and_never_written(stand: Stand) -> None:
+    """Somebody else keeps it, as cert-manager: the chart gives the right to read it, and its authority is trusted."""
+    policy, now = Policy(names=(stand.service,)), dt.datetime.now(dt.UTC)
+    first, second = (certificates.step(Material(), policy, now)[0] for _ in range(2))
+    secret: Json = {"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls"}
+    secret["metadata"] = {"name": "given", "namespace": stand.home}
+    stand.make({**secret, "data": _given(first)})
+    for obj in stand.objects(existingSecret="given"):
+        if obj["kind"] == "Role":
+            stand.make(obj)
+    stand.front.ports.clear()
+    given = {"HEAVYLIFT_METRICS_API_SECRET": "given", "HEAVYLIFT_METRICS_API_SECRET_GIVEN": "true"}
+    replica = stand.replica(**given)
+    for held in (first, second):
+        assert held.authority is not None
+        assert held.leaf is not None
+        stand.make({**secret, "data": _given(held)})
+        trusted = Caller(stand.service, held.authority.certificate_pem)
+        until(_accepted(trusted, replica), "the certificate to be shown")
+        until(lambda held=held: bundle(stand.available()) == held.bundle, "its authority to be trusted")  # type: ignore[misc]
+        stand.told(VALUES)
+    found = stand.kube.get(core(stand.home, "secrets", "given")) or {}
+    assert found["data"] == _given(second)
+    assert {one["manager"] for one in found["metadata"]["managedFields"]} == {"proofs"}
+
+
+def _given(material: Material) -> dict[str, str]:
+    return {key: material.data[key] for key in ("tls.crt", "tls.key", "ca.crt")}
