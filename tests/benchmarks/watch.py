@@ -17,8 +17,8 @@ from typing import Any, Final
 from heavylift.contract import limits
 from heavylift.store import Event
 from heavylift_operator.services.scrape import FRESH_S
+from tests.benchmarks.census import Census
 from tests.benchmarks.site import Site
-from tests.proofs.kube import batch
 from tests.proofs.processes import Daemon
 
 Json = dict[str, Any]
@@ -27,7 +27,8 @@ WAITS: Final = frozenset({"added", "waiting"})
 LEAVES: Final = frozenset({"completed", "failed", "cancelled", "released", "retrying", "stalled"})
 EVERY_S: Final = FRESH_S + 0.1
 """An operator answers twice from one look at Redis when it is asked more often."""
-_CHUNK: Final = 500
+_CHUNK: Final = 10
+"""Jobs enqueued at once have the same time: small, so that the oldest is another one every few claims."""
 _SAMPLE: Final = re.compile(r"^(?P<name>[a-z_]+)\{(?P<labels>[^}]*)\} (?P<value>\S+)$")
 
 
@@ -39,9 +40,13 @@ class Seen:
     retention: int
     in_flight_max: int = 0
     """By the history of events, between any two of them."""
+    unfinished_max: int = 0
+    """Jobs in the API server that had not ended, after each change of one."""
     jobs_max: int = 0
-    """Jobs in the API server, sampled."""
+    """Jobs in the API server, ended ones too, after each change of one."""
     oldest_compared: int = 0
+    oldest_seen: set[int] = field(default_factory=set)
+    """Different moments since when the oldest waited (ms)."""
     waits_compared: int = 0
     completed: int = 0
     wrong: list[str] = field(default_factory=list)
@@ -56,8 +61,9 @@ class Seen:
         return [
             f"completed while watched: {self.completed}",
             f"most in flight: {self.in_flight_max} (width {self.width})",
+            f"most Jobs at work in the API server: {self.unfinished_max} (width {self.width})",
             f"most Jobs in the API server: {self.jobs_max} (width {self.width} + retention {self.retention})",
-            f"oldest waiting equal to the history: {self.oldest_compared} times",
+            f"oldest waiting equal to the history: {self.oldest_compared} times, {len(self.oldest_seen)} moments",
             f"waits in the histogram equal to the history's: {self.waits_compared}",
             *(f"WRONG: {words}" for words in self.wrong),
         ]
@@ -124,7 +130,28 @@ def run(here: Site, plan: Plan) -> Seen:
 
 def watch(here: Site, leader: Daemon, plan: Plan) -> Seen:
     """Fill the queue and watch for so long; ``leader`` is the operator that exports the queue's figures."""
-    seen, past = Seen(width=plan.width, retention=plan.retention), Past(plan.width)
+    seen = Seen(width=plan.width, retention=plan.retention)
+    with Census(here.kube, here.name) as census:
+        past = _follow(here, leader, plan, seen)
+        _compare_waits(here, leader, past, seen)
+    judge(census, seen)
+    return seen
+
+
+def judge(census: Census, seen: Seen) -> None:
+    """Hold the Jobs that stood against the width and the retention."""
+    seen.jobs_max, seen.unfinished_max = census.most, census.most_unfinished
+    if census.trouble:
+        seen.say(f"Jobs were not counted throughout: {census.trouble}")
+    if seen.unfinished_max > seen.width:
+        seen.say(f"{seen.unfinished_max} Jobs at work in the API server")
+    if seen.jobs_max > seen.width + seen.retention:
+        seen.say(f"{seen.jobs_max} Jobs in the API server")
+
+
+def _follow(here: Site, leader: Daemon, plan: Plan, seen: Seen) -> Past:
+    """Fill the queue and compare figures with the history until the time is over; return the history."""
+    past = Past(plan.width)
     for start in range(0, plan.jobs, _CHUNK):
         here.enqueue(min(_CHUNK, plan.jobs - start))
         past.take(here.events(past.after), seen)  # the stream keeps the last 10,000
@@ -135,12 +162,8 @@ def watch(here: Site, leader: Daemon, plan: Plan) -> Seen:
         told = figures(leader, here.name)
         past.take(here.events(past.after), seen)
         _compare_oldest(before, told.oldest_ms, past.oldest(), seen)
-        seen.jobs_max = max(seen.jobs_max, count_jobs(here))
         time.sleep(EVERY_S)  # a sample sooner would be the same look again
-    if seen.jobs_max > plan.width + plan.retention:
-        seen.say(f"{seen.jobs_max} Jobs in the API server")
-    _compare_waits(here, leader, past, seen)
-    return seen
+    return past
 
 
 def _compare_oldest(before: int | None, told: int | None, after: int | None, seen: Seen) -> None:
@@ -150,6 +173,7 @@ def _compare_oldest(before: int | None, told: int | None, after: int | None, see
             seen.say(f"oldest waiting is {told}, the history says {before} to {after}")
     elif before <= told <= after:
         seen.oldest_compared += 1
+        seen.oldest_seen.add(told)
     else:
         seen.say(f"oldest waiting is {told}, the history says {before} to {after}")
 
@@ -198,9 +222,3 @@ def figures(leader: Daemon, queue: str) -> Figures:
         elif found["name"] == "heavylift_job_wait_seconds_sum":
             total = float(found["value"])
     return Figures(oldest or None, waits, total)
-
-
-def count_jobs(here: Site) -> int:
-    """Return how many Jobs the API server holds in the namespace, whatever became of them."""
-    page = here.kube.get(f"{batch(here.name)}?limit=1") or {}
-    return len(page.get("items") or []) + int((page.get("metadata") or {}).get("remainingItemCount") or 0)
