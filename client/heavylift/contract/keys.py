@@ -70,6 +70,10 @@ class Keys:
         """Stream of results."""
         return f"{self.rq}:results:{job}"
 
+    def rq_limit(self, key: str) -> str:
+        """Hash ``concurrency`` of a rate limit of RQ's; beside it the zsets ``:allowed`` and ``:rate_limited``."""
+        return f"{self.rq}:rl:{key}"
+
     def suspended(self) -> str:
         """Exists while ``rq suspend`` holds."""
         return f"{self.rq}:suspended"

@@ -249,6 +249,7 @@ ARGUMENTS: Mapping[str, tuple[Any, ...]] = {
     "worker": ("w1",),
     "install": ("prod/heavylift",),
     "schedule": ("s",),
+    "key": ("tenant",),
     "state": ("completed", "failed", "cancelled"),
 }
 NAMES: Mapping[str, tuple[str, ...]] = {

@@ -41,6 +41,7 @@ function K.execution(j, e) return RQ .. ':execution:' .. j .. ':' .. e end
 function K.executions(j) return RQ .. ':executions:' .. j end
 function K.worker_executions(w) return RQ .. ':worker:' .. w .. ':executions' end
 function K.results(j) return RQ .. ':results:' .. j end
+function K.rq_limit(k) return RQ .. ':rl:' .. k end
 function K.settings(q) return US .. ':settings:' .. q end
 function K.pause(q) return US .. ':pause:' .. q end
 function K.levels(q) return US .. ':levels:' .. q end

@@ -1,5 +1,5 @@
 -- How jobs move between states: places, ends, dependents, fences; after `_lib.lua` in front of every script.
--- With: _dependents.lua, _keys.lua, _rate.lua, _breaker.lua, _dedupe.lua, _retention.lua
+-- With: _dependents.lua, _keys.lua, _rate.lua, _breaker.lua, _dedupe.lua, _retention.lua, _rqlimit.lua
 function L.priority(h)
   local p = L.num(h['hl:priority'], 0)
   return (p >= -1000 and p <= 1000) and p or 0
@@ -174,6 +174,7 @@ function L.finish(q, job, h, e)
   call('PUBLISH', K.done(job), e.state)
   call('PUBLISH', K.doorbell, q)
   if h['hl:dedup'] then L.dedup_end(q, h['hl:dedup'], job, e.state) end
+  if not h['hl:task'] then L.rq_unpark(job) end
   if followed then L.free_dependents(job, e.state, 50) else try('SREM', K.todo, job) end
   L.trim(q, e.state, 20, keep)
   return outcome
