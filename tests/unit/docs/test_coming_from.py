@@ -18,6 +18,7 @@ from rq.cli.cli import main as rq_command
 from rq.cron import CronScheduler
 from rq.job import Dependency
 from rq.rate_limit import RateLimit
+from rq.worker_pool import WorkerPool
 
 import heavylift
 from heavylift.cli.app import app
@@ -53,15 +54,33 @@ def _dotted(name: str, kind: Any) -> set[str]:
     return {f"{name}.{option}" for option in parameters(kind.__init__)}
 
 
+_FAMILY = (
+    *(rq.Queue.enqueue_at, rq.Queue.enqueue_in, rq.Queue.enqueue_many, rq.Queue.prepare_data),
+    *(rq.Queue.create_job, rq.Queue.enqueue_job),
+)
+
+
+def _taken() -> set[str]:
+    """Return the options that ``enqueue`` takes out of its keywords, in the words of its code."""
+    words = inspect.unwrap(rq.Queue.parse_args).__code__.co_consts
+    return {word for word in words if isinstance(word, str) and word.isidentifier()} - {"__main__"}
+
+
 RQ = {
     "Queue.enqueue": parameters(rq.Queue.enqueue_call),
+    "The other ways to enqueue": set[str]().union(*map(parameters, _FAMILY), _taken())
+    - parameters(rq.Queue.enqueue_call)
+    - {"f"},
     "Queue": parameters(rq.Queue.__init__),
-    "Retry, Repeat, Dependency, RateLimit": _dotted("Retry", rq.Retry)
+    "Retry, Repeat, Dependency, RateLimit, Callback, Webhook": _dotted("Retry", rq.Retry)
     | _dotted("Repeat", rq.Repeat)
     | _dotted("Dependency", Dependency)
-    | _dotted("RateLimit", RateLimit),
+    | _dotted("RateLimit", RateLimit)
+    | _dotted("Callback", rq.Callback)
+    | _dotted("Webhook", rq.Webhook),
     "Worker": parameters(rq.Worker.__init__),
     "Worker.work": parameters(rq.Worker.work),
+    "WorkerPool": parameters(WorkerPool.__init__),
     "Cron": parameters(CronScheduler.register),
     "The decorator": parameters(rq.decorators.job.__init__),
     "The command": {f"rq {name}" for name in rq_command.commands},
@@ -77,8 +96,37 @@ BULLMQ = {
     "maxStalledCount stalledInterval removeOnComplete removeOnFail skipStalledCheck skipLockRenewal drainDelay "
     "lockDuration lockRenewTime runRetryDelay settings useWorkerThreads workerForkOptions workerThreadsOptions",
     "Job schedulers": "endDate startDate pattern key limit every immediately count offset prevMillis jobId tz",
+    "Backoff": "type delay jitter",
+    "removeOnComplete, removeOnFail": "count age limit",
+    "limiter": "max duration",
+    "Flows": "name queueName data prefix opts children queuesOptions flowProducer.add flowProducer.addBulk "
+    "flowProducer.getFlow",
+    "QueueEventsOptions": "connection prefix blockingConnection skipVersionCheck skipWaitingForReady autorun "
+    "lastEventId blockingTimeout",
+    "Queue": "add addBulk addJobLog clean count defaultJobOptions drain exportPrometheusMetrics getActive "
+    "getActiveCount getCompleted getCompletedCount getCountsPerPriority getDebounceJobId getDeduplicationJobId "
+    "getDelayed getDelayedCount getDependencies getFailed getFailedCount getGlobalConcurrency getGlobalRateLimit "
+    "getJob getJobCountByTypes getJobCounts getJobLogs getJobScheduler getJobSchedulers getJobSchedulersCount "
+    "getJobState getJobs getMeta getMetrics getPrioritized getPrioritizedCount getQueueEvents getRanges "
+    "getRateLimitTtl getVersion getWaiting getWaitingChildren getWaitingChildrenCount getWaitingCount getWorkers "
+    "getWorkersCount isMaxed isPaused jobScheduler metaValues obliterate pause promoteJobs rateLimit "
+    "recordJobCountsMetric remove removeDebounceKey removeDeduplicationKey removeDeprecatedPriorityKey "
+    "removeGlobalConcurrency removeGlobalRateLimit removeJobScheduler removeOrphanedJobs removeRateLimitKey resume "
+    "retryJobs setGlobalConcurrency setGlobalRateLimit trimEvents updateJobProgress upsertJobScheduler",
+    "Job": "addJob addJobLog asJSON asJSONSandbox changeDelay changePriority clearLogs create createBulk extendLock "
+    "fromId fromJSON getChildrenValues getDependencies getDependenciesCount getFailedChildrenValues "
+    "getIgnoredChildrenFailures getState isActive isCompleted isDelayed isFailed isWaiting isWaitingChildren log "
+    "moveToCompleted moveToDelayed moveToFailed moveToWait moveToWaitingChildren optsFromJSON prefix promote "
+    "queueName remove removeChildDependency removeDeduplicationKey removeUnprocessedChildren retry toFlowEntry "
+    "toJSON updateData updateProgress waitUntilFinished",
+    "Worker": "RateLimitError cancelAllJobs cancelJob concurrency delay extendJobLocks getNextJob isPaused isRunning "
+    "jobScheduler maximumBlockTimeout minimumBlockTimeout pause processJob rateLimit resume run "
+    "startStalledCheckTimer",
+    "Events": "active added cleaned completed deduplicated delayed drained duplicated error failed paused progress "
+    "removed resumed retries-exhausted stalled waiting waiting-children",
+    "Errors": "DelayedError RateLimitError UnrecoverableError WaitingChildrenError WaitingError",
 }
-"""Names of the options in BullMQ 6.7's own type declarations."""
+"""Names of the options, calls and events in BullMQ 6.7's own type declarations, but for what only wires a process."""
 
 
 @pytest.mark.parametrize("heading", RQ)
