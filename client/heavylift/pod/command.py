@@ -23,8 +23,8 @@ _EPILOG = """\
 example, as the command of a HeavyQueue's container:
   command: [heavylift, run, myapp.tasks]
 
-Exit codes: 0 done, 1 failed, 64 failed and no retry would help, 75 snoozed, 143 stopped by SIGTERM;
-sys.exit(N) in a task ends with N.
+Exit codes: 0 done, 1 failed, 64 failed and no retry would help, 75 snoozed, 143
+stopped by SIGTERM; sys.exit(N) in a task ends with N.
 """
 
 
@@ -61,8 +61,8 @@ def _leave(job: JobEnvironment, ending: Ending) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="heavylift run",
-        description="Run the task of this pod's job: import the modules, call the function registered by "
-        "@heavylift.task under the job's task name, leave its result or error in the result file.",
+        description="Run the task of this pod's job: import the modules, call the function registered\nby "
+        "@heavylift.task under the job's task name, leave its result or error in the\nresult file.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -44,6 +45,20 @@ def test_help_has_an_example(command: list[str], capsys: pytest.CaptureFixture[s
     said = " ".join(capsys.readouterr().out.split())
     assert "Example: heavylift" in said
     assert f"heavylift {' '.join(command)}" in said
+
+
+@pytest.mark.parametrize("command", [[], ["jobs"], ["run"], *COMMANDS], ids=" ".join)
+def test_help_fits_80_columns(
+    command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody has to widen a terminal to read a help; the pod's own command, which is argparse's, ends by itself."""
+    monkeypatch.setenv("COLUMNS", "80")
+    with contextlib.suppress(SystemExit):
+        assert main([*command, "--help"]) == 0
+
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if len(line) > 80] == []
+    assert len(lines) > 5
 
 
 def test_help_lists_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
