@@ -295,8 +295,7 @@ def test_a_given_certificate_is_served_and_followed_and_never_written(stand: Sta
         if obj["kind"] == "Role":
             stand.make(obj)
     stand.front.ports.clear()
-    given = {"HEAVYLIFT_METRICS_API_SECRET": "given", "HEAVYLIFT_METRICS_API_SECRET_GIVEN": "true"}
-    replica = stand.replica(**given)
+    replica = stand.replica(HEAVYLIFT_METRICS_API_SECRET="given", HEAVYLIFT_METRICS_API_SECRET_GIVEN="true")
     for held in (first, second):
         assert held.authority is not None
         assert held.leaf is not None
