@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ from heavylift.pod.runner import run_attempt
 from heavylift.pod.stop import StopSignal
 from heavylift.store import Claim, Store, ops
 from heavylift.store.steps import Op
+from heavylift.testing.client import Queues
 from heavylift_operator.core import plan as plans
 from heavylift_operator.core.evidence import Evidence, read_job, read_pod
 from heavylift_operator.metrics.registry import Metrics
@@ -73,6 +74,14 @@ class Attempts:
     folder: Path
     random: random.Random = field(default_factory=NoJitter)
     metrics: Metrics = field(default_factory=Metrics)
+
+    def serve(self, queue: str, **spec: Any) -> None:
+        """Write the settings of a HeavyQueue with this spec."""
+        self.player.serve(queue, **spec)
+
+    def idle(self) -> bool:
+        """Whether nothing may start now."""
+        return self.player.claim() is None
 
     def take(self, *queues: str) -> Claim:
         """Claim a job that must be there."""
@@ -163,5 +172,25 @@ def _pod(phase: str, state: Json, memory: str, conditions: Any) -> Json:
     }  # fmt: skip
 
 
-Ending = Callable[[Attempts, Claim], None]
+@dataclass
+class Doubled:
+    """The same, in memory: the double's own dispatcher, pod and operator."""
+
+    queues: Queues
+
+    def serve(self, queue: str, **spec: Any) -> None:
+        """Serve a queue as a HeavyQueue with this spec does."""
+        self.queues.serve(queue, spec)
+
+    def run(self) -> Claim:
+        """Claim the next job and run its task to the end of the attempt."""
+        (claim,) = self.queues.worker.ask(1).claims
+        self.queues.worker.work(claim)
+        return claim
+
+    def idle(self) -> bool:
+        """Whether nothing may start now."""
+        return not self.queues.worker.ask(1).claims
+
+
 EVICTED: Mapping[str, str] = {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}

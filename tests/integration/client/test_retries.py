@@ -1,15 +1,16 @@
-"""Retries as their formulas say, seen through the client: tables of waits, what spends an attempt, what ends a job."""
+"""Retries as their formulas say, through the client, on Redis and in memory: waits, budgets, what ends a job."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import heavylift
-from heavylift import Backoff, Client, Failure, JobState
-from tests.integration.client.attempts import EVICTED, Attempts
+from heavylift import Backoff, Client, Failure, JobState, testing
+from tests.integration.client.attempts import EVICTED, Attempts, Doubled
 from tests.integration.client.conftest import Player
 
 
@@ -54,18 +55,42 @@ def custom(ctx: heavylift.Context, said: list[str]) -> None:
     raise RuntimeError(said[ctx.attempt - 1])
 
 
+@dataclass
+class Stage:
+    """A client of the queue ``reports``, and who works on it."""
+
+    client: Client
+    attempts: Attempts | Doubled
+
+    def enqueue(self, task: str, data: Any = None, **options: Any) -> heavylift.Job[Any]:
+        """Enqueue a job."""
+        return self.client.queue("reports").enqueue(task, data, **options)
+
+
+ALLOW = {"maxAttempts": 100, "resources": {"memory": "64Gi"}}
+
+
 @pytest.fixture
-def attempts(served: Player, tmp_path: Path) -> Attempts:
-    """Attempts of the queue ``reports``."""
-    served.serve("reports", allow={"maxAttempts": 100, "resources": {"memory": "64Gi"}})
-    return Attempts(served, tmp_path)
+def attempts(player: Player, tmp_path: Path) -> Attempts:
+    """Attempts of the queue ``reports`` on a real Redis."""
+    player.serve("reports", allow=ALLOW)
+    return Attempts(player, tmp_path)
 
 
-def waits(attempts: Attempts, job: heavylift.Job[Any]) -> list[int]:
+@pytest.fixture(params=["redis", "memory"])
+def stage(request: pytest.FixtureRequest) -> Stage:
+    """Both: what a test with the double says of retries is what a cluster does."""
+    if request.param == "redis":
+        return Stage(request.getfixturevalue("client"), request.getfixturevalue("attempts"))
+    double = testing.Client({"reports": {"allow": ALLOW}})
+    return Stage(double, Doubled(double.queues_))
+
+
+def waits(stage: Stage, job: heavylift.Job[Any]) -> list[int]:
     """Run a job to its end; return its waits in ms."""
     found: list[int] = []
     while True:
-        attempts.run()
+        stage.attempts.run()
         info = job.info()
         if info.state.terminal:
             return found
@@ -92,14 +117,12 @@ EXACT = {"jitterPercent": 0}
         ({}, {}, []),
     ],
 )  # fmt: skip
-def test_tables_of_waits(
-    client: Client, attempts: Attempts, defaults: dict[str, Any], options: dict[str, Any], table: list[int]
-) -> None:
+def test_tables_of_waits(stage: Stage, defaults: dict[str, Any], options: dict[str, Any], table: list[int]) -> None:
     """The waits are those of the formula, one fewer than there are attempts, and all of them are told."""
-    attempts.player.serve("reports", defaults=defaults)
-    job = client.queue("reports").enqueue("a-fails", **options)
+    stage.attempts.serve("reports", defaults=defaults)
+    job = stage.enqueue("a-fails", **options)
 
-    assert waits(attempts, job) == table
+    assert waits(stage, job) == table
     info = job.info()
     assert (info.state, info.attempts_made, info.starts) == (JobState.FAILED, len(table) + 1, len(table) + 1)
     assert [entry.attempt for entry in info.history] == [*range(1, len(table) + 2)]
@@ -107,11 +130,11 @@ def test_tables_of_waits(
 
 
 @pytest.mark.parametrize("how", ["unrecoverable", "key", "exit"])
-def test_what_ends_a_job_at_once(client: Client, attempts: Attempts, how: str) -> None:
+def test_what_ends_a_job_at_once(stage: Stage, how: str) -> None:
     """No attempt follows an error that no attempt would mend."""
-    job = client.queue("reports").enqueue("a-fails", {"how": how}, max_attempts=5)
+    job = stage.enqueue("a-fails", {"how": how}, max_attempts=5)
 
-    assert waits(attempts, job) == []
+    assert waits(stage, job) == []
     assert (job.info().attempts_made, job.info().state) == (1, JobState.FAILED)
 
 
@@ -131,40 +154,40 @@ def test_exit_code_64_of_any_program(client: Client, attempts: Attempts) -> None
         ("seventy-five", 60_000, 0),
     ],
 )
-def test_what_spends_an_attempt(client: Client, attempts: Attempts, how: str, delay: int, made: int) -> None:
+def test_what_spends_an_attempt(stage: Stage, how: str, delay: int, made: int) -> None:
     """RetryAfter is a failure that sets its own delay; Snooze and RateLimited spend nothing."""
-    job = client.queue("reports").enqueue("a-fails", {"how": how}, max_attempts=2)
-    attempts.run()
+    job = stage.enqueue("a-fails", {"how": how}, max_attempts=2)
+    stage.attempts.run()
 
     info = job.info()
     assert (info.attempts_made, info.starts, info.history[-1].delay_ms) == (made, 1, delay)
     assert info.state is (JobState.DELAYED if delay else JobState.WAITING)
     job.promote()
     if how == "limited":
-        assert attempts.player.claim() is None
+        assert stage.attempts.idle()
         return
-    attempts.run()
+    stage.attempts.run()
     assert job.info().state is (JobState.FAILED if made else JobState.DELAYED if delay else JobState.WAITING)
 
 
-def test_a_wait_for_each_error(client: Client, attempts: Attempts) -> None:
+def test_a_wait_for_each_error(stage: Stage) -> None:
     """A backoff function says how long, None is the queue's, 0 at once, and giving up ends the job."""
-    attempts.player.serve("reports", defaults={"maxAttempts": 9, "backoff": {"delay": "60s", **EXACT}})
+    stage.attempts.serve("reports", defaults={"maxAttempts": 9, "backoff": {"delay": "60s", **EXACT}})
     said = ["rate limit", "timeout", "other", "at once", "give up", "never"]
-    job = client.queue("reports").enqueue("a-by-error", {"said": said})
+    job = stage.enqueue("a-by-error", {"said": said})
 
-    assert waits(attempts, job) == [120_000, 10_000, 4 * MINUTE, 0]
+    assert waits(stage, job) == [120_000, 10_000, 4 * MINUTE, 0]
     assert job.info().attempts_made == 5
 
 
-def test_at_most_100_starts(client: Client, attempts: Attempts) -> None:
+def test_at_most_100_starts(stage: Stage) -> None:
     """A job that snoozes for ever ends with its hundredth start, and says so."""
-    job = client.queue("reports").enqueue("a-fails", {"how": "snooze"})
+    job = stage.enqueue("a-fails", {"how": "snooze"})
     for _ in range(99):
-        attempts.run()
+        stage.attempts.run()
         job.promote()
     assert job.info().starts == 99
-    attempts.run()
+    stage.attempts.run()
 
     info = job.info()
     assert (info.state, info.starts, info.attempts_made) == (JobState.FAILED, 100, 0)
@@ -189,13 +212,13 @@ def keeps(ctx: heavylift.Context, how: list[str]) -> list[int]:
 
 
 @pytest.mark.parametrize("how", ["error", "snooze", "exit"])
-def test_a_checkpoint_is_carried_on(client: Client, attempts: Attempts, how: str) -> None:
+def test_a_checkpoint_is_carried_on(stage: Stage, how: str) -> None:
     """The next attempt goes on with the item at hand, and has what was kept; an end by success keeps nothing."""
-    job = client.queue("reports").enqueue("a-keeps", {"how": [how]}, max_attempts=2)
-    attempts.run()
+    job = stage.enqueue("a-keeps", {"how": [how]}, max_attempts=2)
+    stage.attempts.run()
     assert job.info().checkpoint == {"sum": 3, "$resume": {"": 3}}
     job.promote()
-    attempts.run()
+    stage.attempts.run()
 
     assert (job.wait(timeout=5), job.info().checkpoint) == ([3, 3, 4, 5], None)
 

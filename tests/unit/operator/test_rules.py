@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -54,11 +55,14 @@ def test_fixed_backoff_stays() -> None:
 
 @pytest.mark.parametrize(("jitter", "low", "high"), [(0.5, 30_000, 60_000), (1.0, 0, 60_000), (0.0, 60_000, 60_000)])
 def test_jitter_draws_from_below_the_delay(jitter: float, low: int, high: int) -> None:
-    """Uniform in [(1-j) x d, d]."""
+    """Uniform in [(1-j) x d, d]: each tenth of it gets a tenth of the draws."""
     source = random.Random(7)
-    drawn = [Backoff(jitter=jitter).delay(1, source) for _ in range(500)]
+    drawn = [Backoff(jitter=jitter).delay(1, source) for _ in range(5000)]
     assert low <= min(drawn) <= max(drawn) <= high
-    assert jitter == 0 or (max(drawn) - min(drawn)) > (high - low) * 0.9
+    if jitter:
+        tenths = Counter((wait - low) * 10 // (high - low + 1) for wait in drawn)
+        assert set(tenths) == set(range(10))
+        assert all(420 < count < 580 for count in tenths.values()), tenths
 
 
 def test_the_first_source_with_a_backoff_wins() -> None:
