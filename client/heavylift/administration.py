@@ -12,7 +12,14 @@ from heavylift.allowed import check_allowed
 from heavylift.contract import ids, limits
 from heavylift.contract.outcomes import OutcomeClass
 from heavylift.contract.states import JobState
-from heavylift.errors import BatchError, HeavyliftError, InvalidInputError, JobNotFoundError, StoreCorruptError
+from heavylift.errors import (
+    BatchError,
+    HeavyliftError,
+    InvalidInputError,
+    JobNotFoundError,
+    JobStateError,
+    StoreCorruptError,
+)
 from heavylift.jobs import JobInfo
 from heavylift.operations import not_found, parse_state, record
 from heavylift.options import check_priority, duration_ms, stored_options
@@ -31,7 +38,7 @@ def _raise(job: str, done: Reply, what: str) -> None:
     if done.verdict is Verdict.CORRUPT:
         raise StoreCorruptError(done.message)
     if done.verdict not in {Verdict.APPLIED, Verdict.ALREADY}:
-        raise InvalidInputError(f"job {job} cannot be {what}: {done.message}")
+        raise JobStateError(f"job {job} cannot be {what}: {done.message}")
 
 
 # -- one job ----------------------------------------------------------------------------------------------------------
@@ -40,7 +47,7 @@ def promote(job: str) -> Op[bool]:
 
     Raises:
         JobNotFoundError: no such job.
-        InvalidInputError: it is neither delayed nor waiting.
+        JobStateError: it is neither delayed nor waiting.
     """
     ids.check_job_id(job)
     done = yield from ops.promote(job)
@@ -53,7 +60,7 @@ def change(job: str, changes: Mapping[str, Any]) -> Op[None]:
 
     Raises:
         JobNotFoundError: no such job.
-        InvalidInputError: a change is not usable or not allowed, or the job's state does not admit it.
+        InvalidInputError: a change is not usable; NotAllowedError, JobStateError: queue or state do not admit it.
     """
     ids.check_job_id(job)
     if other := [name for name in changes if name not in _CHANGEABLE]:
@@ -93,7 +100,7 @@ def remove(job: str) -> Op[None]:
 
     Raises:
         JobNotFoundError: no such job.
-        InvalidInputError: it is active, or its Kubernetes Job is not let go yet.
+        JobStateError: it is active, or its Kubernetes Job is not let go yet.
     """
     ids.check_job_id(job)
     _raise(job, (yield from ops.remove(job)), "removed")
@@ -104,7 +111,7 @@ def retry(job: str, by: str, changes: Mapping[str, Any]) -> Op[None]:
 
     Raises:
         JobNotFoundError: no such job.
-        InvalidInputError: an option is not usable or not allowed, or the job's state does not admit it.
+        InvalidInputError: an option is not usable; NotAllowedError, JobStateError: queue or state do not admit it.
     """
     ids.check_job_id(job)
     changed = _retry_change(changes)
@@ -114,10 +121,9 @@ def retry(job: str, by: str, changes: Mapping[str, Any]) -> Op[None]:
         changed = _change(changes, settings)
     reply = yield from ops.retry(job, changed, by=by)
     if reply.verdict is Verdict.REFUSED:
-        raise InvalidInputError(
-            f"job {job} is {found.state.value}: only failed and cancelled jobs can be retried"
-            + (f" ({reply.message})" if reply.message else "")
-        )
+        over = found.state in {JobState.FAILED, JobState.CANCELLED}
+        hint = "" if over else ": only failed and cancelled jobs can be retried"
+        raise JobStateError(f"job {job} cannot be retried, {reply.message or f'it is {found.state.value}'}{hint}")
     _raise(job, reply, "retried")
 
 

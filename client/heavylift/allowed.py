@@ -8,7 +8,7 @@ from typing import Any, Self, TypeGuard
 
 from heavylift.contract import limits
 from heavylift.contract.durations import format_ms
-from heavylift.errors import InvalidInputError
+from heavylift.errors import NotAllowedError
 from heavylift.spec import quantities
 
 
@@ -57,7 +57,7 @@ class Admission:
         """Check a job's stored options and delay.
 
         Raises:
-            InvalidInputError: names what ``spec.allow`` does not admit, or its maximum.
+            NotAllowedError: names what ``spec.allow`` does not admit, or its maximum.
         """
         if not self.served:
             return
@@ -87,14 +87,14 @@ def check_allowed(options: Mapping[str, Any], delay_ms: int, settings: Mapping[s
     """Check a job's stored options and delay; without settings there is nothing to hold them against.
 
     Raises:
-        InvalidInputError: names what ``spec.allow`` does not admit, or its maximum.
+        NotAllowedError: names what ``spec.allow`` does not admit, or its maximum.
     """
     Admission.of(settings).check(options, delay_ms)
 
 
 def _priority(asked: object, most: int) -> None:
     if _is_whole(asked) and asked < most:
-        raise InvalidInputError(
+        raise NotAllowedError(
             f"priority is {asked}, more urgent than the {most} that spec.allow.minPriority of its HeavyQueue admits"
         )
 
@@ -126,12 +126,12 @@ def _at_most_ms(what: str, value: object, maximum: int, where: str) -> None:
         raise _over(what, format_ms(value), format_ms(maximum), where)
 
 
-def _refused(what: str, where: str) -> InvalidInputError:
-    return InvalidInputError(f"{what} is not allowed in this queue: leave it out, or have it added to spec.{where}")
+def _refused(what: str, where: str) -> NotAllowedError:
+    return NotAllowedError(f"{what} is not allowed in this queue: leave it out, or have it added to spec.{where}")
 
 
-def _over(what: str, value: str, maximum: str, where: str) -> InvalidInputError:
-    return InvalidInputError(f"{what} is {value}, more than the {maximum} that spec.{where} of its HeavyQueue admits")
+def _over(what: str, value: str, maximum: str, where: str) -> NotAllowedError:
+    return NotAllowedError(f"{what} is {value}, more than the {maximum} that spec.{where} of its HeavyQueue admits")
 
 
 def _part(whole: Mapping[str, Any] | None, name: str) -> Mapping[str, Any]:

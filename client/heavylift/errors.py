@@ -9,7 +9,9 @@ HeavyliftError
 │   ├── InvalidQueueNameError
 │   ├── InvalidPayloadError
 │   │   └── PayloadTooLargeError  pass a reference instead of the data
-│   └── InvalidTemplateError
+│   ├── InvalidTemplateError
+│   ├── NotAllowedError           ask the queue's owner: spec.allow
+│   └── JobStateError             too late, or too early: look at the job
 ├── DuplicateJobError             choose another id, or if_exists="return"
 ├── UnknownQueueError             apply a HeavyQueue of that name, or strict=False
 ├── JobNotFoundError              never existed, deleted, or past its retention
@@ -67,6 +69,14 @@ class PayloadTooLargeError(InvalidPayloadError):
 
 class InvalidTemplateError(InvalidInputError):
     """The HeavyQueue's template cannot be used; the message says what to change."""
+
+
+class NotAllowedError(InvalidInputError):
+    """What the queue's HeavyQueue does not allow, or only less of; the message names the field."""
+
+
+class JobStateError(InvalidInputError):
+    """What the job's state does not admit: it has ended, it is active, or something else has its place."""
 
 
 class DuplicateJobError(HeavyliftError):

@@ -307,8 +307,8 @@ class Job(Generic[R]):
 
         Raises:
             JobNotFoundError: no such job.
-            InvalidInputError: an option is not usable, the job is neither failed nor cancelled, or another one holds
-                its deduplication key.
+            InvalidInputError: an option is not usable; NotAllowedError: its queue does not allow it.
+            JobStateError: the job is neither failed nor cancelled, or another one holds its deduplication key.
         """
         self._client._retry(self.id, options)  # noqa: SLF001 - as above
 
@@ -317,7 +317,7 @@ class Job(Generic[R]):
 
         Raises:
             JobNotFoundError: no such job.
-            InvalidInputError: it is neither delayed nor waiting.
+            JobStateError: it is neither delayed nor waiting.
         """
         return self._client._promote(self.id)  # noqa: SLF001 - as above
 
@@ -330,7 +330,7 @@ class Job(Generic[R]):
 
         Raises:
             JobNotFoundError: no such job.
-            InvalidInputError: a change is not usable or not allowed, or the job's state does not admit it.
+            InvalidInputError: a change is not usable; NotAllowedError, JobStateError: queue or state do not admit it.
         """
         self._client._change(self.id, changes)  # noqa: SLF001 - as above
 
@@ -339,7 +339,7 @@ class Job(Generic[R]):
 
         Raises:
             JobNotFoundError: no such job.
-            InvalidInputError: it is active (cancel it), or its Kubernetes Job is not let go yet.
+            JobStateError: it is active (cancel it), or its Kubernetes Job is not let go yet.
         """
         self._client._remove(self.id)  # noqa: SLF001 - as above
 

@@ -132,7 +132,7 @@ def test_bulk_retry_counts_before_it_asks(failed: Player, run: Run, monkeypatch:
     assert declined.code == 130
     assert "Retry 2 failed jobs?" in declined.err
     assert (none.code, none.err) == (0, "heavylift: no cancelled jobs match\n")
-    assert refused.code == 2
+    assert refused.code == 4
     assert "memory" in refused.err
     assert failed.claim() is None
 
@@ -156,7 +156,7 @@ def test_promote_change_and_remove(player: Player, run: Run, client: Client) -> 
     assert (claim.job, payload.decode(claim.data).data_json) == ("b", '{"year":7}')
     assert yaml.safe_load(removed.out) == [{"id": "a", "did": "removed"}]
     assert run("jobs", "show", "a").code == 3
-    assert run("jobs", "remove", "b", "--yes").code == 2
+    assert run("jobs", "remove", "b", "--yes").code == 4
     assert client.job("b").info().state == "active"
 
 
