@@ -140,13 +140,15 @@ class Batch:
     """What became of a batch, in the order given."""
 
     accepted: list[Enqueued] = field(default_factory=list)
-    errors: list[HeavyliftError] = field(default_factory=list)
+    errors: list[tuple[int, HeavyliftError]] = field(default_factory=list)
+    """By the place of the entry; in any order."""
 
     def refused(self, jobs: Sequence[Any]) -> BatchError | None:
         """Return the error to raise, holding the handles of the accepted jobs; None when all were accepted."""
         if not self.errors:
             return None
-        error = BatchError(f"{len(self.errors)} jobs were refused, {len(jobs)} enqueued", self.errors)
+        errors = [error for _, error in sorted(self.errors, key=lambda entry: entry[0])]
+        error = BatchError(f"{len(self.errors)} jobs were refused, {len(jobs)} enqueued", errors)
         error.jobs = tuple(jobs)
         return error
 
@@ -161,21 +163,22 @@ def enqueue_many(queue: str, entries: Sequence[JobRequest], *, strict: bool) -> 
             checked = draft(entry.task, entry.data, entry.options)
             ready.append((index, admit(checked, queue, admission, strict=strict)))
         except HeavyliftError as error:
-            batch.errors.append(_at(index, error))
+            batch.errors.append((index, _at(index, error)))
     done = 0
     for part in ops.batches([made for _, made in ready]):
         try:
             replies = yield from ops.enqueue_batch(part)
         except RedisUnavailableError as error:
             first, last = ready[done][0], ready[-1][0]
-            batch.errors.append(RedisUnavailableError(f"entries {first} to {last} are not confirmed: {error}"))
+            lost = RedisUnavailableError(f"entries {first} to {last} are not confirmed: {error}")
+            batch.errors.append((first, lost))
             break
         for (index, _), made in zip(ready[done:], replies, strict=False):
             refused = refusal(made, queue)
             if refused is None:
                 batch.accepted.append(made)
             else:
-                batch.errors.append(_at(index, refused))
+                batch.errors.append((index, _at(index, refused)))
         done += len(part)
     return batch
 

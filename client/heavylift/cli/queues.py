@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -13,9 +14,10 @@ from heavylift.cli.output import Format, Output, age, emit, emit_one, iso
 from heavylift.cli.session import session
 from heavylift.cli.told import progress, telling
 from heavylift.cli.waiting import waiting
-from heavylift.client import Client
+from heavylift.client import Client, Queue
 from heavylift.contract import ids
 from heavylift.contract.states import JobState
+from heavylift.errors import UnknownQueueError
 from heavylift.jobs import moment
 from heavylift.store import ops
 
@@ -35,6 +37,18 @@ def list_(context: typer.Context, output: Output = Format.TABLE) -> None:
     with session(context).client() as client:
         rows = [_row(client, name) for name in client.queues()]
     emit(rows, output, COLUMNS, key="name")
+
+
+def _known(client: Client, name: str) -> Queue:
+    """Return a queue that is there: a pause of a misspelt one would hold nothing back.
+
+    Raises:
+        UnknownQueueError: nobody enqueued into it, serves it or paused it.
+    """
+    queue = client.queue(name)
+    if name not in client.queues() and not client.run(ops.get_settings(name)) and not client.run(ops.paused(name)):
+        raise UnknownQueueError(f"there is no queue {name} in this Redis: see `heavylift queues list`")
+    return queue
 
 
 def _row(client: Client, name: str) -> dict[str, Any]:
@@ -67,6 +81,7 @@ def show(context: typer.Context, name: Name, output: Output = Format.TABLE) -> N
     """
     ids.check_queue_name(name)
     with session(context).client() as client:
+        _known(client, name)
         row = _row(client, name)
         settings, owner = client.run(ops.get_settings(name)), client.run(ops.settings_owner(name))
         pause, quarantine = client.run(ops.paused(name)), client.run(ops.quarantine(name, 5))
@@ -74,13 +89,30 @@ def show(context: typer.Context, name: Name, output: Output = Format.TABLE) -> N
         row["pause"] = pause or {}
         row["heavyQueue"] = f"{owner.namespace}/{name}" if owner else ""
         row["install"] = owner.install if owner else ""
-        row["concurrencyMax"] = (settings or {}).get("concurrencyMax")
+        for limit in ("concurrencyMax", "concurrencyPerKey", "concurrencyOrder"):
+            row[limit] = (settings or {}).get(limit)
+        row["rateLimit"] = _rate(client, name, settings or {}, owner.install if owner else "")
         row["defaults"] = (settings or {}).get("defaults")
         row["timeoutsMs"] = (settings or {}).get("timeouts")
         row["allow"] = (settings or {}).get("allow")
         row["troubles"] = client.run(ops.troubles(name))
         row["lastQuarantined"] = quarantine
     emit_one(row, output, key="name")
+
+
+def _rate(client: Client, name: str, settings: Mapping[str, Any], install: str) -> dict[str, Any]:
+    """Return the rate limit, the starts it leaves now and the ms until one more; empty without one."""
+    found = client.run(ops.gauges(install, [name])).queues.get(name)
+    if found is None or found.rate_left is None:
+        return {}
+    limit = settings.get("rateLimit")
+    given = limit if isinstance(limit, Mapping) else {}
+    return {
+        "limit": given.get("limit"),
+        "periodMs": given.get("period"),
+        "left": found.rate_left,
+        "nextMs": found.rate_next or 0,
+    }
 
 
 @app.command()
@@ -97,7 +129,7 @@ def pause(
     Example: heavylift queues pause reports --reason "database upgrade" --wait
     """
     with session(context).client() as client, telling(output, "name") as told:
-        queue = client.queue(name)
+        queue = _known(client, name)
         queue.pause(reason=reason)
         told.did(f"queue {name} is paused", name=name, did="paused")
         if wait or wait_timeout:
@@ -112,7 +144,7 @@ def resume(context: typer.Context, name: Name, output: Output = Format.TABLE) ->
     Example: heavylift queues resume reports
     """
     with session(context).client() as client, telling(output, "name") as told:
-        client.queue(name).resume()
+        _known(client, name).resume()
         told.did(f"queue {name} is resumed", name=name, did="resumed")
         settings = client.run(ops.get_settings(name))
     if (settings or {}).get("paused") is True:
@@ -137,7 +169,7 @@ def purge(
     Example: heavylift queues purge reports --state failed --yes
     """
     with session(context).client() as client, telling(output, "name") as told:
-        queue = client.queue(name)
+        queue = _known(client, name)
         there = queue.purge(state, dry_run=True)
         if dry_run:
             told.did(f"{there} {state} jobs of queue {name} would be removed", name=name, did="none", jobs=there)

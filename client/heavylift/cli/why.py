@@ -78,7 +78,7 @@ def _waiting(info: JobInfo, around: Surroundings) -> Iterator[str]:
             f"{around.dispatchers} dispatchers have {around.inflight} executions in flight: a job starts when one of "
             "their slots is free (dispatcher.slots)."
         )
-    if info.expires_at is not None:
+    if info.expires_at is not None and not info.starts:
         yield f"It expires at {iso(info.expires_at)} if it has not started by then."
 
 

@@ -264,7 +264,7 @@ class Claiming(Serving):
         """Return why a job ends instead of starting, or nothing."""
         now = self.state.now
         total, expires = self._total_due(fields, settings), fields.get("hl:expires")
-        if expires and int(expires) <= now:
+        if expires and int(expires) <= now and not number(fields, "hl:starts"):
             return "expired"
         if not fields["data"]:
             return "nodata"

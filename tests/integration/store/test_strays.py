@@ -9,6 +9,7 @@ from rq.registry import FailedJobRegistry
 from rq.serializers import JSONSerializer
 
 from heavylift import administration
+from heavylift.contract import limits
 from heavylift.contract.keys import Field
 from heavylift.contract.states import JobState
 from heavylift.store import Claim, Fence, Next, Spend, Verdict, ops
@@ -54,10 +55,10 @@ def test_an_execution_deleted_and_enqueued_anew_counts_no_longer(w: World, q: Qu
 
 
 def test_an_active_job_queued_again_frees_its_place_whatever_claim_decides(w: World) -> None:
-    """The second claim finds it expired: it fails, and the execution it had leaves nothing behind."""
+    """The second claim finds it started too often: it fails, and the execution it had leaves nothing behind."""
     claim = w.active(id="a")
     _queued_again(w, claim)
-    w.redis.hset("rq:job:a", Field.EXPIRES, "1")
+    w.redis.hset("rq:job:a", Field.STARTS, limits.STARTS_MAX)
     assert not w.ask().claims
     assert w.job("a").state is JobState.FAILED
     assert w.idle()

@@ -208,9 +208,10 @@ local function judge(q, job, p, set, keyed)
     h.reset = requeued(q, job, h)
   end
   local options = L.options_of(h)
-  local expires = L.num(h['hl:expires'], nil)
+  local started = L.num(h['hl:starts'], 0)
+  local expires = started == 0 and L.num(h['hl:expires'], nil) -- it asks for the first start only
   local code = (expires and expires <= NOW and 'expired') or (size == 0 and 'nodata')
-    or (size > limits.stored and 'toolarge') or (L.num(h['hl:starts'], 0) >= limits.starts and 'starts')
+    or (size > limits.stored and 'toolarge') or (started >= limits.starts and 'starts')
     or (not options and 'options') or (h['hl:key'] and not L.key(h) and 'key')
     or ((L.total_due(h, options, set) or math.huge) <= NOW and 'total')
   if not code and #claims > 0 and left.bytes + size > limits.bytes then return 'stop' end
