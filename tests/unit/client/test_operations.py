@@ -89,7 +89,7 @@ def test_every_refusal_is_an_error(error: str, want: type[Exception]) -> None:
 
 def test_batch_error_keeps_its_jobs_when_split() -> None:
     """``except*`` and ``split`` make new groups; they still know the accepted jobs."""
-    batch = Batch(errors=[DuplicateJobError("a"), InvalidInputError("b")])
+    batch = Batch(errors=[(0, DuplicateJobError("a")), (1, InvalidInputError("b"))])
     error = batch.refused(["job"])
 
     assert error is not None

@@ -1,0 +1,271 @@
+"""What an enqueue promises, option by option and in every state a job can be in, as a producer sees it."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from heavylift import (
+    BatchError,
+    Client,
+    Dedupe,
+    DuplicateJobError,
+    InvalidInputError,
+    InvalidPayloadError,
+    Job,
+    JobFailedError,
+    JobNotFoundError,
+    JobRequest,
+    JobState,
+    PayloadTooLargeError,
+    Timeouts,
+)
+from heavylift.contract import payload
+from heavylift.options import IF_EXISTS
+from heavylift.store import Claim
+from tests.integration.client.conftest import Player
+from tests.proofs.waiting import until
+
+DATA = {"year": 2026}
+STATES = ("waiting", "delayed", "active", "retrying", "completed", "failed", "cancelled")
+
+
+def claimed(player: Player) -> Claim:
+    """Claim the next job, which must be there."""
+    claim = player.claim()
+    assert claim is not None
+    return claim
+
+
+def data_of(claim: Claim) -> Any:
+    """Return the data of a claimed job."""
+    return json.loads(payload.decode(claim.data).data_json)
+
+
+def bring(player: Player, client: Client, state: str) -> Job[Any]:
+    """Return a job ``a`` that was brought into a state."""
+    job = client.queue("reports").enqueue("annual", DATA, id="a", delay="1h" if state == "delayed" else 0)
+    if state == "cancelled":
+        assert job.cancel()
+    if state in {"waiting", "delayed", "cancelled"}:
+        return job
+    claim = claimed(player)
+    if state == "active":
+        player.running(claim)
+    elif state == "completed":
+        player.complete(claim, '{"pages": 12}')
+    else:
+        player.fail(claim, retry_ms=3_600_000 if state == "retrying" else None)
+    return job
+
+
+# -- ids --------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("state", STATES)
+def test_an_id_stays_taken(served: Player, client: Client, state: str) -> None:
+    """Whatever became of its job: raise refuses, return gives it as it is, other data and other queues never pass."""
+    served.serve("images")
+    job = bring(served, client, state)
+    before = job.info()
+    reports = client.queue("reports")
+    with pytest.raises(DuplicateJobError, match=before.state.value):
+        reports.enqueue("annual", DATA, id="a")
+    same = reports.enqueue("annual", DATA, id="a", if_exists="return", priority=7, max_attempts=9)
+    assert (same.id, same.created) == ("a", False)
+    for mode in IF_EXISTS:
+        for queue, task, data in (("reports", "annual", {}), ("reports", "monthly", DATA), ("images", "annual", DATA)):
+            with pytest.raises(DuplicateJobError):
+                client.queue(queue).enqueue(task, data, id="a", if_exists=mode)
+    assert job.info() == before
+    if state == "completed":
+        assert same.wait(timeout=1) == {"pages": 12}
+    if state == "failed":
+        with pytest.raises(JobFailedError):
+            same.wait(timeout=1)
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_retry_failed_by_state(served: Player, client: Client, state: str) -> None:
+    """It runs a failed or cancelled job again from its first attempt, and leaves every other one alone."""
+    job = bring(served, client, state)
+    before = job.info()
+    again = client.queue("reports").enqueue("annual", DATA, id="a", if_exists="retry_failed")
+    assert (again.id, again.created) == ("a", False)
+    if state not in {"failed", "cancelled"}:
+        assert job.info() == before
+        return
+    assert (again.info().state, again.info().attempts_made) == (JobState.WAITING, 0)
+    assert again.info().history == before.history
+    assert claimed(served).attempt == 1
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_replace_by_state(served: Player, client: Client, state: str) -> None:
+    """A job with the new options stands in place of any that is not active; there is one all the time."""
+    job = bring(served, client, state)
+    reports = client.queue("reports")
+    again: dict[str, Any] = {"id": "a", "if_exists": "replace", "max_attempts": 7, "priority": 3}
+    if state == "active":
+        with pytest.raises(DuplicateJobError, match="still has a pod"):
+            reports.enqueue("annual", DATA, **again)
+        assert job.info().state is JobState.ACTIVE
+        return
+    made = reports.enqueue("annual", DATA, **again)
+    info, counts = made.info(), reports.counts()
+    assert made.created
+    assert (info.state, info.max_attempts, info.priority, info.history) == (JobState.WAITING, 7, 3, ())
+    assert (counts.waiting, counts.delayed, counts.completed, counts.failed, counts.cancelled) == (1, 0, 0, 0, 0)
+    assert claimed(served).attempt == 1
+    assert served.claim() is None
+
+
+# -- deduplication ----------------------------------------------------------------------------------------------------
+def annual(client: Client, year: int, **options: Any) -> Job[Any]:
+    """Enqueue the task ``annual`` with this year and the key ``annual``, unless told otherwise."""
+    return client.queue("reports").enqueue("annual", {"year": year}, **{"dedupe": "annual", **options})
+
+
+def test_a_cancel_frees_and_a_retry_takes_the_key(served: Player, client: Client) -> None:
+    """A cancelled job's key is free; its retry takes it again, unless another job holds it by then."""
+    first = annual(client, 1)
+    assert first.cancel()
+    second = annual(client, 2)
+    assert second.created
+    with pytest.raises(InvalidInputError, match=second.id):
+        first.retry()
+    assert first.info().state is JobState.CANCELLED
+    assert second.cancel()
+    first.retry()
+    met = annual(client, 3)
+    assert (met.id, met.created) == (first.id, False)
+    assert data_of(claimed(served)) == {"year": 1}
+
+
+def test_a_throttle_lets_one_start_in_its_time(served: Player, client: Client) -> None:
+    """The first runs with its own data; later ones are dropped, after its end too, for exactly the ttl."""
+    throttle = Dedupe("annual", ttl="250ms")
+    first = annual(client, 1, dedupe=throttle)
+    assert not annual(client, 2, dedupe=throttle).created
+    claim = claimed(served)
+    assert data_of(claim) == {"year": 1}
+    served.complete(claim)
+
+    def next_one() -> Job[Any] | None:
+        job = annual(client, 3, dedupe=throttle)
+        assert job.created or job.id == first.id
+        return job if job.created else None
+
+    second = until(next_one, "the throttle to be over", every=0.01)
+    assert second is not None
+    began, over = first.info().enqueued_at, second.info().enqueued_at
+    assert began is not None
+    assert over is not None
+    assert over - began >= timedelta(milliseconds=250)
+
+
+def test_a_debounced_job_starts_after_the_last(served: Player, client: Client) -> None:
+    """Each enqueue of the key moves the start and replaces the data; once it started, a new job is made."""
+    calm = Dedupe("annual", mode="debounce", ttl="150ms")
+    jobs = [annual(client, year, dedupe=calm) for year in (1, 2, 3)]
+    assert [(job.id, job.created) for job in jobs] == [(jobs[0].id, True), (jobs[0].id, False), (jobs[0].id, False)]
+    due = jobs[0].info().not_before
+    claim = until(served.claim, "the debounced job", every=0.01)
+    assert claim is not None
+    assert due is not None
+    assert claim.claimed_at >= round(due.timestamp() * 1000)
+    assert data_of(claim) == {"year": 3}
+    assert annual(client, 4, dedupe=calm).created
+
+
+def test_a_changed_job_keeps_its_key(served: Player, client: Client) -> None:
+    """Another priority, delay or data, and a promotion, leave the key with its job until its end."""
+    job = annual(client, 1, delay="1h")
+    job.change(priority=5, data={"year": 9})
+    job.promote()
+    job.change(delay="1h")
+    assert annual(client, 2).id == job.id
+    job.promote()
+    claim = claimed(served)
+    assert (data_of(claim), annual(client, 2).id) == ({"year": 9}, job.id)
+    served.complete(claim)
+    assert annual(client, 2).created
+
+
+@pytest.mark.usefixtures("served")
+def test_a_replaced_job_holds_its_new_key_only(client: Client) -> None:
+    """The key of the job it stands in for is free."""
+    annual(client, 1, id="a", dedupe="old")
+    annual(client, 1, id="a", dedupe="new", if_exists="replace")
+    assert annual(client, 2, dedupe="old").created
+    assert annual(client, 2, dedupe="new").id == "a"
+
+
+# -- batches ----------------------------------------------------------------------------------------------------------
+def test_each_entry_of_a_batch_has_its_verdict(served: Player, client: Client) -> None:
+    """The good ones are enqueued in order; the bad ones are told by their place, in order, whoever refused them."""
+    reports = client.queue("reports")
+    reports.enqueue("annual", DATA, id="taken")
+    entries = [
+        JobRequest("annual", {"year": 0}, id="a0"),
+        JobRequest("annual", {"blob": "x" * 70_000}, id="a1"),
+        JobRequest("annual", {"year": 2}, id="taken"),
+        JobRequest("annual", {"year": float("nan")}, id="a3"),
+        JobRequest("annual", {"year": 4}, id="a4", max_attempts=11),
+        JobRequest("annual", {"year": 5}, id="a5"),
+        JobRequest("annual", {"year": 5}, id="a5"),
+        JobRequest("annual", {"year": 5}, id="a5", if_exists="return"),
+    ]
+    with pytest.raises(BatchError) as caught:
+        reports.enqueue_many(entries)
+    assert [(job.id, job.created) for job in caught.value.jobs] == [("a0", True), ("a5", True), ("a5", False)]
+    wanted = {1: PayloadTooLargeError, 2: DuplicateJobError, 3: InvalidPayloadError, 4: InvalidInputError,
+              6: DuplicateJobError}  # fmt: skip
+    told = caught.value.exceptions
+    assert [str(error).partition(":")[0] for error in told] == [f"entry {place}" for place in wanted]
+    assert all(isinstance(error, kind) for error, kind in zip(told, wanted.values(), strict=True))
+    assert [info.id for info in reports.jobs()] == ["taken", "a0", "a5"]
+    assert reports.enqueue_many([]) == []
+    assert claimed(served).job == "taken"
+
+
+# -- bounds, exact ----------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(("spec", "most"), [({}, 65_536), ({"maxSize": "1Ki"}, 1024), ({"maxSize": "100Ki"}, 102_400)])
+def test_the_largest_payload(served: Player, client: Client, spec: dict[str, str], most: int) -> None:
+    """Data of exactly the queue's bytes pass; one more is refused by each way in, and leaves nothing."""
+    served.serve("reports", payload=spec)
+    reports = client.queue("reports")
+    room = most - len('{"x":""}')
+    fits = {"x": "é" * (room // 2) + "a" * (room % 2)}
+    large = {"x": fits["x"] + "a"}
+    reports.enqueue("annual", fits, id="fits")
+    with pytest.raises(PayloadTooLargeError, match="reference"):
+        reports.enqueue("annual", large, id="large")
+    with pytest.raises(BatchError):
+        reports.enqueue_many([JobRequest("annual", large, id="large")])
+    with pytest.raises(PayloadTooLargeError):
+        client.job("fits").change(data=large)
+    with pytest.raises(JobNotFoundError):
+        client.job("large").info()
+    assert data_of(claimed(served)) == fits
+    assert served.claim() is None
+
+
+def test_the_most_a_queue_allows(served: Player, client: Client) -> None:
+    """What is exactly at a maximum passes, one beyond is refused by name and clamped by nobody."""
+    allow = {"maxAttempts": 5, "delay": "1h", "minPriority": -3, "runTimeout": "48h"}
+    served.serve("reports", allow=allow)
+    reports = client.queue("reports")
+    job = reports.enqueue("annual", DATA, priority=-3, max_attempts=5, timeouts=Timeouts(run="48h"), delay="1h")
+    assert (job.info().priority, job.info().max_attempts) == (-3, 5)
+    refused: dict[str, dict[str, Any]] = {
+        "priority": {"priority": -4},
+        "max_attempts": {"max_attempts": 6},
+        "timeouts.run": {"timeouts": Timeouts(run="48h1ms")},
+        "delay": {"delay": 3600.001},
+    }
+    for name, options in refused.items():
+        with pytest.raises(InvalidInputError, match=name):
+            reports.enqueue("annual", DATA, **options)
+    assert (reports.counts().delayed, reports.counts().waiting) == (1, 0)
