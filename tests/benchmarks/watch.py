@@ -161,12 +161,12 @@ def _follow(here: Site, leader: Daemon, plan: Plan, seen: Seen) -> Past:
         before = past.oldest()
         told = figures(leader, here.name)
         past.take(here.events(past.after), seen)
-        _compare_oldest(before, told.oldest_ms, past.oldest(), seen)
+        compare_oldest(before, told.oldest_ms, past.oldest(), seen)
         time.sleep(EVERY_S)  # a sample sooner would be the same look again
     return past
 
 
-def _compare_oldest(before: int | None, told: int | None, after: int | None, seen: Seen) -> None:
+def compare_oldest(before: int | None, told: int | None, after: int | None, seen: Seen) -> None:
     """Hold a gauge against the history just before and just after it was read: it only moves forward."""
     if told is None or before is None or after is None:
         if not (told is None and after is None):
