@@ -18,7 +18,6 @@ from heavylift.client import Client, Queue
 from heavylift.contract import ids
 from heavylift.contract.states import JobState
 from heavylift.errors import UnknownQueueError
-from heavylift.errors import UnknownQueueError
 from heavylift.jobs import moment
 from heavylift.store import ops
 
@@ -38,18 +37,6 @@ def list_(context: typer.Context, output: Output = Format.TABLE) -> None:
     with session(context).client() as client:
         rows = [_row(client, name) for name in client.queues()]
     emit(rows, output, COLUMNS, key="name")
-
-
-def _known(client: Client, name: str) -> Queue:
-    """Return a queue that is there: a pause of a misspelt one would hold nothing back.
-
-    Raises:
-        UnknownQueueError: nobody enqueued into it, serves it or paused it.
-    """
-    queue = client.queue(name)
-    if name not in client.queues() and not client.run(ops.get_settings(name)) and not client.run(ops.paused(name)):
-        raise UnknownQueueError(f"there is no queue {name} in this Redis: see `heavylift queues list`")
-    return queue
 
 
 def _known(client: Client, name: str) -> Queue:

@@ -60,14 +60,24 @@ def _origin(around: Surroundings) -> Iterator[str]:
         yield f"Schedule {around.schedule} enqueued it (heavylift schedules show {around.schedule})."
 
 
+_PLACES = 1000
+"""How far a job's place in its queue is looked for."""
+
+
 def _waiting(info: JobInfo, around: Surroundings) -> Iterator[str]:
     blocked = [*_queue_blocks(info.queue, around), *_key_blocks(info, around)]
     yield from blocked
     if info.position is not None:
         ahead = f"{info.position} jobs are" if info.position != 1 else "1 job is"
         yield f"It waits in queue {info.queue}; {ahead} ahead of it."
+    elif around.counts is not None and around.counts.waiting <= _PLACES:
+        yield (
+            f"It stands in no list of queue {info.queue}, so nothing starts it: a worker of RQ took it and was killed, "
+            "or RQ's rate limit parked it. To queue it again: "
+            f"heavylift jobs cancel {info.id}, then jobs retry {info.id}."
+        )
     else:
-        yield f"It waits in queue {info.queue}, behind more than 1,000 others."
+        yield f"It waits in queue {info.queue}, behind more than {_PLACES:,} others."
     if info.reason:
         yield f"It was put back last because of: {info.reason}."
     yield from _last_failure(info)

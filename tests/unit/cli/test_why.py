@@ -49,7 +49,15 @@ OOM = Attempt(
     [
         pytest.param(JOB, AROUND, ["0 jobs are ahead", "It is next"], id="next"),
         pytest.param(replace(JOB, position=1), AROUND, ["1 job is ahead"], id="one ahead"),
-        pytest.param(replace(JOB, position=None), AROUND, ["behind more than 1,000"], id="far back"),
+        pytest.param(
+            replace(JOB, position=None),
+            replace(AROUND, counts=replace(COUNTS, waiting=1001)),
+            ["behind more than 1,000"],
+            id="far back",
+        ),
+        pytest.param(
+            replace(JOB, position=None), AROUND, ["in no list of queue reports", "then jobs retry a."], id="taken by RQ"
+        ),
         pytest.param(JOB, replace(AROUND, settings=None), ["No HeavyQueue serves queue reports"], id="not served"),
         pytest.param(JOB, replace(AROUND, settings={"paused": True}), ["spec.paused: true"], id="paused by spec"),
         pytest.param(
