@@ -223,6 +223,27 @@ def test_a_checkpoint_is_carried_on(stage: Stage, how: str) -> None:
     assert (job.wait(timeout=5), job.info().checkpoint) == ([3, 3, 4, 5], None)
 
 
+@heavylift.task(name="a-tells")
+def tells(ctx: heavylift.Context) -> str:
+    """Return the token of the attempt; the first one fails with it."""
+    if ctx.attempt == 1:
+        raise heavylift.RetryAfter(0, ctx.execution)
+    return ctx.execution
+
+
+def test_a_token_fences_and_an_id_gives_the_stored_result(stage: Stage) -> None:
+    """No two attempts have one token, a later one's number is higher; the same id again is the same run."""
+    job = stage.enqueue("a-tells", id="once", max_attempts=2)
+    stage.attempts.run()
+    last = stage.attempts.run().execution
+
+    (first, _), again = job.info().history, stage.enqueue("a-tells", id="once", if_exists="return", max_attempts=9)
+    assert (first.execution, last) == (f"{last.rpartition('-')[0]}-1", f"{last.rpartition('-')[0]}-2")
+    assert first.outcome is not None
+    assert first.execution in first.outcome.message
+    assert (again.created, again.wait(timeout=5), stage.attempts.idle()) == (False, last, True)
+
+
 def evicted(attempts: Attempts) -> None:
     """End the next attempt by an eviction."""
     claim = attempts.take()
