@@ -8,14 +8,12 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.servers import StoreServer, redis_binary, running, valkey_binary
+from tests.servers import BINARIES, StoreServer, redis_binary, running, valkey_binary
 
 # A run must not fail for a busy machine or a lucky draw: `--hypothesis-profile=explore` looks for new examples.
 settings.register_profile("steady", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("explore", deadline=None, max_examples=2000, print_blob=True)
 settings.load_profile("steady")
-
-_BINARIES = {"redis": redis_binary, "valkey": valkey_binary}
 
 
 def _clean(server: StoreServer) -> StoreServer:
@@ -51,7 +49,7 @@ def valkey_server(_valkey_session: StoreServer) -> StoreServer:
     return _clean(_valkey_session)
 
 
-@pytest.fixture(params=["redis", "valkey"])
+@pytest.fixture(params=list(BINARIES))
 def store_server(request: pytest.FixtureRequest) -> StoreServer:
     """Give each of both stores in turn, emptied for this test."""
     server = request.getfixturevalue(f"_{request.param}_session")
@@ -60,13 +58,13 @@ def store_server(request: pytest.FixtureRequest) -> StoreServer:
     return _clean(server)
 
 
-@pytest.fixture(params=["redis", "valkey"])
+@pytest.fixture(params=list(BINARIES))
 def own_store_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreServer]:
     """Give a server of this test's own, for restarts, kills and other options: ``own_store_server.start(...)``.
 
     It is not started yet.
     """
-    server = StoreServer(_BINARIES[request.param](), tmp_path_factory.mktemp(f"own-{request.param}"))
+    server = StoreServer(BINARIES[request.param](), tmp_path_factory.mktemp(f"own-{request.param}"))
     try:
         yield server
     finally:

@@ -11,9 +11,10 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 import redis
 from redis.backoff import NoBackoff
@@ -40,6 +41,9 @@ def valkey_binary() -> str:
 
     return str(get_binary_path())
 
+
+BINARIES: Final[Mapping[str, Callable[[], str]]] = {"redis": redis_binary, "valkey": valkey_binary}
+"""Both stores: name -> what tells where its server is."""
 
 _FIRST, _PORTS = 10_000, 2_400
 """Below what the kernel gives to connections and below the test cluster's; each worker of a run has its own."""

@@ -30,7 +30,8 @@ _REGISTRIES = {JobState.COMPLETED: "finished", JobState.FAILED: "failed", JobSta
 
 
 @contextlib.contextmanager
-def _at(micros: int) -> Iterator[None]:
+def at(micros: int) -> Iterator[None]:
+    """Let RQ take this for the time: microseconds since the epoch."""
     moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=micros)
 
     def now() -> datetime:
@@ -45,7 +46,7 @@ def _at(micros: int) -> Iterator[None]:
 
 def act(client: redis.Redis, micros: int, how: str, job: str, queue: str, **more: Any) -> None:
     """Let RQ do something; what it refuses changes nothing."""
-    with _at(micros), contextlib.suppress(InvalidJobOperation, NoSuchJobError):
+    with at(micros), contextlib.suppress(InvalidJobOperation, NoSuchJobError):
         if how == "enqueue":
             _enqueue(client, job, queue, **more)
         elif how == "empty":

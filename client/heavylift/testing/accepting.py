@@ -149,8 +149,8 @@ class Accepting(Moves):
         job, state = self._target(e, holder, fields)
         if job:
             if self.state.jobs[job].get("hl:op") != e.incarnation:
-                due = self.state.now + e.delay if e.mode == "debounce" and state is JobState.DELAYED else None
-                self._renew(e, job, due)
+                due = self.state.now + e.delay if e.mode == "debounce" and job == holder.job else None
+                self._renew(e, job, due, state)
         elif e.mode == "debounce":
             return None
         elif e.mode == "keep_last":
@@ -172,12 +172,12 @@ class Accepting(Moves):
             return holder.follower, JobState.WAITING_CHILDREN
         state = state_of(fields)
         fresh = "hl:exec" not in fields and int(fields.get("hl:seq", "0")) == 0
-        early = state is JobState.DELAYED or (
-            e.mode == "keep_last" and state in {JobState.WAITING, JobState.WAITING_CHILDREN}
+        early = state in {JobState.DELAYED, JobState.WAITING_CHILDREN} or (
+            e.mode == "keep_last" and state is JobState.WAITING
         )
         return (holder.job, state) if fresh and early else ("", None)
 
-    def _renew(self, e: Entry, job: str, due: int | None) -> None:
+    def _renew(self, e: Entry, job: str, due: int | None, state: JobState | None) -> None:
         fields = self.state.jobs[job]
         fields |= {
             "data": e.data, "hl:task": e.task, "description": e.description, "hl:options": e.options or "{}",
@@ -188,6 +188,7 @@ class Accepting(Moves):
             fields["hl:expires"] = str(self.state.now + e.expires)
         if due is not None:
             fields["hl:due"] = str(due)
+        if due is not None and state is JobState.DELAYED:
             there = self.state.queue(e.queue)
             there.delayed[job], there.scheduled[job] = due, -(-due // 1000)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from heavylift.pod.result_file import ResultFile
 from heavylift.pod.runner import run_attempt
 from heavylift.pod.stop import StopSignal
 from heavylift.spec import quantities
-from heavylift.spec.following import Case, Cost, Decision, Spent, Step, backoff_from, bounded, follow
+from heavylift.spec.following import Case, Cost, Decision, Random, Spent, Step, backoff_from, bounded, follow
 from heavylift.spec.rules import Rule, rules_from_settings
 from heavylift.spec.schedule import ScheduleDefinition, decide, tick_id
 from heavylift.store import (
@@ -102,6 +102,8 @@ class Worker:
         self.store = store
         self.allow = allow
         self.planned: list[Planned] = []
+        self.draw: Random = _Steady()
+        """Of jitter."""
         self._asked = 0
 
     def plan(self, cls: OutcomeClass, *, task: str | None, times: int, message: str) -> None:
@@ -228,8 +230,8 @@ class Worker:
         if ended.no_retry or ended.exit_code in rule.no_retry_exit_codes or names & rule.no_retry_errors:
             return Decision(step=Step.FAIL, cost=Cost.ATTEMPT, why="not to be retried")
         case = Case(cls=ended.cls.value, now=now, asked_ms=ended.delay_ms)
-        backoff = backoff_from(job.options, settings.get("defaults"))
-        decided = follow(rule, case, spent, backoff, _Steady())
+        backoff = replace(backoff_from(job.options, settings.get("defaults")), listed_ms=job.retry_delays)
+        decided = follow(rule, case, spent, backoff, self.draw)
         if ended.cls is not OutcomeClass.OOM:
             return decided
         return Decision(step=decided.step, cost=decided.cost, delay_ms=decided.delay_ms, why=decided.why,

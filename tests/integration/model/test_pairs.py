@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.model.clocked import ClockedStore
-from tests.model.pairs import PARAMETERS, covering_array, play
+from tests.model.pairplay import play
+from tests.model.pairs import PARAMETERS, covering_array
 from tests.model.sequences import opened
 from tests.servers import StoreServer
 

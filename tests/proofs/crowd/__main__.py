@@ -7,14 +7,10 @@ import contextlib
 import json
 import secrets
 import sys
-import tempfile
-from pathlib import Path
 
+from tests.proofs import stores
 from tests.proofs.crowd.plan import PROCESSES, Bounds
 from tests.proofs.crowd.run import Crowd, Verdicts, play, summary
-from tests.servers import redis_binary, running, valkey_binary
-
-_BINARIES = {"redis": redis_binary, "valkey": valkey_binary}
 
 
 def _say(text: str) -> None:
@@ -39,7 +35,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.proofs.crowd", description=__doc__)
     parser.add_argument("--jobs", type=int, default=100_000, help="on each store, half of them in each queue")
     parser.add_argument("--processes", type=int, default=PROCESSES)
-    parser.add_argument("--store", choices=[*sorted(_BINARIES), "both"], default="both")
+    stores.add_argument(parser)
     parser.add_argument("--seed", type=int, default=None, help="of the processes' choices; random when left out")
     parser.add_argument("--cap", type=int, default=Bounds().cap)
     parser.add_argument("--limit", type=int, default=Bounds().limit, help="starts of a queue in any window")
@@ -51,12 +47,8 @@ def main(arguments: list[str]) -> int:
     crowd = Crowd(jobs=asked.jobs // 2 * 2, processes=asked.processes, seed=seed, bounds=bounds)
     _say(f"{crowd.jobs:,} jobs, {crowd.processes} processes, seed {seed}")
     broken = False
-    for store in sorted(_BINARIES) if asked.store == "both" else [asked.store]:
-        with (
-            tempfile.TemporaryDirectory() as folder,
-            running(_BINARIES[store](), Path(folder)) as server,
-            contextlib.closing(server.client()) as client,
-        ):
+    for store, server in stores.each(asked):
+        with contextlib.closing(server.client()) as client:
             found = play(client, server.url, crowd, _say)
         broken = broken or bool(found.broken)
         sys.stdout.write(f"{json.dumps({'store': store, **summary(found)}) if asked.json else _told(store, found)}\n")

@@ -6,13 +6,9 @@ import argparse
 import contextlib
 import secrets
 import sys
-import tempfile
-from pathlib import Path
 
+from tests.proofs import stores
 from tests.proofs.killed.run import Deaths, after_each_script, random_kills
-from tests.servers import redis_binary, running, valkey_binary
-
-_BINARIES = {"redis": redis_binary, "valkey": valkey_binary}
 
 
 def _say(text: str) -> None:
@@ -33,18 +29,14 @@ def main(arguments: list[str]) -> int:
     """Kill at random moments, then after each script of a tour, on each store asked for."""
     parser = argparse.ArgumentParser(prog="python -m tests.proofs.killed", description=__doc__)
     parser.add_argument("--kills", type=int, default=400, help="at random moments, on each store")
-    parser.add_argument("--store", choices=[*sorted(_BINARIES), "both"], default="both")
+    stores.add_argument(parser)
     parser.add_argument("--seed", type=int, default=None, help="random when left out")
     asked = parser.parse_args(arguments)
     seed = secrets.randbelow(2**31) if asked.seed is None else asked.seed
     _say(f"seed {seed}")
     broken = False
-    for store in sorted(_BINARIES) if asked.store == "both" else [asked.store]:
-        with (
-            tempfile.TemporaryDirectory() as folder,
-            running(_BINARIES[store](), Path(folder)) as server,
-            contextlib.closing(server.client()) as client,
-        ):
+    for store, server in stores.each(asked):
+        with contextlib.closing(server.client()) as client:
             found = random_kills(client, server.url, kills=asked.kills, seed=seed, say=_say)
             broken = _tell(f"{store}, at random moments", found) or broken
             client.flushall()

@@ -117,8 +117,8 @@ local function unfit(e)
   return wrong
 end
 
--- The latest data takes the place of what waits: same job, same place; a debounced one waits anew.
-local function renew(e, job, due)
+-- The latest data takes the place of what waits: same job, same place; a debounced one waits anew, in its place (state).
+local function renew(e, job, due, state)
   local set = { 'data', e.data, 'hl:task', e.task, 'description', e.description, 'hl:options', e.options == '' and '{}' or e.options,
     'hl:fp', e.fingerprint, 'hl:op', e.incarnation }
   if due then
@@ -131,7 +131,7 @@ local function renew(e, job, due)
   end
   call('HSET', K.job(job), unpack(set))
   if not e.expires then call('HDEL', K.job(job), 'hl:expires') end
-  if due then
+  if due and state == 'delayed' then
     call('ZADD', K.delayed(e.queue), L.int(due), job)
     call('ZADD', K.registry('scheduled', e.queue), L.int(math.ceil(due / 1000)), job)
   end
@@ -144,7 +144,7 @@ local function target(e, entry, h)
   if e.mode == 'first' then return nil end
   local next_ = entry.follower and L.load(entry.follower, L.HOLDER) -- it runs last, so the latest data is its
   if next_ and next_.status == 'deferred' and next_['hl:dedup'] == e.dedup then return entry.follower, 'waiting-children' end
-  if fresh and (state == 'delayed' or (e.mode == 'keep_last' and (state == 'waiting' or state == 'waiting-children'))) then
+  if fresh and (state == 'delayed' or state == 'waiting-children' or (e.mode == 'keep_last' and state == 'waiting')) then
     return entry.job, state
   end
   return nil
@@ -158,7 +158,7 @@ local function deduplicated(e)
   if job then
     local renewed = L.load(job, { 'hl:op' })
     if not renewed or renewed['hl:op'] ~= e.incarnation then
-      renew(e, job, e.mode == 'debounce' and state == 'delayed' and NOW + e.delay or nil)
+      renew(e, job, e.mode == 'debounce' and job == entry.job and NOW + e.delay or nil, state)
     end
   elseif e.mode == 'debounce' then -- its last burst is over
     return nil
