@@ -65,6 +65,16 @@ class Mortal:
         return self._random.random() < self.chance
 
 
+async def look(operator: Ticks) -> None:
+    """Look until nothing is due; one that died starts anew, as its pod would."""
+    while True:
+        try:
+            if await operator.once():
+                return
+        except RedisUnavailableError:
+            continue
+
+
 class Stand:
     """Two operators, a client, and the clock."""
 

@@ -8,9 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from heavylift.errors import RedisUnavailableError
-from heavylift_operator.services.ticks import Ticks
-from tests.integration.schedules.stand import Stand, ms
+from tests.integration.schedules.stand import Stand, look, ms
 
 PARIS, NEW_YORK = ZoneInfo("Europe/Paris"), ZoneInfo("America/New_York")
 BEGIN, END = ms("2025-01-01T00:00"), ms("2026-01-01T00:00")
@@ -45,16 +43,6 @@ def expected() -> dict[str, list[int]]:
     }
 
 
-async def _look(operator: Ticks) -> None:
-    """Look until nothing is due; one that died starts anew, as its pod would."""
-    while True:
-        try:
-            if await operator.once():
-                return
-        except RedisUnavailableError:
-            continue
-
-
 async def test_a_year_fires_each_tick_once(stand: Stand) -> None:
     """Both operators look at once, late by up to half a minute, and die now and then in the middle of it."""
     draw = random.Random(2025)
@@ -67,7 +55,7 @@ async def test_a_year_fires_each_tick_once(stand: Stand) -> None:
     for moment in moments:
         stand.clock.now = moment + draw.randrange(30_000)
         both = draw.sample(stand.operators, 2)
-        await asyncio.gather(*(_look(operator) for operator in both))
+        await asyncio.gather(*(look(operator) for operator in both))
 
     for name, ticks in expected().items():
         assert stand.ticks(name) == ticks, name
