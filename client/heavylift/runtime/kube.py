@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
-from urllib.parse import quote, urlencode, urlsplit
-from urllib.request import getproxies, proxy_bypass
+from urllib.parse import quote, urlencode
 
 import aiohttp
 import yaml
@@ -22,6 +20,7 @@ from kubernetes.aio import config as _config
 
 from heavylift.contract import names
 from heavylift.errors import ClusterUnavailableError, ConfigurationError, HeavyliftError
+from heavylift.runtime import kubejson, kubepool
 
 Json = dict[str, Any]
 kubernetes_client: Any = _client  # ships no usable types
@@ -35,6 +34,8 @@ MERGE_PATCH: Final = "application/merge-patch+json"
 STRATEGIC_PATCH: Final = "application/strategic-merge-patch+json"
 EXPIRED: Final = 410
 """History the API server no longer has: list again."""
+SKIPPED: Final[Json] = {"type": "SKIPPED", "object": {}}
+"""Stands for an event of a watch that was not read."""
 _OK: Final = 200
 _SILENCE_S: Final = 30.0
 """A watch may be silent for its whole time; this long past its end the connection counts as dead."""
@@ -110,6 +111,9 @@ class KubeApi:
     def __init__(self, client: Any, renewal: asyncio.Task[None] | None = None) -> None:
         self._client = client
         self._renewal = renewal
+        rest, name = client.rest_client, client.configuration.tls_server_name
+        given = {"proxy": rest.proxy, "proxy_headers": rest.proxy_headers, "server_hostname": name}
+        self._more: Json = {key: value for key, value in given.items() if value}
 
     @classmethod
     async def connect(
@@ -141,14 +145,12 @@ class KubeApi:
                 f"no usable Kubernetes credentials ({_brief(error)}): run in a pod with a service account, "
                 "or set HEAVYLIFT_KUBECONFIG to a kubeconfig file"
             ) from error
-        if not _proxied(configuration.host):
-            # Else aiohttp asks the environment and ~/.netrc anew for each request, in another thread each time.
-            configuration.client_session_kwargs = {"trust_env": False}
         try:
             client = kubernetes_client.ApiClient(configuration)
         except (OSError, ValueError) as error:
             raise ConfigurationError(f"the Kubernetes certificates cannot be used: {_brief(error)}") from error
         client.user_agent = "heavylift"
+        client.rest_client.pool_manager = kubepool.session(client.rest_client, connections)
         return cls(client, renewal)
 
     async def aclose(self) -> None:
@@ -240,10 +242,17 @@ class KubeApi:
         resource_version: str = "",
         timeout_seconds: int = 290,
         opened: Callable[[], None] = lambda: None,
+        skips: Callable[[bytes], bool] | None = None,
     ) -> AsyncIterator[Json]:
         """Yield events ``{"type", "object"}`` (bookmarks too) until the server ends the watch, as it does in time.
 
-        ``opened`` is called once the server has taken the request: events may be long in coming.
+        Args:
+            path: of the collection.
+            query: selectors.
+            resource_version: where to go on from.
+            timeout_seconds: how long the server keeps it open.
+            opened: called once the server has taken the request: events may be long in coming.
+            skips: tells of an event's line that nobody needs it read: it comes as ``SKIPPED``.
 
         Raises:
             KubeStatusError: refused; status 410 (also inside the stream) = list again.
@@ -266,7 +275,7 @@ class KubeApi:
                     raise KubeStatusError(reply.status, path, reply.message)
                 opened()
                 async for line in response.content:
-                    yield _event(line, path)
+                    yield SKIPPED if skips is not None and skips(line) else _event(line, path)
         except _NO_REPLY as error:
             raise _unavailable("WATCH", path, error) from error
 
@@ -284,9 +293,9 @@ class KubeApi:
             if setting["value"]:
                 headers[setting["key"]] = setting["value"]
         url = self._client.configuration.host + path + (f"?{urlencode(query)}" if query else "")
-        sent = await self._client.rest_client.request(method, url, headers=headers, body=body, _request_timeout=limit)
-        response: aiohttp.ClientResponse = sent.response
-        return response
+        session: aiohttp.ClientSession = self._client.rest_client.pool_manager
+        data = None if body is None else kubejson.encode(body)
+        return await session.request(method, url, data=data, headers=headers, timeout=limit, **self._more)
 
 
 _NO_REPLY: Final = (aiohttp.ClientError, TimeoutError, OSError, kubernetes_config.ConfigException)
@@ -333,12 +342,6 @@ def _accept(method: str, path: str) -> str:
     return METADATA_ONLY if method in {"POST", "PATCH"} and _JOBS.fullmatch(path) else JSON_TYPE
 
 
-def _proxied(url: str) -> bool:
-    """Return whether the environment (``HTTPS_PROXY``, ``NO_PROXY``, ...) has a proxy between us and this URL."""
-    parts = urlsplit(url)
-    return parts.scheme in getproxies() and not proxy_bypass(parts.hostname or "")
-
-
 def _page_query(query: Mapping[str, Any] | None, limit: int, token: str) -> Json:
     asked: Json = {**(query or {}), "limit": limit}
     if token:
@@ -356,7 +359,7 @@ def _items(reply: KubeReply, path: str) -> list[Json]:
 
 def _event(line: bytes, path: str) -> Json:
     try:
-        event = json.loads(line)
+        event = kubejson.decode(line)
     except ValueError as error:
         raise ClusterUnavailableError(f"the watch on {path} broke off inside an event") from error
     if not isinstance(event, dict) or not isinstance(event.get("object"), dict):
@@ -369,7 +372,7 @@ def _event(line: bytes, path: str) -> Json:
 
 def _decode(raw: bytes) -> Any:
     try:
-        return json.loads(raw)
+        return kubejson.decode(raw)
     except ValueError:
         return raw.decode("utf-8", "replace")
 

@@ -128,6 +128,16 @@ class Service:
             stopping.cancel()
         return not self.stop.is_set()
 
+    async def pause_or(self, event: asyncio.Event, seconds: float) -> None:
+        """Wait that long, or until something happened, or until ``stop`` is set."""
+        happened = asyncio.ensure_future(event.wait())
+        pausing = asyncio.ensure_future(self.pause(seconds))
+        try:
+            await asyncio.wait({happened, pausing}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            happened.cancel()
+            pausing.cancel()
+
     async def run(self, *, signals: bool = True) -> int:
         """Run all loops until told to stop; return the exit code."""
         handled = self._listen() if signals else ()

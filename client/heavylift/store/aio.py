@@ -135,7 +135,7 @@ class AsyncStore:
             await afailpoint("store.reply")
             return reply
 
-        asked = cancel_requests()
+        asked = _cancel_requests_at(step)
         return await patiently(self, once, step)
 
     async def _execute(self, step: Step) -> Any:
@@ -173,13 +173,18 @@ def cancel_requests() -> int:
     return task.cancelling() if task is not None else 0
 
 
-def honour_cancel(before: int) -> None:
+def _cancel_requests_at(step: Step | None) -> int | None:
+    """Return the same, or None where no cancellation can be lost: a script's answer is a future of our own."""
+    return None if isinstance(step, Call) else cancel_requests()
+
+
+def honour_cancel(before: int | None) -> None:
     """Raise the cancellation that came since, if it was lost.
 
     redis-py writes under ``asyncio.wait_for``, which before Python 3.12 swallows a cancellation that meets the end of
     what it waits for; without this a process would not stop.
     """
-    if cancel_requests() > before:
+    if before is not None and cancel_requests() > before:
         raise asyncio.CancelledError
 
 
@@ -190,7 +195,7 @@ async def patiently(
     failed: Callable[[], Awaitable[None]] | None = None,
 ) -> T:
     """Call again while trying again may help; as of ``sync.patiently``."""
-    patience, asked = Patience(store.patience), cancel_requests()
+    patience, asked = Patience(store.patience), _cancel_requests_at(step)
     while True:
         try:
             return await call()

@@ -56,6 +56,30 @@ async def test_redis_away_and_back(w: World) -> None:
         assert await store.run(ops.get_job("a")) is None
 
 
+async def test_an_answer_that_comes_too_late_meets_nobody(w: World) -> None:
+    """Who gave up waiting is told that Redis does not answer; the next ones get their own answers."""
+    w.enqueue(id="late")
+    async with AsyncStore.connect(w.server.url, timeout=0.1, patience=0) as store:
+        assert await store.run(ops.get_job("other")) is None
+        w.redis.client_pause(60_000, all=False)  # scripts, for they might write
+        lost = await asyncio.gather(*(store.run(ops.get_job("late")) for _ in range(3)), return_exceptions=True)
+        assert [type(one) for one in lost] == [RedisUnavailableError] * 3
+        assert "does not answer in time" in str(lost[0])
+        w.redis.client_unpause()
+        assert await store.run(ops.get_job("other")) is None
+
+
+async def test_a_connection_that_was_closed_is_made_anew(w: World) -> None:
+    """Nobody notices: the server's end is seen before anything is sent."""
+    async with AsyncStore.connect(w.server.url, patience=0) as store:
+        assert await store.run(ops.get_job("a")) is None
+        w.redis.client_kill_filter(skipme=True)
+        async with asyncio.timeout(10):
+            while not await store._together._connection.can_read():  # noqa: ASYNC110 - until our side was told
+                await asyncio.sleep(0)
+        assert await store.run(ops.get_job("a")) is None
+
+
 @pytest.mark.parametrize("count", [1, 3])
 async def test_nothing_is_left_at_the_end(w: World, count: int) -> None:
     """Closing the store ends what is on its way."""

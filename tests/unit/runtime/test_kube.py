@@ -209,6 +209,33 @@ async def test_watch_yields_events_and_raises_expiry(connect: Connect) -> None:
     assert caught.value.status == kube.EXPIRED
 
 
+async def test_a_watch_passes_over_what_nobody_needs_read(connect: Connect) -> None:
+    """It shows that something came, and not what: even what is no JSON."""
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b'dull {\n{"type":"ADDED","object":{"n":1}}\ndull\n')
+        return response
+
+    api = await connect(handler)
+    events = [event async for event in api.watch("/jobs", skips=lambda line: line.startswith(b"dull"))]
+    assert events == [kube.SKIPPED, {"type": "ADDED", "object": {"n": 1}}, kube.SKIPPED]
+
+
+@pytest.mark.parametrize("body", [None, {"a": "\u00e9\ud800", "b": [1, None, True]}, "text"])
+async def test_a_body_arrives_as_it_was_given(connect: Connect, body: Any) -> None:
+    """Text that is no Unicode too; nothing is sent where there is none."""
+    seen: list[bytes] = []
+
+    async def handler(request: web.Request) -> web.Response:
+        seen.append(await request.read())
+        return web.json_response({})
+
+    await (await connect(handler)).request("POST", "/x", body=body)
+    assert seen == [b""] if body is None else json.loads(seen[0]) == body
+
+
 async def test_broken_watch_raises(connect: Connect) -> None:
     """A stream cut inside an event is an error, a stream that ends is the end."""
 
