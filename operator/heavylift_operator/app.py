@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from heavylift.errors import HeavyliftError, RedisUnavailableError
+from heavylift.errors import ClusterUnavailableError, HeavyliftError, RedisUnavailableError
 from heavylift.runtime import logs
 from heavylift.runtime.health import Beat, Check, HealthServer
 from heavylift.runtime.kube import KubeApi
@@ -17,13 +17,14 @@ from heavylift.runtime.link import RedisLink
 from heavylift.runtime.service import Service, StateLine
 from heavylift.store import ops
 from heavylift_operator.adapters.clock import ClusterClock
-from heavylift_operator.adapters.cluster import Cluster
+from heavylift_operator.adapters.cluster import Cluster, Kind
 from heavylift_operator.core.queues import kept_jobs
 from heavylift_operator.hearing import Hearing
 from heavylift_operator.metrics.registry import Metrics
 from heavylift_operator.metrics_api.service import MetricsApi, Parts
 from heavylift_operator.services.finisher import Finisher
 from heavylift_operator.services.janitor import Janitor
+from heavylift_operator.services.leading import Leadership, lock_s
 from heavylift_operator.services.queues import Queues
 from heavylift_operator.services.reconciler import Reconciler
 from heavylift_operator.services.schedules import Schedules
@@ -34,15 +35,12 @@ from heavylift_operator.services.wake import Wake
 from heavylift_operator.services.workqueue import WorkQueue
 from heavylift_operator.settings import OperatorSettings
 
-LOCK: Final = "operator"
 PASS_LIMIT_S: Final = 300.0
 """A pass, with Redis' and the API server's time-outs inside, comes round within this and some intervals."""
 BACKLOG_LIMIT_S: Final = 300.0
 """An item of the work queue that waits longer than this means that we do not keep up, or cannot."""
 FOLLOW_S: Final = 5.0
 """How long the replica without the lock leaves an end to the one that has it."""
-_LOCK_MIN_S: Final = 3.0
-_LOCK_MAX_S: Final = 15.0
 _EVENT_PASS_PAUSE_S: Final = 0.2
 
 
@@ -59,11 +57,13 @@ class Operator:
     kubernetes: StateLine = field(init=False)
     policy: StateLine = field(init=False)
     settled: StateLine = field(init=False)
-    leads: bool = False
+    lead: Leadership = field(init=False)
     hearing: Hearing | None = None
     external: MetricsApi | None = None
     """The external metrics API, where it is served."""
     _schedules_changed: asyncio.Event = field(default_factory=asyncio.Event)
+    _answered: bool = True
+    """The API server answered the last comparison, if only to refuse."""
     _beats: dict[str, Beat] = field(default_factory=dict)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _took_over: asyncio.Event = field(default_factory=asyncio.Event)
@@ -79,6 +79,18 @@ class Operator:
         self.kubernetes = StateLine(self._log, "kubernetes")
         self.settled = StateLine(self._log, "settings", ok=False, why="the queues' settings are not in Redis yet")
         self.policy = StateLine(self._log, "redis settings")
+        self.lead = Leadership(
+            link=self.link,
+            service=self.service,
+            identity=self.settings.identity,
+            ttl_s=lock_s(self.settings.reconcile_interval),
+            hears=self._reaches_cluster,
+        )
+
+    @property
+    def leads(self) -> bool:
+        """Whether this replica holds the lock."""
+        return self.lead.leads
 
     async def run(self) -> int:
         """Run until told to end; return the exit code.
@@ -114,7 +126,7 @@ class Operator:
         finally:
             if self.hearing is not None:
                 await self.hearing.aclose()
-            await self._leave()
+            await self.lead.leave()
             if self.external is not None:
                 await self.external.aclose()
             if health is not None:
@@ -145,7 +157,9 @@ class Operator:
         self._beat("heavyqueues", PASS_LIMIT_S + 5 * settings.reconcile_interval)
         for number in range(settings.workers):
             self.service.add(f"finisher {number}", finisher.work, drain=False)
-        self.service.add("lead", self._lead, drain=False)
+        self.lead.taken = lambda: self._take_over(finisher, janitor)
+        self.lead.followed = lambda: self._follow(finisher)
+        self.service.add("lead", self.lead.run, drain=False)
         self.hearing = self._hear(cluster, finisher)
         self.hearing.add_loops()
         self.service.add("reconcile", lambda: self._reconcile(reconciler))
@@ -165,6 +179,7 @@ class Operator:
             metrics=self.metrics,
             namespaces=self.settings.namespaces,
             put=finisher.hear,
+            turn=self.lead.turn,
             beat=self._beat,
             crds=self.crds,
             queues_changed=self._changed,
@@ -211,7 +226,7 @@ class Operator:
             ),
             leads=lambda: self.leads,
             served=lambda: self.crds.ok,
-            pause_or=self._pause_or,
+            pause_or=self.service.pause_or,
             interval_s=interval_s,
             lines=(StateLine(self._log, "ticks"), StateLine(self._log, "heavyschedules")),
             beats=(self._beat("ticks", TICKS_LIMIT_S), self._beat("heavyschedules", PASS_LIMIT_S + 5 * interval_s)),
@@ -241,6 +256,7 @@ class Operator:
             horizon_ms=interval_ms,
             trouble=StateLine(self._log, "attending to jobs"),
             leads=lambda: self.leads,
+            stands_by=lambda: self.lead.stands_by,
             follow_s=min(FOLLOW_S, 2 * settings.reconcile_interval),
             shelf=janitor.shelf,
         )
@@ -256,25 +272,28 @@ class Operator:
                 if self.leads:
                     await reconciler.once()
                 self.kubernetes.good()
+                self._answered = True
             except RedisUnavailableError:
                 pass  # the link has said so
             except HeavyliftError as error:
                 self.kubernetes.bad(str(error))
+                self._answered = not isinstance(error, ClusterUnavailableError)
             self._beats["reconcile"].tick()
-            await self._pause_or(self._took_over, interval * random.uniform(0.9, 1.1))
+            await self.service.pause_or(self._took_over, interval * random.uniform(0.9, 1.1))
 
-    async def _lead(self) -> None:
-        """Take or keep the lock: whoever has it does the passes and exports queue gauges. It only saves double work."""
-        ttl_s = min(max(3 * self.settings.reconcile_interval, _LOCK_MIN_S), _LOCK_MAX_S)
-        while not self.service.stop.is_set():
-            try:
-                taking = ops.take_lock(LOCK, self.settings.identity, round(ttl_s * 1000))
-                led, self.leads = self.leads, await self.link.run(taking)
-                if self.leads and not led:
-                    self._took_over.set()
-            except HeavyliftError:
-                self.leads = False
-            await self.service.pause(ttl_s / 4)
+    def _take_over(self, finisher: Finisher, janitor: Janitor) -> None:
+        """Begin to lead: what another replica did is looked at anew, what was heard meanwhile is attended to."""
+        janitor.shelf.forget()
+        finisher.standby.take_over()
+        self._took_over.set()
+
+    def _follow(self, finisher: Finisher) -> None:
+        """Take note that another replica leads: nothing is heard of Jobs here."""
+        finisher.standby.prune()
+        self.metrics.watched.labels(Kind.JOB.value).set(0)
+
+    def _reaches_cluster(self) -> bool:
+        return self._answered and self.hearing is not None and self.hearing.reached
 
     async def _serve_queues(self, queues: Queues) -> None:
         """Bring HeavyQueues and Redis together each interval and soon after any of them changed."""
@@ -293,24 +312,8 @@ class Operator:
             except HeavyliftError as error:
                 line.bad(str(error))
             self._beats["heavyqueues"].tick()
-            await self._pause_or(self._changed, self.settings.reconcile_interval)
+            await self.service.pause_or(self._changed, self.settings.reconcile_interval)
             await self.service.pause(_EVENT_PASS_PAUSE_S)  # changes come in bursts
-
-    async def _pause_or(self, event: asyncio.Event, seconds: float) -> None:
-        """Wait so long, or until something happened, or until told to stop."""
-        happened = asyncio.ensure_future(event.wait())
-        pausing = asyncio.ensure_future(self.service.pause(seconds))
-        await asyncio.wait({happened, pausing}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (happened, pausing):
-            task.cancel()
-
-    async def _leave(self) -> None:
-        if not self.leads:
-            return
-        try:
-            await asyncio.wait_for(self.link.run(ops.drop_lock(LOCK, self.settings.identity)), 2.0)
-        except (HeavyliftError, TimeoutError):
-            return  # it expires
 
     # -- probes -------------------------------------------------------------------------------------------------------
     def _beat(self, name: str, limit_s: float) -> Beat:

@@ -35,6 +35,8 @@ class Hearing:
     metrics: Metrics
     namespaces: tuple[str, ...]
     put: Callable[[Item], None]
+    turn: asyncio.Event
+    """Set while Jobs are ours to hear; pods are heard by every replica."""
     beat: Callable[[str, float], Beat]
     """Makes a loop's sign of life."""
     crds: StateLine
@@ -63,6 +65,7 @@ class Hearing:
                     service=self.service,
                     line=StateLine(self._log, name),
                     beat=self.beat(name, INFORMER_LIMIT_S),
+                    turn=self.turn if kind is Kind.JOB else None,
                 )
                 self._informers.append(informer)
                 self.service.add(f"informer of {name}", informer.run, drain=False)
@@ -75,6 +78,11 @@ class Hearing:
             return False, "the watches have not started: the custom resources are waited for"
         answers = (informer.check() for informer in self._informers)
         return next((answer for answer in answers if not answer[0]), (True, ""))
+
+    @property
+    def reached(self) -> bool:
+        """Whether the API server answers all informers, if only to refuse."""
+        return all(informer.reached for informer in self._informers)
 
     async def aclose(self) -> None:
         """End kopf's thread."""

@@ -24,6 +24,7 @@ from heavylift.runtime.kube import (
 )
 from heavylift_operator.adapters.clock import ClusterClock
 from heavylift_operator.core.evidence import JobEvidence, PodEvidence, read_job, read_pod
+from heavylift_operator.core.interest import is_dull_job, is_dull_pod
 from heavylift_operator.core.reading import Json, items, text
 
 NOT_FOUND: Final = 404
@@ -84,9 +85,19 @@ class Cluster:
         return self._api.listings(path, query=query, limit=_PAGE)
 
     def watch(self, kind: Kind, namespace: str, version: str, opened: Callable[[], None]) -> AsyncIterator[Json]:
-        """Yield what happens to them from a version on; see ``KubeApi.watch``."""
+        """Yield what happens to them from a version on; see ``KubeApi.watch``. What can say nothing is not read."""
         path, query = self._of_kind(kind, namespace)
-        return self._api.watch(path, query=query, resource_version=version, timeout_seconds=WATCH_S, opened=opened)
+        return self._api.watch(
+            path,
+            query=query,
+            resource_version=version,
+            timeout_seconds=WATCH_S,
+            opened=opened,
+            skips=is_dull_job if kind is Kind.JOB else self._is_dull_pod,
+        )
+
+    def _is_dull_pod(self, line: bytes) -> bool:
+        return is_dull_pod(line, self.clock.now_ms())
 
     def _of_kind(self, kind: Kind, namespace: str) -> tuple[str, Json]:
         if kind is Kind.JOB:
@@ -179,9 +190,12 @@ class Cluster:
     async def check_pods(self) -> None:
         """Make sure that pods may be listed, in every namespace."""
         for namespace in self.namespaces:
-            path = pods_path(namespace)
-            query = {"labelSelector": pod_selector(self._install), "limit": 1}
-            _expect(await self._request("GET", path, query=query), path)
+            await self.check(Kind.POD, namespace)
+
+    async def check(self, kind: Kind, namespace: str) -> None:
+        """Make sure that objects of a kind may be listed."""
+        path, query = self._of_kind(kind, namespace)
+        _expect(await self._request("GET", path, query={**query, "limit": 1}), path)
 
     async def failed_create(self, job: JobEvidence) -> str:
         """Return the newest words of the Job controller about a pod it could not create, or an empty string."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Final
 
+from heavylift.contract.names import Label
 from heavylift_operator.core.classify import sighting
 from heavylift_operator.core.evidence import JobEvidence, PodEvidence
 
@@ -27,3 +29,42 @@ def starting_up(pod: PodEvidence, now: int) -> bool:
 def irreplaceable(pod: PodEvidence) -> bool:
     """Return whether this may be the only copy of what a pod says of its end: its object may be gone any moment."""
     return pod.ended or pod.over or pod.deleted_at is not None or bool(pod.disruption)
+
+
+# -- before anything is parsed ----------------------------------------------------------------------------------------
+# A watch's line is JSON as the API server writes it: no spaces, keys and constants as they are, quotes inside texts
+# escaped. So what is nowhere among its bytes is not said; what somebody wrote into an annotation can only make a line
+# be read that need not be.
+_MODIFIED: Final = b'{"type":"MODIFIED","object":{"'
+_ADDED: Final = b'{"type":"ADDED","object":{"'
+_CREATED: Final = b'"creationTimestamp":"'
+_STAMP: Final = len("2026-01-01T00:00:00Z")
+_OF_JOBS: Final = (
+    b'"type":"Complete"', b'"type":"Failed"', b'"deletionTimestamp"', f'"{Label.FINALIZED}"'.encode(),
+)  # fmt: skip
+_OF_PODS: Final = (
+    b'"phase":"Running"', b'"phase":"Succeeded"', b'"phase":"Failed"', b'"reason"', b'"message"',
+    b'"deletionTimestamp"', b'"containerStatuses"', b'"initContainerStatuses"', b'"DisruptionTarget"',
+)  # fmt: skip
+
+
+def is_dull_job(line: bytes) -> bool:
+    """Return whether a watch's line can only say of a Job, which was added before, that it is on its way."""
+    return line.startswith(_MODIFIED) and not any(word in line for word in _OF_JOBS)
+
+
+def is_dull_pod(line: bytes, now: int) -> bool:
+    """Return whether a watch's line can only say of a pod that it starts up, and is young.
+
+    Args:
+        line: one event as it was sent.
+        now: the cluster's time, ms.
+    """
+    if not line.startswith((_ADDED, _MODIFIED)) or any(word in line for word in _OF_PODS):
+        return False
+    at = line.find(_CREATED) + len(_CREATED)
+    try:
+        created = datetime.fromisoformat(line[at : at + _STAMP].decode())
+        return 0 <= now / 1000 - created.timestamp() < STARTING_MS / 1000
+    except (ValueError, OverflowError):
+        return False

@@ -61,7 +61,7 @@ class Metrics:
         )
         self.watched = Gauge(
             "heavylift_watch_last_event_timestamp_seconds",
-            "When the last event of a kind came; 0 = none yet.",
+            "When the last event of a kind came; 0 = none yet, or of Jobs: another replica hears them.",
             ["kind"],
             registry=self.registry,
         )

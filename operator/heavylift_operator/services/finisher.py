@@ -17,7 +17,6 @@ from heavylift.runtime.link import RedisLink
 from heavylift.runtime.service import StateLine
 from heavylift.store import ops
 from heavylift.store.model import Fence, JobRecord, Observation
-from heavylift.store.steps import Op
 from heavylift_operator.adapters.cluster import Cluster
 from heavylift_operator.core import plan as plans
 from heavylift_operator.core.classify import sighting
@@ -37,7 +36,9 @@ from heavylift_operator.core.rules import Random
 from heavylift_operator.metrics.registry import Metrics
 from heavylift_operator.services.actions import Actor, Context
 from heavylift_operator.services.identity import Identity, put_bounded
+from heavylift_operator.services.records import Records
 from heavylift_operator.services.shelf import Shelf
+from heavylift_operator.services.standby import StandBy
 from heavylift_operator.services.views import Known, Views, merged, needs_pods
 from heavylift_operator.services.workqueue import Item, Key, WorkQueue
 
@@ -46,6 +47,8 @@ _NO_POD_ASK_MS: Final = 5_000
 """A Job this old without a pod has a reason worth asking the cluster's events for."""
 _GLANCE_S: Final = 2.0
 """How long after its Job came to be an execution is looked at, should nothing happen before."""
+_YOUNG_MS: Final = 10_000
+"""Of a Job this much older than two intervals a comparison has seen what a cancel wants."""
 _LEFT_MAX: Final = 5_000
 FORBIDDEN: Final = 403
 
@@ -65,6 +68,8 @@ class Finisher:
     trouble: StateLine
     leads: Callable[[], bool] = lambda: True
     """Whether this replica holds the lock; the other keeps evidence at once and does the rest a little later."""
+    stands_by: Callable[[], bool] = lambda: False
+    """Whether another replica is known to hold it: only pods' ends are seen to."""
     follow_s: float = 2.0
     shelf: Shelf | None = None
     """Makes room for finished Jobs."""
@@ -72,6 +77,9 @@ class Finisher:
     _actor: Actor = field(init=False)
     _views: Views = field(init=False)
     _identity: Identity = field(init=False)
+    _records: Records = field(init=False)
+    standby: StandBy = field(init=False)
+    """What is kept while another replica leads."""
     _noted_pods: OrderedDict[str, int] = field(default_factory=OrderedDict)
     """Pod UID -> hash of the evidence last seen to."""
     _left: dict[str, bytes] = field(default_factory=dict)
@@ -87,6 +95,10 @@ class Finisher:
         )
         self._identity = Identity(link=self.link, cluster=self.cluster, install=self.install)
         self._views = Views(install=self.install, grace_ms=self.grace_ms)
+        self._records = Records(link=self.link, monotonic=self.cluster.clock.monotonic)
+        self.standby = StandBy(
+            link=self.link, queue=self.queue, identity=self._identity, monotonic=self.cluster.clock.monotonic
+        )
 
     async def work(self) -> None:
         """Attend to items for ever; failures keep their evidence and come back."""
@@ -110,7 +122,11 @@ class Finisher:
 
     def hear(self, item: Item) -> None:
         """Take what an event says; what needs nobody goes no further."""
-        if not self._is_dull(item):
+        if self._is_dull(item):
+            return
+        if self.stands_by() and item.pod is not None:
+            self.standby.hear(item)
+        else:
             self.queue.put(item)
 
     def passes(self, item: Item, record: JobRecord | None, settings: Json) -> bool:
@@ -151,6 +167,9 @@ class Finisher:
         follows = not item.waited and not self.leads()
         if follows and (item.pod is None or not irreplaceable(item.pod)):
             self.queue.put_later(replace(item, waited=True), self.follow_s)
+            return
+        if follows and self.stands_by() and await self.standby.spares(item):
+            self._remember(item)
             return
         known = await self._identity.identified(item)
         if known is None or not known.execution:
@@ -198,20 +217,21 @@ class Finisher:
     def _is_dull(self, item: Item) -> bool:
         """Return whether an event needs nobody now: a Job on its way, a pod starting up or as it was before.
 
-        A Job seen for the first time gets a glance a little later, for a cancel that came before it.
+        A Job seen for the first time gets a glance a little later, for a cancel that came before it; of one that is not
+        new a comparison has seen it, or will.
         """
         job, pod = item.job, item.pod
         if item.met or item.asked or item.left or item.waited or item.glance:
             return False
         if (job is None and pod is None) or (job is not None and not on_its_way(job)):
             return False
+        now = self.cluster.clock.now_ms()
         if job is not None and not self._identity.knows(job.uid) and job.install == self.install:
             self._identity.learn(job)
-            first = Item(namespace=item.namespace, name=item.name, job_id=job.job, execution=job.execution, glance=True)
-            self.queue.put_later(first, _GLANCE_S)
-        return (
-            pod is None or self._noted_pods.get(pod.uid) == hash(pod) or starting_up(pod, self.cluster.clock.now_ms())
-        )
+            if now - (job.created_at or now) < 2 * self.horizon_ms + _YOUNG_MS:
+                bare = Item(namespace=item.namespace, name=item.name, job_id=job.job, execution=job.execution)
+                self.queue.put_later(replace(bare, glance=True), _GLANCE_S)
+        return pod is None or self._noted_pods.get(pod.uid) == hash(pod) or starting_up(pod, now)
 
     def _remember(self, item: Item) -> None:
         """Remember what of a pod was seen to, so that an event that says the same again is none."""
@@ -233,7 +253,7 @@ class Finisher:
         The settings are None where they are not known yet.
         """
         if item.pod is None and item.job is not None:
-            return await self._read(item.job_id, item.job.queue)
+            return await self._records.read(item.job_id, item.job.queue)
         if item.pod is None:
             return await self.link.run(ops.get_job(item.job_id)), None
         seen = sighting(item.pod)
@@ -246,17 +266,6 @@ class Finisher:
         )
         uid = item.pod_job_uid or (item.job.uid if item.job else "")
         return await self._observe(item, observation, uid=uid), None
-
-    async def _read(self, job: str, queue: str) -> tuple[JobRecord | None, Json | None]:
-        """Return a job and the settings of the queue it should be in, in one trip."""
-        asked: list[Op[Any]] = [ops.get_job(job), ops.get_settings(queue)]
-        answers = await self.link.run_many(asked)
-        for answer in answers:
-            if isinstance(answer, HeavyliftError):
-                raise answer
-        record: Any = answers[0]
-        settings: Any = answers[1]
-        return record, settings if record is not None and record.queue == queue else None
 
     async def _observe(self, item: Item, observation: Observation, *, uid: str) -> JobRecord | None:
         fence = Fence(job=item.job_id, execution=item.execution, uid=uid or None)

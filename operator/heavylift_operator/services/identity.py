@@ -24,7 +24,7 @@ class Identity:
     cluster: Cluster
     install: str
     _jobs: OrderedDict[str, tuple[str, str]] = field(default_factory=OrderedDict)
-    """Job UID -> (job, execution), from Jobs themselves: the trust chain of their pods."""
+    """Job UID -> (job, execution), from Jobs themselves or as Redis recorded them: the trust chain of their pods."""
 
     async def identified(self, item: Item) -> Item | None:
         """Return the item with job and execution as their Job says, which only our dispatchers may create.
@@ -69,7 +69,11 @@ class Identity:
 
     def learn(self, job: JobEvidence) -> None:
         """Remember which execution a Job carries out."""
-        put_bounded(self._jobs, job.uid, (job.job, job.execution))
+        self.vouch(job.uid, job.job, job.execution)
+
+    def vouch(self, uid: str, job: str, execution: str) -> None:
+        """Remember that the Job of this UID carries out an execution, as itself or Redis says."""
+        put_bounded(self._jobs, uid, (job, execution))
 
 
 def put_bounded(known: OrderedDict[str, V], key: str, value: V) -> None:

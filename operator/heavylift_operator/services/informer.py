@@ -24,6 +24,8 @@ INFORMER_LIMIT_S: Final = 3.0 * WATCH_S
 _TOLD: Final = frozenset({"ADDED", "MODIFIED", "DELETED"})
 _AT_ONCE: Final = 20
 """Events taken in a row before others get their turn: a burst must not keep ends from being attended to."""
+_CHECK_S: Final = 60.0
+"""Between two looks, while somebody else hears it, whether we could."""
 _REST_S: Final = 0.1
 """Between two watches."""
 _FIRST_PAUSE_S: Final = 0.5
@@ -34,7 +36,7 @@ _TOO_MANY: Final = 429
 
 @dataclass(slots=True, kw_only=True)
 class Informer:
-    """Hears one kind in one namespace; what it misses while cut off, the reconciler finds."""
+    """Hears one kind in one namespace, if it is its turn; what it misses while cut off, the reconciler finds."""
 
     kind: Kind
     namespace: str
@@ -43,9 +45,13 @@ class Informer:
     service: Service
     line: StateLine
     beat: Beat
+    turn: asyncio.Event | None = None
+    """Set while it is ours to hear this; None = always."""
     version: str = ""
     """Where the next watch goes on; empty = list first."""
     listed: bool = False
+    reached: bool = True
+    """The API server answers, if only to refuse."""
     _log: Any = field(default_factory=lambda: logs.get("events"))
 
     def check(self) -> tuple[bool, str]:
@@ -59,13 +65,15 @@ class Informer:
         while not self.service.stop.is_set():
             self.beat.tick()
             try:
-                await self._round()
+                await (self._round() if self._ours() else self._stand_by())
             except KubeStatusError as error:
+                self.reached = error.status < _SERVERS_OWN
                 if error.status < _SERVERS_OWN and error.status != _TOO_MANY:
                     self.version = ""  # history it no longer has, or rights that we did not have meanwhile
                 if error.status != EXPIRED:
                     self.line.bad(str(error))
             except ClusterUnavailableError as error:
+                self.reached = False
                 self.line.bad(str(error))
             else:
                 pause_s = _FIRST_PAUSE_S
@@ -74,13 +82,27 @@ class Informer:
             await self.service.pause(pause_s * random.uniform(0.5, 1.0))
             pause_s = _FIRST_PAUSE_S if self.line.ok else min(2 * pause_s, _LONGEST_PAUSE_S)
 
+    def _ours(self) -> bool:
+        return self.turn is None or self.turn.is_set()
+
+    async def _stand_by(self) -> None:
+        """Make sure that listing is allowed, then wait for our turn, a minute at most; what happened is listed then."""
+        self.version = ""
+        await self.cluster.check(self.kind, self.namespace)
+        self.listed = True
+        self._good()
+        if self.turn is not None:
+            await self.service.pause_or(self.turn, _CHECK_S)
+
     async def _round(self) -> None:
-        """List if need be, then watch to the watch's end."""
+        """List if need be, then watch to the watch's end, or until it is not ours any more."""
         if not self.version:
             await self._list()
         row = 0
-        async for event in self.cluster.watch(self.kind, self.namespace, self.version, self.line.good):
+        async for event in self.cluster.watch(self.kind, self.namespace, self.version, self._good):
             self.beat.tick()
+            if not self._ours():
+                return
             if event.get("type") in _TOLD:
                 self._tell(event)
             self.version = text(child(event, "object", "metadata"), "resourceVersion") or self.version
@@ -96,6 +118,10 @@ class Informer:
             for found in page.items:
                 self._tell({"type": None, "object": found})
         self.version, self.listed = version, True
+        self._good()
+
+    def _good(self) -> None:
+        self.reached = True
         self.line.good()
 
     def _tell(self, event: Event) -> None:

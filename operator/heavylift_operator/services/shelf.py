@@ -125,6 +125,11 @@ class Shelf:
             for old in list(itertools.islice(places, max(0, len(places) - self._most(queue)))):
                 del places[old]
 
+    def forget(self) -> None:
+        """Know nothing any more, and have somebody look: another replica let go and deleted meanwhile."""
+        self._queues = None
+        self.unknown()
+
     @property
     def known(self) -> bool:
         """Whether a pass or a look has told what stands."""

@@ -166,10 +166,16 @@ STORIES: dict[str, Story] = {
     "HeavyliftWatchStale": Story(
         told(HEARD, "0x40", "0+60x40", of='kind="Job"')
         | told(HEARD, "0x40", of='kind="Pod"')
+        | told("operator_leads", "1x40", "0x40")
         | told("job_creates_total", "0+1x20 20x20", of=CREATED)
         | told(HEARD, "0 0 0+60x40", of='kind="Job"', at="in time")
+        | told("operator_leads", "1x40", at="in time")
         | told("job_creates_total", "0+1x40", of=CREATED, at="in time")
         | told(HEARD, "0x40", of='kind="Job"', at="quiet")
+        | told("operator_leads", "1x40", at="quiet")
+        | told(HEARD, "0x40", "0+60x40", of='kind="Job"', at="by the other")
+        | told("operator_leads", "0x40", "1x40", at="by the other")
+        | told("job_creates_total", "0+1x40", of=CREATED, at="by the other")
         | told("job_creates_total", "7x40", of=CREATED, at="quiet")
         | told("job_creates_total", "0+1x40", of='queue="reports", answer="quota"', at="quiet"),
         {"7m": (), "9m": (f'{{namespace="{NAMESPACE}", instance="a", kind="Job"}}',), "30m": ()},

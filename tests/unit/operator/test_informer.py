@@ -46,6 +46,12 @@ class Script:
         for page in found:
             yield page
 
+    async def check(self, *_: Any) -> None:
+        """Answer a look whether listing is allowed as the next listing would be."""
+        self.asked.append("check")
+        if self.pages and isinstance(self.pages[0], HeavyliftError):
+            raise self.pages.pop(0)  # type: ignore[misc]  # told apart just now
+
     async def watch(
         self, _kind: Kind, _namespace: str, version: str, opened: Callable[[], None]
     ) -> AsyncIterator[Json]:
@@ -195,3 +201,46 @@ async def test_a_burst_lets_others_have_their_turn(make: Callable[..., Stand]) -
 
     assert len(stand.heard) == 1000
     assert turns >= 50
+
+
+async def test_what_is_not_ours_to_hear_is_listed_when_it_is(make: Callable[..., Stand]) -> None:
+    """Until then only the right to list is looked at, and said; what happens when the turn passes is not told."""
+    denied = KubeStatusError(403, "/jobs", "forbidden")
+    stand = make([denied, [page("a")], [page("a", "b", version="9")]], [[event("ADDED", "b", "8")]])
+    turn = stand.informer.turn = asyncio.Event()
+    states: list[tuple[bool, str]] = []
+    check = stand.script.check
+
+    async def checked(*arguments: Any) -> None:
+        states.append(stand.informer.check())
+        await check(*arguments)
+        if len(states) in {2, 3}:
+            turn.set()
+
+    stand.script.check = checked  # type: ignore[method-assign]
+    stand.script.at_open = turn.clear
+
+    await stand.run()
+
+    assert stand.script.asked == ["check", "check", "list", "7", "check", "list", "9"]
+    assert stand.heard == [(None, "a"), (None, "a"), (None, "b")]
+    assert [ok for ok, _ in states] == [False, False, True]
+    assert "RoleBinding" in states[1][1]
+    assert stand.informer.check() == (True, "")
+
+
+async def test_a_refusal_is_an_answer(make: Callable[..., Stand]) -> None:
+    """Who is refused reaches the API server; who gets no answer, or the server's own trouble, does not."""
+    seen: list[bool] = []
+    for trouble in (ClusterUnavailableError("no"), KubeStatusError(403, "/p", "no"), KubeStatusError(503, "/p", "no")):
+        stand = make([[page("a")]], [[trouble]])
+        watch = stand.script.watch
+
+        def watched(*arguments: Any, watch: Any = watch, informer: Informer = stand.informer) -> AsyncIterator[Json]:
+            seen.append(informer.reached)
+            return watch(*arguments)  # type: ignore[no-any-return]
+
+        stand.script.watch = watched  # type: ignore[assignment, method-assign]  # takes them as they come
+        stand.script.pages.append([page("a")])
+        await stand.run()
+    assert seen == [True, False, True, True, True, False]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any, cast
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from heavylift.errors import RedisUnavailableError
 from heavylift.runtime import logs
@@ -15,11 +18,17 @@ from heavylift.store.steps import Op
 from heavylift_operator.adapters.clock import ClusterClock
 from heavylift_operator.adapters.cluster import Cluster
 from heavylift_operator.core.evidence import read_job, read_pod
-from heavylift_operator.core.interest import irreplaceable, on_its_way, starting_up
+from heavylift_operator.core.interest import (
+    irreplaceable,
+    is_dull_job,
+    is_dull_pod,
+    on_its_way,
+    starting_up,
+)
 from heavylift_operator.metrics.registry import Metrics
 from heavylift_operator.services.finisher import Finisher
 from heavylift_operator.services.workqueue import Item, WorkQueue
-from tests.unit.operator.objects import COMPLETE, RUNNING, T0, disruption, job, pod, terminated, waiting
+from tests.unit.operator.objects import COMPLETE, RUNNING, T0, at, disruption, job, pod, terminated, waiting
 from tests.unit.operator.test_workqueue import Clock
 
 
@@ -166,3 +175,85 @@ async def test_what_came_in_while_an_item_waited_stays_newer() -> None:
     assert found.job is not None
     assert found.job.over
     assert found.waited
+
+
+# -- before anything is parsed ----------------------------------------------------------------------------------------
+def line(obj: Any, kind: str = "MODIFIED") -> bytes:
+    """Return an event's line as the API server writes it."""
+    return json.dumps({"type": kind, "object": obj}, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+
+
+SCHEDULED = {"type": "PodScheduled", "status": "True", "lastTransitionTime": at(2)}
+SUCCESS_AHEAD = {"type": "SuccessCriteriaMet", "status": "True", "reason": "CompletionsReached"}
+
+
+def plain(phase: str = "Pending", **more: Any) -> dict[str, Any]:
+    """Return a pod as the API server writes it: without what is empty."""
+    found = pod(phase, **more)
+    found["status"] = {key: value for key, value in found["status"].items() if value}
+    return found
+
+
+@pytest.mark.parametrize("obj", [job(), job(SUCCESS_AHEAD), job(suspend=True), job(annotations={"x": '"Complete"'})])
+def test_what_a_job_on_its_way_says_is_not_read(obj: dict[str, Any]) -> None:
+    """Nor is what somebody wrote into an annotation, as long as it is no more than text."""
+    assert is_dull_job(line(obj))
+
+
+@pytest.mark.parametrize("kind", ["ADDED", "DELETED", "BOOKMARK", "ERROR"])
+def test_of_a_job_only_changes_are_passed_over(kind: str) -> None:
+    """What is new, gone or no Job is read."""
+    assert not is_dull_job(line(job(), kind))
+
+
+@pytest.mark.parametrize("kind", ["ADDED", "MODIFIED"])
+@pytest.mark.parametrize("obj", [plain(), plain(conditions=[SCHEDULED]), plain("")])
+def test_what_a_pod_says_that_starts_up_is_not_read(obj: dict[str, Any], kind: str) -> None:
+    """While it is young; later it is worth a word."""
+    assert is_dull_pod(line(obj, kind), T0 + 2_000)
+    assert not is_dull_pod(line(obj, kind), T0 + 60_000)
+    assert not is_dull_pod(line(obj, "DELETED"), T0 + 2_000)
+    assert not is_dull_pod(line(obj, kind).replace(b":", b": "), T0 + 2_000), "not as the API server writes"
+
+
+_TEXTS = st.sampled_from(["", "Complete", '"type":"Complete"', "Pending", '"phase":"Pending"', "x\u2028", "é", "\\"])
+_CONDITIONS = st.builds(
+    lambda kind, status, reason: {"type": kind, "status": status} | ({"reason": reason} if reason else {}),
+    st.sampled_from(["Complete", "Failed", "FailureTarget", "SuccessCriteriaMet", "PodScheduled", "DisruptionTarget"]),
+    st.sampled_from(["True", "False", "Unknown"]),
+    _TEXTS,
+)
+_STATES = st.sampled_from([RUNNING, terminated(0), terminated(1), waiting("ErrImagePull"), waiting(""), {}])
+_DELETED = st.sampled_from([None, 1.0])
+_JOBS = st.builds(
+    lambda conditions, deleted, label, note: job(
+        *conditions, deleted=deleted, labels={"heavylift.dev/finalized": "true"} if label else {}, annotations=note
+    ),
+    st.lists(_CONDITIONS, max_size=3), _DELETED, st.booleans(), st.fixed_dictionaries({"a": _TEXTS}),
+)  # fmt: skip
+_PODS = st.builds(
+    lambda phase, conditions, deleted, reason, states: plain(
+        phase, conditions=conditions, deleted=deleted, reason=reason, **states
+    ),
+    st.sampled_from(["", "Pending", "Running", "Succeeded", "Failed", "Unknown"]),
+    st.lists(_CONDITIONS, max_size=3), _DELETED, _TEXTS,
+    st.fixed_dictionaries({}, optional={"main": _STATES, "inits": st.dictionaries(st.just("init"), _STATES),
+                                        "others": st.dictionaries(st.just("other"), _STATES)}),
+)  # fmt: skip
+
+
+@given(obj=_JOBS, kind=st.sampled_from(["ADDED", "MODIFIED", "DELETED"]))
+def test_no_job_is_passed_over_that_says_something(obj: dict[str, Any], kind: str) -> None:
+    """Whatever it says: what is not read would have been let pass after reading."""
+    if is_dull_job(line(obj, kind)):
+        seen = read_job(obj)
+        assert kind == "MODIFIED"
+        assert on_its_way(seen)
+
+
+@given(obj=_PODS, kind=st.sampled_from(["ADDED", "MODIFIED", "DELETED"]), age=st.sampled_from([1, 4_000, 10_000]))
+def test_no_pod_is_passed_over_that_says_something(obj: dict[str, Any], kind: str, age: int) -> None:
+    """Nor is any pod."""
+    if is_dull_pod(line(obj, kind), T0 + age):
+        assert kind != "DELETED"
+        assert starting_up(read_pod(obj), T0 + age)
