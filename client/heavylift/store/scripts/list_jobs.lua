@@ -1,7 +1,7 @@
 -- A page of a queue's jobs in one state; ids whose hash is gone or which have moved on are left out.
 -- ARGV: prefix, prefix, queue, state, start, count.
 -- Returns: {ids looked at, job, {field, value, ...}, ...}; fewer looked at than asked for = the last page.
--- With: _serve.lua
+-- With: _serve.lua, _rqdue.lua
 local q, state, from, count = ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
 local ids, out = {}, {}
 local function add(list)
@@ -35,6 +35,7 @@ out[1] = #ids
 for _, id in ipairs(ids) do
   local h = L.load(id)
   if h and L.STATES[h.status or ''] == state then
+    L.rq_due(id, h)
     out[#out + 1] = id
     out[#out + 1] = L.flat(h)
   end
