@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+import yaml
 from rich.console import Console
 
 from scripts.demo import board, closing, install, scaling
@@ -86,6 +88,16 @@ def test_board_and_end_show_it() -> None:
     assert board.line(made, 30).endswith("  |  dispatchers 3/5  demand 46 (10 each)")
     assert closing.scaled(moment(), path)[0].startswith("Dispatchers: 1 -> 5 (12 s) ")
     assert "kubectl describe hpa" in closing.scaled(None, path)[0]
+
+
+def test_values_let_it_be_seen_within_minutes() -> None:
+    """Ten slots a dispatcher, room for more than four of them, and a way down after 15 seconds."""
+    values = yaml.safe_load((Path(scaling.__file__).parent / "values.yaml").read_text())
+
+    assert values["dispatcher"]["slots"] == 10
+    assert values["autoscaling"]["maxReplicas"] >= 4
+    assert values["autoscaling"]["behavior"] == {"scaleDown": {"stabilizationWindowSeconds": 15}}
+    assert values["autoscaling"].get("enabled", True)
 
 
 def test_queue_of_light_jobs_fits_a_small_node() -> None:

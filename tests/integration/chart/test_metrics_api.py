@@ -105,6 +105,15 @@ def test_a_given_secret_is_read_and_never_written(helm: Helm) -> None:
     assert variables["HEAVYLIFT_METRICS_API_SECRET_GIVEN"] == "true"
 
 
+def test_cert_manager_may_write_the_bundle(helm: Helm) -> None:
+    """Its annotation goes onto the APIService, which brings no bundle of its own that could be in the way."""
+    asked = {"cert-manager.io/inject-ca-from": "lift/metrics-api"}
+    api = {"enabled": True, "existingSecret": "tls", "apiServiceAnnotations": asked}
+    found = named(helm.render({**GIVEN, "operator": {"metricsApi": api}}), "APIService", NAME)
+    assert found["metadata"]["annotations"] == asked
+    assert not {"caBundle", "insecureSkipTLSVerify"} & found["spec"].keys()
+
+
 @pytest.mark.parametrize(
     ("values", "words"),
     [

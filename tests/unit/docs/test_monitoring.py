@@ -65,6 +65,24 @@ def test_panels_stand_beside_each_other() -> None:
     assert len({panel["id"] for panel in dashboard()["panels"]}) == len(dashboard()["panels"])
 
 
+def test_the_dashboard_asks_the_source_that_is_chosen() -> None:
+    """Every panel, query and variable names the variable of the data source, and uses only variables there are."""
+    found = dashboard()
+    variables = {one["name"]: one for one in found["templating"]["list"]}
+    chosen = {"type": "prometheus", "uid": "${datasource}"}
+    assert (variables["datasource"]["type"], variables["datasource"]["query"]) == ("datasource", "prometheus")
+    assert {one["datasource"]["uid"] for one in variables.values() if one["type"] == "query"} == {chosen["uid"]}
+    used = set()
+    for panel in found["panels"]:
+        targets = panel.get("targets", [])
+        assert bool(targets) is (panel["type"] != "row")
+        assert all(one["datasource"] == chosen for one in [panel, *targets] if panel["type"] != "row")
+        assert len({target["refId"] for target in targets}) == len(targets)
+        used |= {name for target in targets for name in re.findall(r"\$(\w+)", target["expr"])}
+    assert used == {"namespace", "queue", "__rate_interval"}
+    assert used - {"__rate_interval"} <= set(variables)
+
+
 def test_the_guide_lists_every_alert() -> None:
     """With what to do about it, in the rules' order."""
     guide = (ROOT / "docs" / "how-to" / "monitor.md").read_text()
