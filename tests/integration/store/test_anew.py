@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from heavylift.contract.outcomes import OutcomeClass
 from heavylift.store import Next, Spend, ops
 from tests.integration.store.kit import World
@@ -22,5 +24,6 @@ def test_a_retry_begins_with_all_attempts_budgets_and_starts(w: World) -> None:
 
     anew = w.job(claim.job)
     assert (anew.attempts_made, anew.starts, anew.budgets, len(anew.history)) == (0, 0, {}, 2)
-    told = [(entry[b"event"], entry[b"class"], entry[b"final"]) for _, entry in w.redis.xrange("heavylift:outbox")]
+    outbox: Any = w.redis.xrange("heavylift:outbox")
+    told = [(entry[b"event"], entry[b"class"], entry[b"final"]) for _, entry in outbox]
     assert told == [(b"retrying", b"disrupted", b"0"), (b"failed", b"error", b"1")]
