@@ -18,7 +18,7 @@ from rq.serializers import JSONSerializer
 from typing_extensions import override
 
 from heavylift import Backoff, Dedupe, DuplicateJobError, HeavyliftError, JobRequest, JobState, Timeouts, testing
-from heavylift.store import Event, Op, ops
+from heavylift.store import Event, JobRecord, Op, ops
 from heavylift.store.steps import Call, Step
 from heavylift.testing.store import MemoryStore, answer
 from tests.model import strangers
@@ -32,6 +32,8 @@ T = TypeVar("T")
 _ROUNDS = 200
 _MADE = {None: 3, "first": 1, "throttle": 1, "keep_last": 1, "debounce": 1}
 """Deduplication -> jobs that three enqueues make."""
+_TICKS = {None: 0, "Allow": 2, "Forbid": 1, "Replace": 2}
+"""Concurrency policy of the schedule -> jobs that two ticks make."""
 _READS = {"get_job", "schedule_due"}
 
 
@@ -144,8 +146,9 @@ class Play:
             self._by_schedule()
 
     def _by_schedule(self) -> None:
-        """Let a schedule enqueue, the second time while its first job waits."""
-        often: dict[str, Any] = {"every": "1s", "limit": 2, "concurrency": self.row["schedule"]}
+        """Let a schedule tick twice, the second time while its first job waits."""
+        end = self.client.now + timedelta(seconds=2)
+        often: dict[str, Any] = {"every": "1s", "end": end, "concurrency": self.row["schedule"]}
         self.client.queue(QUEUE).schedule(SCHEDULE, WORK, self.data(9), **often, **self.templated())
         self.both.engine.state.clock.advance(2_000)
         self.pods.tick()
@@ -168,19 +171,33 @@ class Play:
     def repeat(self) -> None:
         """Enqueue the first id once more, as ``if_exists`` of the row says."""
         queue, mode = self.client.queue(QUEUE), self.row["if_exists"]
-        before = self.state("j0")
+        before = self.both.run(ops.get_job("j0"))
         try:
             job = queue.enqueue(WORK, self.data(0), id="j0", if_exists=mode, **self.options())
         except DuplicateJobError:
             replaced = self.row["dedupe"] in {"keep_last", "debounce"}  # another job's data took the place of its own
             if before is None or (mode == "return" and not replaced):
                 raise
+            self._check_repeat(before, raised=True)
             return
-        if before is not None and mode == "raise":
-            raise MismatchError("an id that exists was accepted again")
+        self._check_repeat(before, raised=False)
         self.ended[job.id] = self.ended.get(job.id, 0) + 1
         if mode == "retry_failed":
             self.pods.anew(job.id)
+
+    def _check_repeat(self, before: JobRecord | None, *, raised: bool) -> None:
+        """Hold what a repeat did against the row's ``if_exists``."""
+        mode = self.pods.row["if_exists"]
+        if before is None or (self.row["dedupe"] and not (mode == "raise" and not raised)):
+            return  # a deduplication key has a say, too
+        after = self.both.run(ops.get_job("j0"))
+        if after is None or raised != (mode == "raise"):
+            raise MismatchError(f"an id that exists was enqueued again, to {mode}: raised {raised}, then {after}")
+        if (after.incarnation != before.incarnation) != (mode == "replace"):
+            raise MismatchError(f"an id that exists, to {mode}: {before.incarnation}, then {after.incarnation}")
+        runs = mode == "retry_failed" and before.state in {JobState.FAILED, JobState.CANCELLED}
+        if mode != "replace" and (after.state is before.state) == runs:
+            raise MismatchError(f"an id that exists, to {mode}: {before.state}, then {after.state}")
 
     def state(self, job: str) -> JobState | None:
         """Return a job's state, None when it is not there."""
@@ -249,11 +266,11 @@ class Play:
             raise MismatchError(f"left behind: {mended} entries of keys, {stale} of deduplication")
 
     def _check_ticks(self, events: Sequence[Event]) -> None:
-        """Two jobs of the schedule; the second tick skipped by Forbid, the first job cancelled by Replace."""
+        """Two ticks of the schedule: the second skipped by Forbid, the first one's job cancelled by Replace."""
         policy = self.pods.row["schedule"]
         ticks = [event.job for event in events if event.name == "added" and event.job.startswith(f"{SCHEDULE}-")]
         self.ended |= dict.fromkeys(ticks, 1)
-        if len(ticks) != (2 if policy else 0):
+        if len(ticks) != _TICKS[policy]:
             raise MismatchError(f"the schedule enqueued {ticks}")
         seen = {
             "Forbid": any(event.name == "schedule-skipped" for event in events),

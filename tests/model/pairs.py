@@ -29,7 +29,7 @@ PARAMETERS: dict[str, Sequence[Any]] = {
     "checkpoint": (False, True),
     "depends": (False, True),
     "way": ("one", "many"),
-    "perKey": (None, 1, 2),
+    "perKey": (None, 2, 1),
     "order": ("Fifo", "RoundRobin"),
     "cap": (None, 1, 3),
     "rate": (None, {"limit": 2, "period": "30s"}),
