@@ -58,7 +58,8 @@ def _load_config() -> None:
         try:
             config.load_incluster_config()
         except config.ConfigException:
-            message = f"no usable kubeconfig ({error}): set KUBECONFIG, or give --redis URL instead of --kube"
+            remedy = "set KUBECONFIG (--redis URL does in place of --kube, and render takes a --file)"
+            message = f"no usable kubeconfig ({error}): {remedy}"
             raise ConfigurationError(message) from None
 
 
