@@ -61,7 +61,7 @@ NO_QUEUE, BREAKER = 'reason="no-heavyqueue"', 'reason="breaker"'
 CREATED = 'queue="reports", answer="created"'
 OPERATOR, DISPATCHER = 'process="operator"', 'process="dispatcher"'
 
-STORIES: dict[str, Story] = {
+STORIES: dict[str, Story] = {  # by the alert's name, which other words may follow
     "HeavyliftBacklog": Story(
         queue("long", "queue_waiting", "1001x30")
         | queue("long", "queue_waiting", "0x9 1001x20", at=AWAY)
@@ -95,6 +95,10 @@ STORIES: dict[str, Story] = {
         | queue("retried", "job_outcomes_total", "0x5 9x40", of='class="oom", final="false"'),
         {"8m": (named("two classes"), named("half told")), "40m": ()},
         {"failedJobs": 3},
+    ),
+    "HeavyliftJobsFailed by default": Story(
+        queue("one", "job_outcomes_total", "0x5 1x20", of=OOM) | queue("before", "job_outcomes_total", "9x25", of=OOM),
+        {"4m": (), "8m": (named("one"),)},
     ),
     "HeavyliftQueueNotServed": Story(
         queue("orphan", "queue_waiting", "1x20", "1x20")
