@@ -8,8 +8,9 @@ from rq.rate_limit import RateLimitRegistry
 from rq.serializers import JSONSerializer
 
 from heavylift.contract.outcomes import OutcomeClass
+from heavylift.contract.states import JobState
 from heavylift.store import Next, ops
-from tests.integration.store.kit import World
+from tests.integration.store.kit import QUEUE, World
 from tests.integration.store.rqkit import FUNC
 
 LIMIT = RateLimit("api", concurrency=1)
@@ -44,6 +45,16 @@ def test_each_parked_job_has_its_turn(w: World, q: Queue) -> None:
     assert statuses(w, jobs) == ["failed", "canceled", "canceled", "finished"]
     limit = RateLimitRegistry("api", w.redis)
     assert (limit.get_allowed_job_ids(), limit.get_rate_limited_job_ids()) == ([], [])
+
+
+def test_a_removed_job_gives_its_place_back(w: World, q: Queue) -> None:
+    """Who removes or purges the job that holds the place lets the next one wait."""
+    jobs = [q.enqueue(FUNC, rate_limit=LIMIT, job_id=f"j{n}") for n in range(3)]
+
+    w.run(ops.remove(jobs[0].id))
+    assert statuses(w, jobs[1:]) == ["queued", "rate_limited"]
+    w.run(ops.purge(QUEUE, JobState.WAITING, 1))
+    assert statuses(w, jobs[2:]) == ["queued"]
 
 
 def test_keys_of_other_types_cost_no_end(w: World, q: Queue) -> None:

@@ -35,7 +35,10 @@ end
 -- go of by every other state.
 function L.remove(q, job, state, stays, h)
   local key = h and h['hl:dedup']
-  if not h then key = try('HGET', K.job(job), 'hl:dedup') end
+  if not h then
+    key = try('HGET', K.job(job), 'hl:dedup')
+    L.rq_unpark(job)
+  end
   local gone = { K.job(job), K.results(job), K.dependencies(job), K.executions(job) }
   if not stays and not L.frees(job, state) then gone[5] = K.dependents(job) end
   try('DEL', unpack(gone))
