@@ -167,6 +167,9 @@ class Play:
         strangers.take_over(pair.real.redis, self.both.engine.state, QUEUES, JOB_IDS)
         self.ended[BY_RQ] = 1
         pair.compare()
+        found = self.both.run(ops.get_job(BY_RQ))
+        if found is None or found.due != self.pods.due.get(BY_RQ):
+            raise MismatchError(f"what RQ's client enqueued is due at {self.pods.due.get(BY_RQ)}: {found}")
 
     def repeat(self) -> None:
         """Enqueue the first id once more, as ``if_exists`` of the row says."""

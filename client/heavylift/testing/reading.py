@@ -11,7 +11,7 @@ from heavylift.errors import InvalidInputError
 from heavylift.store.decode import rq_time
 from heavylift.testing.claiming import Claiming
 from heavylift.testing.lanes import key_of
-from heavylift.testing.state import ENDED, QueueState, flat, priority_of, state_of
+from heavylift.testing.state import ENDED, Fields, QueueState, flat, priority_of, state_of
 
 
 class Reading(Claiming):
@@ -23,15 +23,24 @@ class Reading(Claiming):
         fields = self.state.jobs.get(job)
         if fields is None:
             return ["missing", f"no job {job}", [], -1]
-        position = -1
-        level = self.state.queue(fields["origin"]).levels.get(priority_of(fields), [])
-        if wanted == "1" and fields["status"] == "queued" and job in level:
-            position = level.index(job)
-        elif wanted == "1" and fields["status"] == "queued":
-            lane = self.state.queue(fields["origin"]).lanes.get(key_of(fields), [])
-            found = self.lane_find(fields["origin"], job, fields)
-            position = lane.index(found) if found else -1
-        return ["ok", "", flat(fields), position]
+        position = self._position(job, fields) if wanted == "1" and fields["status"] == "queued" else None
+        return ["ok", "", self._told(job, fields), -1 if position is None else position]
+
+    def _position(self, job: str, fields: Fields) -> int | None:
+        """Return the place of a job that waits: in its level, in its key's lane, or in the one list that RQ knows."""
+        there = self.state.queue(fields["origin"])
+        level = there.levels.get(priority_of(fields), [])
+        if job in level:
+            return level.index(job)
+        found = self.lane_find(fields["origin"], job, fields)
+        if found:
+            return there.lanes[key_of(fields)].index(found)
+        return there.levels[0].index(job) if job in there.levels[0] else None
+
+    def _told(self, job: str, fields: Fields) -> list[Any]:
+        """Return a job's fields; of one that RQ's client scheduled, its registry says when it is due."""
+        at = self.state.queue(fields["origin"]).scheduled.get(job) if fields["status"] == "scheduled" else None
+        return flat(fields if at is None or "hl:due" in fields else {**fields, "hl:due": str(at * 1000)})
 
     def _ids(self, there: QueueState, state: JobState) -> list[str]:
         """Return a queue's ids of one state, in the order its pages have."""
@@ -54,7 +63,7 @@ class Reading(Claiming):
         for job in page:
             fields = self.state.jobs.get(job)
             if fields is not None and state_of(fields) is state:
-                out += [job, flat(fields)]
+                out += [job, self._told(job, fields)]
         return out
 
     def find_ended(self, args: list[Any]) -> list[Any]:

@@ -43,7 +43,7 @@ def test_a_fault_is_seen(store: ClockedStore, monkeypatch: pytest.MonkeyPatch) -
 
 
 UNSEEN = {"order", "way", "end"}
-"""Turns of keys are held against the history of a crowd; how many are sent at once, and how attempts end, is no option."""
+"""Turns of keys are held against the history of a crowd; the other two are no options."""
 
 
 def test_each_option_is_observed(redis_server: StoreServer) -> None:
