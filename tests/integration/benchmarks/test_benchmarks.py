@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.benchmarks.__main__ import main
+from tests.benchmarks.catalogue import BENCHES
+from tests.benchmarks.rounds import Effort, by_turns
 from tests.benchmarks.rows import Row, Target, table
 
 
@@ -20,6 +23,28 @@ def test_a_benchmark_runs(name: str, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert written["machine"]["cores"] >= 1
     assert all(row["value"] > 0 for row in written["rows"] if row["unit"])
     assert name in capsys.readouterr().out
+
+
+def test_sides_are_measured_by_turns_five_times_unless_told() -> None:
+    """Each round in the other order, so that neither side always comes first."""
+    asked: list[str] = []
+
+    def side(name: str) -> Callable[[], float]:
+        def run() -> float:
+            asked.append(name)
+            return len(asked)
+
+        return run
+
+    assert by_turns({name: side(name) for name in ("ours", "peer")}, 3) == {"ours": [1, 4, 5], "peer": [2, 3, 6]}
+    assert asked == ["ours", "peer", "peer", "ours", "ours", "peer"]
+    assert Effort().runs == 5
+
+
+def test_every_promised_figure_has_its_benchmark() -> None:
+    """By the names they go by on the command line."""
+    cluster = {"latency", "create", "through", "finished", "writes", "inflight"}
+    assert cluster | {"claim", "finish", "enqueue", "memory", "depth"} <= {bench.name for bench in BENCHES}
 
 
 def test_a_row_holds_medians_of_pairs_against_its_targets() -> None:
