@@ -22,7 +22,7 @@ class Story:
 
     series: Series
     fires: Mapping[str, tuple[str, ...]]
-    thresholds: Mapping[str, object] = field(default_factory=dict)
+    thresholds: Mapping[str, str] = field(default_factory=dict)
     """What differs from the chart's values."""
 
 
@@ -94,7 +94,7 @@ STORIES: dict[str, Story] = {  # by the alert's name, which other words may foll
         | queue("deleted", "job_outcomes_total", "0x5 9x40", of='class="job-deleted", final="true"')
         | queue("retried", "job_outcomes_total", "0x5 9x40", of='class="oom", final="false"'),
         {"8m": (named("two classes"), named("half told")), "40m": ()},
-        {"failedJobs": 3},
+        {"failedJobs": "3"},
     ),
     "HeavyliftJobsFailed by default": Story(
         queue("one", "job_outcomes_total", "0x5 1x20", of=OOM) | queue("before", "job_outcomes_total", "9x25", of=OOM),
