@@ -14,6 +14,7 @@ from heavylift.aio_scheduling import AsyncClientSchedules, AsyncQueueSchedules
 from heavylift.contract import ids
 from heavylift.contract.durations import Duration
 from heavylift.contract.states import JobState
+from heavylift.dedupe import check_key
 from heavylift.errors import RedisUnavailableError
 from heavylift.jobs import JobEvent, JobInfo, QueueCounts
 from heavylift.options import ChangeOptions, EnqueueOptions, JobRequest, RetryOptions
@@ -198,7 +199,7 @@ class AsyncQueue(AsyncQueueSchedules):
 
     async def pause(self, reason: str = "", *, wait: Duration | None = None) -> None:
         """As ``Queue.pause``."""
-        await self._client.run(ops.pause(self.name, by=self._client.actor, reason=reason))
+        await self._client.run(ops.pause(self.name, by=self._client.actor, reason=reason or ""))
         if wait is not None:
             await self._client._idle(self.name, wait)  # noqa: SLF001 - the handle is the client's other half
 
@@ -238,12 +239,12 @@ class AsyncQueue(AsyncQueueSchedules):
 
     async def deduplicated(self, key: str) -> AsyncJob[Any] | None:
         """As ``Queue.deduplicated``."""
-        job = await self._client.run(ops.dedupe_holder(self.name, key))
+        job = await self._client.run(ops.dedupe_holder(self.name, check_key("key", key)))
         return None if job is None else AsyncJob(self._client, job, queue_name=self.name)
 
     async def release_key(self, key: str) -> bool:
         """As ``Queue.release_key``."""
-        return await self._client.run(ops.release_dedupe(self.name, key))
+        return await self._client.run(ops.release_dedupe(self.name, check_key("key", key)))
 
     async def events(self, *, after: str = "0", follow: bool = True) -> AsyncIterator[JobEvent]:
         """As ``Queue.events``."""

@@ -13,6 +13,7 @@ from heavylift import administration, operations
 from heavylift.contract import ids
 from heavylift.contract.durations import Duration
 from heavylift.contract.states import JobState
+from heavylift.dedupe import check_key
 from heavylift.errors import RedisUnavailableError
 from heavylift.jobs import Job, JobEvent, JobInfo, QueueCounts
 from heavylift.options import EnqueueOptions, JobRequest, RetryOptions
@@ -231,7 +232,7 @@ class Queue(QueueSchedules):
         Raises:
             WaitTimeoutError: something still runs; the queue stays paused.
         """
-        self._client.run(ops.pause(self.name, by=self._client.actor, reason=reason))
+        self._client.run(ops.pause(self.name, by=self._client.actor, reason=reason or ""))
         if wait is not None:
             self._client._idle(self.name, wait)  # noqa: SLF001 - the handle is the client's other half
 
@@ -296,12 +297,12 @@ class Queue(QueueSchedules):
 
     def deduplicated(self, key: str) -> Job[Any] | None:
         """Return the job that holds a deduplication key, None when it is free."""
-        job = self._client.run(ops.dedupe_holder(self.name, key))
+        job = self._client.run(ops.dedupe_holder(self.name, check_key("key", key)))
         return None if job is None else Job(self._client, job, queue_name=self.name)
 
     def release_key(self, key: str) -> bool:
         """Free a deduplication key; its job goes on. Return False when nothing held it."""
-        return self._client.run(ops.release_dedupe(self.name, key))
+        return self._client.run(ops.release_dedupe(self.name, check_key("key", key)))
 
     def events(self, *, after: str = "0", follow: bool = True) -> Iterator[JobEvent]:
         """Yield the queue's events after the one of this id, and with ``follow`` what comes, without end.

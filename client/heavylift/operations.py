@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,6 +38,7 @@ POLL_S = 1.0
 OUTAGE_S = 60.0
 """Seconds a wait goes on without Redis before it gives up."""
 EVENTS_AT_ONCE = 500
+_EVENT_ID = re.compile(r"\$|[0-9]{1,19}(?:-[0-9]{1,19})?")
 _ADMISSIONS_MAX = 1000
 _SETTINGS_READS = 3
 """How often an enqueue reads settings that change under it before it takes what it read."""
@@ -160,6 +162,8 @@ def enqueue_many(queue: str, entries: Sequence[JobRequest], *, strict: bool) -> 
     ready: list[tuple[int, EnqueueRequest]] = []
     for index, entry in enumerate(entries):
         try:
+            if not isinstance(entry, JobRequest):
+                raise InvalidInputError(f"it is a {type(entry).__name__}: write JobRequest(task, data, ...)")
             checked = draft(entry.task, entry.data, entry.options)
             ready.append((index, admit(checked, queue, admission, strict=strict)))
         except HeavyliftError as error:
@@ -309,7 +313,7 @@ def cancel(job: str, by: str, reason: str) -> Op[bool]:
         JobNotFoundError: no such job.
     """
     ids.check_job_id(job)
-    reply = yield from ops.cancel(job, by=by, reason=reason[: limits.MESSAGE_MAX])
+    reply = yield from ops.cancel(job, by=by, reason=(reason or "")[: limits.MESSAGE_MAX])
     if reply.verdict is Verdict.MISSING:
         raise not_found(job)
     if reply.verdict is Verdict.CORRUPT:
@@ -349,8 +353,14 @@ def job_events(job: str, after: str, *, follow: bool, idle: bool) -> Op[Page]:
     )
 
 
-def queue_events(queue: str, after: str, *, follow: bool) -> Op[Page]:
-    """Return the next events of a queue, waiting up to a second for them when following."""
+def queue_events(queue: str, after: object, *, follow: bool) -> Op[Page]:
+    """Return the next events of a queue, waiting up to a second for them when following.
+
+    Raises:
+        InvalidInputError: ``after`` is no event's id.
+    """
+    if not isinstance(after, str) or not _EVENT_ID.fullmatch(after):
+        raise InvalidInputError(f"after is {str(after)[:40]!r}: pass the id of an event, or '0' for all that are kept")
     page = yield from ops.events(queue, after, EVENTS_AT_ONCE, 1000 if follow else None)
     return Page(
         events=tuple(JobEvent.read(event) for event in page),

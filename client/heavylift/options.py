@@ -21,6 +21,7 @@ ATTEMPTS_MAX = 100
 ENV_MAX, LABELS_MAX = 64, 32
 _VALUE_MAX = 4096
 _PERCENT = 100
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _LABEL_NAME = re.compile(r"(?:[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 _LABEL_VALUE = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
@@ -207,8 +208,10 @@ def check_env(value: object) -> dict[str, str]:
             raise InvalidInputError(f"env: {name[:60]!r} is no variable name: use letters, digits and '_'")
         if name.startswith("HEAVYLIFT_"):
             raise InvalidInputError(f"env: {name[:60]} is set by Heavylift itself; choose another name")
-        if not isinstance(text, str) or "\0" in text or len(text) > _VALUE_MAX:
-            raise InvalidInputError(f"env: {name} must be text of at most {_VALUE_MAX} characters without NUL")
+        if not isinstance(text, str) or _NO_TEXT.search(text) or len(text) > _VALUE_MAX:
+            raise InvalidInputError(
+                f"env: {name} must be text of at most {_VALUE_MAX} characters without NUL and lone surrogates"
+            )
         checked[name] = text
     return checked
 

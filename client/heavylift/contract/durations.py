@@ -8,7 +8,9 @@ from datetime import timedelta
 from heavylift.errors import InvalidDurationError
 
 _UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
-_PART = re.compile(r"(\d+)(ms|s|m|h)")
+_PART = re.compile(r"(\d{1,18})(ms|s|m|h)")
+_LONGEST_MS = 876_000 * 3_600_000
+"""A hundred years: later moments are beyond what scripts and calendars hold."""
 
 Duration = timedelta | str | float | int
 
@@ -17,17 +19,17 @@ def to_ms(value: Duration) -> int:
     """Return whole milliseconds of ``90s``, ``1h30m``, ``250ms``, a timedelta or a number of seconds.
 
     Raises:
-        InvalidDurationError: negative, not finite, or not of that form (Go's strings, no days).
+        InvalidDurationError: negative, over a hundred years, not finite, or not of that form (Go's strings, no days).
     """
     if isinstance(value, timedelta):
-        return _checked(round(value.total_seconds() * 1000), value)
+        return _checked(value.total_seconds())
     if isinstance(value, bool):
         raise InvalidDurationError(f"{value!r} is not a duration: write 90s, 15m, 168h, a timedelta or seconds")
     if isinstance(value, int | float):
         if value != value or value in {float("inf"), float("-inf")}:  # noqa: PLR0124 - NaN is the one value unlike itself
             raise InvalidDurationError(f"{value!r} is not a duration: write 90s, 15m, 168h, a timedelta or seconds")
-        return _checked(round(value * 1000), value)
-    return _parse(value)
+        return _checked(value)
+    return _checked(_parse(value) / 1000)
 
 
 def _parse(text: str) -> int:
@@ -44,10 +46,12 @@ def _parse(text: str) -> int:
     return total
 
 
-def _checked(ms: int, value: object) -> int:
-    if ms < 0:
-        raise InvalidDurationError(f"{value!r} is negative: a duration is 0 or more")
-    return ms
+def _checked(seconds: float) -> int:
+    if abs(seconds) > _LONGEST_MS / 1000:  # before it is shown: an integer may have any number of digits
+        raise InvalidDurationError("a duration is at most 876000h (a hundred years)")
+    if seconds < 0:
+        raise InvalidDurationError(f"{seconds!r} is negative: a duration is 0 or more")
+    return round(seconds * 1000)
 
 
 def format_ms(ms: int) -> str:

@@ -16,28 +16,28 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SLUG = re.compile(r"[^a-z0-9]+")
 
 
-def check_job_id(job: str) -> str:
+def check_job_id(job: object) -> str:
     """Return the id if RQ's tools can carry it: ``A-Za-z0-9_-``, at most 200 characters.
 
     Raises:
         InvalidJobIdError: it cannot; the message says what to use.
     """
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", job) or len(job) > limits.JOB_ID_MAX:
+    if not isinstance(job, str) or not re.fullmatch(r"[A-Za-z0-9_-]+", job) or len(job) > limits.JOB_ID_MAX:
         raise InvalidJobIdError(
-            f"job id {job[:60]!r} is not usable: use 1 to {limits.JOB_ID_MAX} letters, digits, '-' and '_'"
+            f"job id {str(job)[:60]!r} is not usable: use 1 to {limits.JOB_ID_MAX} letters, digits, '-' and '_'"
         )
     return job
 
 
-def check_queue_name(queue: str) -> str:
+def check_queue_name(queue: object) -> str:
     """Return the queue's name if it is usable; ``@`` is refused because priority levels use it.
 
     Raises:
         InvalidQueueNameError: it is not; the message says what to use.
     """
-    if not _QUEUE.fullmatch(queue) or len(queue) > limits.QUEUE_NAME_MAX:
+    if not isinstance(queue, str) or not _QUEUE.fullmatch(queue) or len(queue) > limits.QUEUE_NAME_MAX:
         raise InvalidQueueNameError(
-            f"queue name {queue[:60]!r} is not usable: start with a letter or digit, go on with letters, digits, "
+            f"queue name {str(queue)[:60]!r} is not usable: start with a letter or digit, go on with letters, digits, "
             f"'-', '_', '.' and ':', at most {limits.QUEUE_NAME_MAX} characters"
         )
     return queue

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from rq.job import Job as RQJob
+from rq.serializers import JSONSerializer
 
 from heavylift import (
     BatchError,
@@ -21,6 +24,7 @@ from heavylift import (
     JobRequest,
     JobState,
     PayloadTooLargeError,
+    Queue,
     Timeouts,
 )
 from heavylift.contract import payload
@@ -165,6 +169,15 @@ def test_a_throttle_lets_one_start_in_its_time(served: Player, client: Client) -
     assert over - began >= timedelta(milliseconds=250)
 
 
+def test_rqs_own_cancel_ends_a_throttle(served: Player, client: Client) -> None:
+    """What was cancelled never used its period, whoever cancelled it."""
+    throttle = Dedupe("annual", ttl="1h")
+    first = annual(client, 1, dedupe=throttle)
+    RQJob.fetch(first.id, connection=served.store.redis, serializer=JSONSerializer).cancel()
+    assert first.info().state is JobState.CANCELLED
+    assert annual(client, 2, dedupe=throttle).created
+
+
 def test_a_debounced_job_starts_after_the_last(served: Player, client: Client) -> None:
     """Each enqueue of the key moves the start and replaces the data; once it started, a new job is made."""
     calm = Dedupe("annual", mode="debounce", ttl="150ms")
@@ -269,3 +282,51 @@ def test_the_most_a_queue_allows(served: Player, client: Client) -> None:
         with pytest.raises(InvalidInputError, match=name):
             reports.enqueue("annual", DATA, **options)
     assert (reports.counts().delayed, reports.counts().waiting) == (1, 0)
+
+
+# -- bad input, by hostile or by careless hands -----------------------------------------------------------------------
+LONE = "a\ud800b"
+BAD: dict[str, Callable[[Client, Queue], object]] = {
+    "queue name is 5": lambda client, _: client.queue(cast("str", 5)),
+    "job id is None": lambda client, _: client.job(cast("str", None)),
+    "lone surrogate in env": lambda _, reports: reports.enqueue("annual", env={"LEVEL": LONE}),
+    "lone surrogate in a key": lambda _, reports: reports.enqueue("annual", key=LONE),
+    "lone surrogate in a key asked for": lambda _, reports: reports.deduplicated(LONE),
+    "lone surrogate in a key to free": lambda _, reports: reports.release_key(LONE),
+    "delay of 5000 digits": lambda _, reports: reports.enqueue("annual", delay="9" * 5000 + "h"),
+    "delay of as many seconds": lambda _, reports: reports.enqueue("annual", delay=10**5000),
+    "negative delay": lambda _, reports: reports.enqueue("annual", delay=-(10**5000)),
+    "expires in the far future": lambda _, reports: reports.enqueue("annual", expires="876001h"),
+    "expires beyond floats": lambda _, reports: reports.enqueue("annual", expires=1e306),
+    "throttle for ever": lambda _, reports: reports.enqueue("annual", dedupe=Dedupe("a", ttl=timedelta.max)),
+    "events after no id": lambda _, reports: next(reports.events(after="yesterday")),
+    "events after a lone surrogate": lambda _, reports: next(reports.events(after=LONE)),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_bad_input_is_an_error_of_ours(served: Player, client: Client, what: str) -> None:
+    """It names what to write instead, and nothing is enqueued."""
+    served.serve("reports", allow={"env": ["LEVEL"]})
+    with pytest.raises(InvalidInputError, match=":"):
+        BAD[what](client, client.queue("reports"))
+    assert client.queue("reports").counts().waiting == 0
+
+
+def test_what_is_no_request_is_told_by_its_place(served: Player, client: Client) -> None:
+    """The entries beside it are enqueued."""
+    with pytest.raises(BatchError) as caught:
+        client.queue("reports").enqueue_many([JobRequest("annual", id="a"), cast("JobRequest", ("annual", {}))])
+    (told,) = caught.value.exceptions
+    assert str(told).startswith("entry 1: it is a tuple")
+    assert claimed(served).job == "a"
+
+
+def test_reasons_of_any_text_are_taken(served: Player, client: Client) -> None:
+    """A reason is for people: what is no Unicode, too long or missing stops neither pause nor cancel."""
+    reports = client.queue("reports")
+    for reason in (LONE, "x" * 1_000_000, "", cast("str", None)):
+        reports.pause(reason)
+        assert served.claim() is None
+        reports.resume()
+        assert reports.enqueue("annual").cancel(reason)
