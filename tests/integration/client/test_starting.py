@@ -180,6 +180,19 @@ def test_a_pause_that_waits_then_a_purge(served: Player, client: Client) -> None
     assert starts(served) == ["next"]
 
 
+@pytest.mark.parametrize("options", [{}, {"priority": 3}, {"delay": "1ms"}, {"key": "t"}])
+def test_a_pause_of_the_heavyqueue(served: Player, client: Client, options: dict[str, Any]) -> None:
+    """Whatever waits in the queue, ``spec.paused`` holds it until the HeavyQueue says otherwise: no resume ends it."""
+    served.serve("reports", paused=True, concurrency={"perKey": 1})
+    put(client, "a", **options)
+    all_wait(client, 1)
+    client.queue("reports").pause()
+    client.queue("reports").resume()
+    assert starts(served) == []
+    served.serve("reports", concurrency={"perKey": 1})
+    assert starts(served) == ["a"]
+
+
 def test_a_promotion_in_a_paused_queue(served: Player, client: Client) -> None:
     """The job waits at the end of its priority, and starts no sooner than the pause allows."""
     reports = client.queue("reports")
