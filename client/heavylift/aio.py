@@ -9,7 +9,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, Unpack
 
-from heavylift import administration, operations
+from heavylift import administration, batches, operations
 from heavylift.aio_scheduling import AsyncClientSchedules, AsyncQueueSchedules
 from heavylift.contract import ids
 from heavylift.contract.durations import Duration
@@ -20,7 +20,7 @@ from heavylift.jobs import JobEvent, JobInfo, QueueCounts
 from heavylift.options import ChangeOptions, EnqueueOptions, JobRequest, RetryOptions
 from heavylift.requests import draft
 from heavylift.store import AsyncStore, ops
-from heavylift.store.steps import Op, T
+from heavylift.store.steps import AheadOp, T
 
 R = TypeVar("R")
 
@@ -70,7 +70,7 @@ class AsyncClient(AsyncClientSchedules):
     ) -> None:
         await self.aclose()
 
-    async def run(self, op: Op[T]) -> T:
+    async def run(self, op: AheadOp[T]) -> T:
         """Run an operation of the store (``heavylift.store.ops``)."""
         return await self._store.run(op)
 
@@ -171,7 +171,7 @@ class AsyncQueue(AsyncQueueSchedules):
 
     async def enqueue_many(self, requests: Sequence[JobRequest]) -> list[AsyncJob[Any]]:
         """As ``Queue.enqueue_many``."""
-        batch = await self._client.run(operations.enqueue_many(self.name, requests, strict=self._client.strict))
+        batch = await self._client.run(batches.enqueue_many(self.name, requests, strict=self._client.strict))
         handles: list[AsyncJob[Any]] = [
             AsyncJob(self._client, made.id, created=made.created, queue_name=self.name) for made in batch.accepted
         ]

@@ -69,13 +69,25 @@ class Admission:
             _at_most_ms("timeouts.run", timeouts.get("run"), self.run, "allow.runTimeout")
             _at_most_ms("timeouts.pending", timeouts.get("pending"), self.pending, "timeouts.pending")
             _at_most_ms("timeouts.total", timeouts.get("total"), self.total, "timeouts.total")
-        _priority(options.get("priority"), self.min_priority)
+        self.check_priority(options.get("priority"))
         for option, names in (("env", self.env), ("labels", self.labels)):
             for name in options.get(option) or ():
                 if name not in names:
                     raise _refused(f"{option}.{name}", f"allow.{option}")
         if "resources" in options:
             _resources(_part(options, "resources"), self.resources)
+
+    def check_priority(self, asked: object) -> None:
+        """Check the priority a job asks for.
+
+        Raises:
+            NotAllowedError: it is more urgent than ``spec.allow`` admits.
+        """
+        if self.served and _is_whole(asked) and asked < self.min_priority:
+            raise NotAllowedError(
+                f"priority is {asked}, more urgent than the {self.min_priority} that spec.allow.minPriority of its "
+                "HeavyQueue admits"
+            )
 
 
 def payload_limit(settings: Mapping[str, Any] | None) -> int:
@@ -90,13 +102,6 @@ def check_allowed(options: Mapping[str, Any], delay_ms: int, settings: Mapping[s
         NotAllowedError: names what ``spec.allow`` does not admit, or its maximum.
     """
     Admission.of(settings).check(options, delay_ms)
-
-
-def _priority(asked: object, most: int) -> None:
-    if _is_whole(asked) and asked < most:
-        raise NotAllowedError(
-            f"priority is {asked}, more urgent than the {most} that spec.allow.minPriority of its HeavyQueue admits"
-        )
 
 
 def _names(allowed: object) -> frozenset[str]:

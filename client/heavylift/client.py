@@ -9,7 +9,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, Unpack
 
-from heavylift import administration, operations
+from heavylift import administration, batches, operations
 from heavylift.contract import ids
 from heavylift.contract.durations import Duration
 from heavylift.contract.states import JobState
@@ -20,7 +20,7 @@ from heavylift.options import EnqueueOptions, JobRequest, RetryOptions
 from heavylift.requests import draft
 from heavylift.scheduling import ClientSchedules, QueueSchedules
 from heavylift.store import Store, ops
-from heavylift.store.steps import Op, T
+from heavylift.store.steps import AheadOp, T
 
 
 class Client(ClientSchedules):
@@ -90,7 +90,7 @@ class Client(ClientSchedules):
     ) -> None:
         self.close()
 
-    def run(self, op: Op[T]) -> T:
+    def run(self, op: AheadOp[T]) -> T:
         """Run an operation of the store (``heavylift.store.ops``)."""
         return self._store.run(op)
 
@@ -185,7 +185,7 @@ class Queue(QueueSchedules):
             BatchError: some were refused; ``exceptions`` name each by its index, ``jobs`` holds the accepted ones.
             RedisUnavailableError: nothing was enqueued for certain.
         """
-        batch = self._client.run(operations.enqueue_many(self.name, requests, strict=self._client.strict))
+        batch = self._client.run(batches.enqueue_many(self.name, requests, strict=self._client.strict))
         handles: list[Job[Any]] = [
             Job(self._client, made.id, created=made.created, queue_name=self.name) for made in batch.accepted
         ]

@@ -71,3 +71,15 @@ class Dedupe:
         """Return the shape the store takes: ``{"id", "mode", "ttl" (ms)}``, None left out."""
         shape: dict[str, Any] = {"id": self.key, "mode": self.mode}
         return shape if self.ttl is None else {**shape, "ttl": _ttl_ms(self.ttl)}
+
+
+def dedupe_of(value: object) -> Dedupe | None:
+    """Return a ``dedupe`` as a Dedupe; a text is ``Dedupe(text)``, None is none.
+
+    Raises:
+        InvalidInputError: it is neither.
+    """
+    given = Dedupe(value) if isinstance(value, str) else value
+    if given is None or isinstance(given, Dedupe):
+        return given
+    raise InvalidInputError(f"dedupe is {value!r:.80}: give the key as text, or Dedupe(key, mode=..., ttl=...)")

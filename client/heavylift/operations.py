@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from heavylift.allowed import Admission
 from heavylift.contract import ids, limits
 from heavylift.contract.states import JobState
 from heavylift.errors import (
-    BatchError,
     ConfigurationError,
     DuplicateJobError,
     HeavyliftError,
@@ -27,10 +25,10 @@ from heavylift.errors import (
     WaitTimeoutError,
 )
 from heavylift.jobs import JobEvent, JobInfo, Outcome, failure_message, read_result
-from heavylift.options import JobRequest, duration_ms
-from heavylift.requests import Draft, admit, draft
+from heavylift.options import duration_ms
+from heavylift.requests import Draft, admit
 from heavylift.store import ops
-from heavylift.store.model import Enqueued, EnqueueRequest, JobRecord, Verdict
+from heavylift.store.model import Enqueued, JobRecord, Verdict
 from heavylift.store.steps import Op
 
 POLL_S = 1.0
@@ -135,60 +133,6 @@ def refusal(made: Enqueued, queue: str) -> HeavyliftError | None:
             return StoreCorruptError(made.message or f"keys of job {made.id} have a wrong type in Redis")
         case other:
             return InvalidInputError(f"job {made.id} was refused: {made.message or other}")
-
-
-@dataclass(slots=True)
-class Batch:
-    """What became of a batch, in the order given."""
-
-    accepted: list[Enqueued] = field(default_factory=list)
-    errors: list[tuple[int, HeavyliftError]] = field(default_factory=list)
-    """By the place of the entry; in any order."""
-
-    def refused(self, jobs: Sequence[Any]) -> BatchError | None:
-        """Return the error to raise, holding the handles of the accepted jobs; None when all were accepted."""
-        if not self.errors:
-            return None
-        errors = [error for _, error in sorted(self.errors, key=lambda entry: entry[0])]
-        error = BatchError(f"{len(self.errors)} jobs were refused, {len(jobs)} enqueued", errors)
-        error.jobs = tuple(jobs)
-        return error
-
-
-def enqueue_many(queue: str, entries: Sequence[JobRequest], *, strict: bool) -> Op[Batch]:
-    """Enqueue a batch: entries that are refused do not keep the others out."""
-    batch = Batch()
-    admission = Admission.of((yield from ops.get_settings(queue)))
-    ready: list[tuple[int, EnqueueRequest]] = []
-    for index, entry in enumerate(entries):
-        try:
-            if not isinstance(entry, JobRequest):
-                raise InvalidInputError(f"it is a {type(entry).__name__}: write JobRequest(task, data, ...)")
-            checked = draft(entry.task, entry.data, entry.options)
-            ready.append((index, admit(checked, queue, admission, strict=strict)))
-        except HeavyliftError as error:
-            batch.errors.append((index, _at(index, error)))
-    done = 0
-    for part in ops.batches([made for _, made in ready]):
-        try:
-            replies = yield from ops.enqueue_batch(part)
-        except RedisUnavailableError as error:
-            first, last = ready[done][0], ready[-1][0]
-            lost = RedisUnavailableError(f"entries {first} to {last} are not confirmed: {error}")
-            batch.errors.append((first, lost))
-            break
-        for (index, _), made in zip(ready[done:], replies, strict=False):
-            refused = refusal(made, queue)
-            if refused is None:
-                batch.accepted.append(made)
-            else:
-                batch.errors.append((index, _at(index, refused)))
-        done += len(part)
-    return batch
-
-
-def _at(index: int, error: HeavyliftError) -> HeavyliftError:
-    return type(error)(f"entry {index}: {error}")
 
 
 # -- one job ----------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, TypedDict, Unpack
 
 from heavylift.contract import limits
 from heavylift.contract.durations import Duration, to_ms
-from heavylift.dedupe import Dedupe, check_key
+from heavylift.dedupe import Dedupe, check_key, dedupe_of
 from heavylift.errors import InvalidDurationError, InvalidInputError
 
 IfExists = Literal["return", "raise", "retry_failed", "replace"]
@@ -380,10 +380,8 @@ def _set_key(stored: dict[str, Any], value: object) -> None:
 
 
 def _set_dedupe(stored: dict[str, Any], value: object) -> None:
-    given = Dedupe(value) if isinstance(value, str) else value
-    if not isinstance(given, Dedupe):
-        raise InvalidInputError(f"dedupe is {value!r:.80}: give the key as text, or Dedupe(key, mode=..., ttl=...)")
-    stored["dedupe"] = given.to_json()
+    if given := dedupe_of(value):
+        stored["dedupe"] = given.to_json()
 
 
 _CHECKS = {

@@ -24,7 +24,7 @@ class Draft:
     data_json: str
     id: str
     named: bool
-    """Whether another enqueue may mean the same job: by its id or its deduplication key."""
+    """Whether it may meet another enqueue's job: by its id, or because it takes the place of what its key holds."""
     if_exists: str
     delay_ms: int
     expires_ms: int | None
@@ -56,14 +56,14 @@ def draft(task: str, data: Any, options: Mapping[str, Any]) -> Draft:
     depends_on = _dependencies(options.get("depends_on"))
     if depends_on and stored.get("dedupe", {}).get("mode") == "keep_last":
         raise InvalidInputError("dedupe with keep_last cannot be combined with depends_on: it orders its jobs itself")
-    text = payload.compact(_data(data))
-    _check_size(text, limits.PAYLOAD_MAX)
+    text = payload.compact(plain_data(data))
+    check_size(text, limits.PAYLOAD_MAX)
     return Draft(
         task=payload.check_task(task),
         data_json=text,
         id=ids.check_job_id(given_id) if given_id is not None else ids.new_job_id(),
         if_exists=if_exists,
-        named=given_id is not None or "dedupe" in stored,
+        named=given_id is not None or stored.get("dedupe", {"mode": "first"})["mode"] != "first",
         delay_ms=_delay(options.get("delay"), stored.get("dedupe", {})),
         expires_ms=None if expires is None else _positive("expires", duration_ms("expires", expires)),
         depends_on=depends_on,
@@ -81,8 +81,8 @@ def data_json(data: Any, settings: Mapping[str, Any] | None) -> str:
         InvalidPayloadError: it is not plain JSON; the message has the path.
         PayloadTooLargeError: it is larger than the queue admits.
     """
-    text = payload.compact(_data(data))
-    _check_size(text, Admission.of(settings).payload)
+    text = payload.compact(plain_data(data))
+    check_size(text, Admission.of(settings).payload)
     return text
 
 
@@ -98,7 +98,7 @@ def request(checked: Draft, queue: str, settings: Mapping[str, Any] | None, *, s
 
 def admit(checked: Draft, queue: str, admission: Admission, *, strict: bool, tag: str = "") -> EnqueueRequest:
     """Return the request for one queue whose settings (of this tag) were read already; raises as ``request``."""
-    _check_size(checked.data_json, admission.payload)
+    check_size(checked.data_json, admission.payload)
     admission.check(checked.options, checked.delay_ms)
     options = {"priority": admission.priority, **checked.options} if admission.priority else checked.options
     return EnqueueRequest(
@@ -119,7 +119,12 @@ def admit(checked: Draft, queue: str, admission: Admission, *, strict: bool, tag
     )
 
 
-def _data(data: Any) -> dict[str, Any]:
+def plain_data(data: Any) -> dict[str, Any]:
+    """Return a job's data as plain JSON.
+
+    Raises:
+        InvalidPayloadError: it is none; the message has the path.
+    """
     plain = to_plain({} if data is None else data)
     if not isinstance(plain, dict):
         raise InvalidPayloadError(
@@ -128,7 +133,12 @@ def _data(data: Any) -> dict[str, Any]:
     return plain
 
 
-def _check_size(text: str, most: int) -> None:
+def check_size(text: str, most: int) -> None:
+    """Check the bytes of a job's data.
+
+    Raises:
+        PayloadTooLargeError: more than ``most``.
+    """
     size = len(text) if text.isascii() else len(text.encode())
     if size > most:
         raise PayloadTooLargeError(

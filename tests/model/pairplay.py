@@ -18,8 +18,8 @@ from rq.serializers import JSONSerializer
 from typing_extensions import override
 
 from heavylift import Backoff, Dedupe, DuplicateJobError, HeavyliftError, JobRequest, JobState, Timeouts, testing
-from heavylift.store import Event, JobRecord, Op, ops
-from heavylift.store.steps import Call, Step
+from heavylift.store import Event, JobRecord, ops
+from heavylift.store.steps import AheadOp, Call, Step
 from heavylift.testing.store import MemoryStore, answer
 from tests.model import strangers
 from tests.model.clocked import ClockedStore
@@ -56,7 +56,7 @@ class Both(MemoryStore):
         return self.pair.real._take(step)
 
     @override
-    def run(self, op: Op[T]) -> T:
+    def run(self, op: AheadOp[T]) -> T:
         self._changes = False
         try:
             return super().run(op)

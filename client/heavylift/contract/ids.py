@@ -6,6 +6,7 @@ import base64
 import hashlib
 import re
 import secrets
+from collections.abc import Iterator
 from functools import lru_cache
 
 from heavylift.contract import limits
@@ -46,6 +47,13 @@ def check_queue_name(queue: object) -> str:
 def new_job_id() -> str:
     """Return a random job id (128 bits, hex)."""
     return secrets.token_hex(16)
+
+
+def job_ids() -> Iterator[str]:
+    """Yield random job ids without end, drawn some at a time."""
+    while True:
+        drawn = secrets.token_hex(16 * 64)
+        yield from (drawn[at : at + 32] for at in range(0, len(drawn), 32))
 
 
 def new_incarnation() -> str:

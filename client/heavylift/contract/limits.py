@@ -40,7 +40,7 @@ HOLD_MAX_MS = 3_600_000
 """The longest a program's RateLimited can hold its whole queue back."""
 SILENT_CLAIMS_MAX = 3
 BATCH_WORK = 120
-"""Work of one enqueue_many script call (larger batches are split): 60 plain entries, 24 with keys."""
+"""Work of one enqueue_many script call (larger batches are split): 60 plain entries, 40 with keys."""
 PURGE_STEP = 50
 """Jobs one script call removes at most when it purges."""
 RETRY_STEP = 20

@@ -251,7 +251,12 @@ def fingerprint(task: str, data_json: str) -> str:
         InvalidPayloadError: ``data_json`` is not JSON.
     """
     try:
-        canonical = _CANONICAL.encode(json.loads(data_json))
+        return fingerprint_of(task, json.loads(data_json))
     except (ValueError, RecursionError) as error:
         raise InvalidPayloadError(f"data is not JSON: {error}") from error
+
+
+def fingerprint_of(task: str, plain: Any) -> str:
+    """Return the same of what ``contract.plain.to_plain`` gave."""
+    canonical = _CANONICAL.encode(plain)
     return hashlib.sha256(f"{task}\n{canonical}".encode()).hexdigest()[:32]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from itertools import islice
 from types import TracebackType
 from typing import Any, Self
 
@@ -18,7 +20,7 @@ from heavylift.errors import ConfigurationError, HeavyliftError
 from heavylift.store.batch import Batch
 from heavylift.store.connection import Target, no_backoff
 from heavylift.store.faults import FAULTS, Patience, missing_script
-from heavylift.store.steps import Call, Op, Step, T, key_of
+from heavylift.store.steps import Ahead, AheadOp, Call, Op, Step, T, key_of
 from heavylift.store.sync import CONFIRM_S, command, confirmed, decode_message
 from heavylift.store.together import Together
 
@@ -65,7 +67,7 @@ class AsyncStore:
         client = aioredis.Redis.from_url(url, retry=Retry(no_backoff(), 0), **target.options())
         return cls(redis=client, patience=patience, where=target.where, owned=True)
 
-    async def run(self, op: Op[T]) -> T:
+    async def run(self, op: AheadOp[T]) -> T:
         """Run one operation.
 
         Raises:
@@ -76,7 +78,7 @@ class AsyncStore:
             step = next(op)
             while True:
                 try:
-                    reply = await self._take(step)
+                    reply = await (self._take_ahead(step.calls) if isinstance(step, Ahead) else self._take(step))
                 except HeavyliftError as error:
                     step = op.throw(error)
                 else:
@@ -138,6 +140,48 @@ class AsyncStore:
         asked = _cancel_requests_at(step)
         return await patiently(self, once, step)
 
+    async def _take_ahead(self, calls: Iterator[Call]) -> list[Any]:
+        """Take calls while the answer to the one before each is on its way; as of ``Store``."""
+        answers: list[Any] = []
+        try:
+            for call in islice(calls, 1):
+                answers.append(await self._take(call))  # noqa: PERF401 - an error leaves the answers before it
+            while waiting := await self._stream(calls, answers):
+                while waiting:
+                    answers.append(await self._take(waiting.popleft()))
+        except HeavyliftError as error:
+            answers.append(error)
+        return answers
+
+    async def _stream(self, calls: Iterator[Call], answers: list[Any]) -> deque[Call]:
+        waiting: deque[Call] = deque(islice(calls, 1))
+        if not waiting:
+            return waiting
+        pool: Any = self.redis.connection_pool
+        asked = cancel_requests()
+        try:
+            connection = await pool.get_connection()
+        except FAULTS:
+            honour_cancel(asked)
+            return waiting
+        try:
+            await connection.send_command(*command(waiting[0], self.keys))
+            for call in calls:
+                waiting.append(call)
+                await connection.send_command(*command(call, self.keys))
+                answers.append(await _answer(connection, asked))
+                waiting.popleft()
+            answers.append(await _answer(connection, asked))
+            waiting.popleft()
+        except BaseException as error:
+            await connection.disconnect(nowait=True)
+            if not isinstance(error, FAULTS):
+                raise
+            honour_cancel(asked)
+        finally:
+            await pool.release(connection)
+        return waiting
+
     async def _execute(self, step: Step) -> Any:
         if not isinstance(step, Call):  # it may block
             return await self.redis.execute_command(*command(step, self.keys))  # type: ignore[no-untyped-call]  # redis-py's
@@ -165,6 +209,13 @@ class AsyncStore:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
+
+
+async def _answer(connection: Any, asked: int) -> Any:
+    reply = await connection.read_response()
+    honour_cancel(asked)
+    await afailpoint("store.reply")
+    return reply
 
 
 def cancel_requests() -> int:

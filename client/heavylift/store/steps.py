@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from heavylift.contract.keys import Keys
+from heavylift.errors import HeavyliftError
 
 T = TypeVar("T")
 Arg = str | bytes | int
@@ -28,8 +29,48 @@ class Command:
 
 
 Step = Call | Command
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """Run scripts one after another; while Redis works on one, the next call is made.
+
+    The answer is a list of their answers; the first that fails for good has its HeavyliftError there, as the last.
+    """
+
+    calls: Iterator[Call]
+
+
 Op = Generator[Step, Any, T]
 """An operation: ``store.run(op)`` gives T."""
+AheadOp = Generator[Step | Ahead, Any, T]
+"""One that may make calls ahead; ``store.run`` takes it too."""
+
+
+def in_steps(op: AheadOp[T]) -> Op[T]:
+    """Drive an operation in plain steps, one after another, for those who cannot make calls ahead."""
+    try:
+        asked = next(op)
+        while True:
+            try:
+                answer = (yield from _in_turn(asked)) if isinstance(asked, Ahead) else (yield asked)
+            except HeavyliftError as error:
+                asked = op.throw(error)
+            else:
+                asked = op.send(answer)
+    except StopIteration as stop:
+        value: T = stop.value
+        return value
+
+
+def _in_turn(ahead: Ahead) -> Op[list[Any]]:
+    answers: list[Any] = []
+    for call in ahead.calls:
+        try:
+            answers.append((yield call))
+        except HeavyliftError as error:
+            return [*answers, error]
+    return answers
 
 
 def key_of(step: Step, keys: Keys) -> str:

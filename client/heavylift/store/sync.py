@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,7 +19,7 @@ from heavylift.store import scripts
 from heavylift.store.batch import Batch
 from heavylift.store.connection import Target, no_backoff
 from heavylift.store.faults import FAULTS, Patience, missing_script
-from heavylift.store.steps import Arg, Call, Op, Step, T, key_of
+from heavylift.store.steps import Ahead, AheadOp, Arg, Call, Op, Step, T, key_of
 
 
 class Store:
@@ -64,7 +66,7 @@ class Store:
         client = redis.Redis.from_url(url, retry=Retry(no_backoff(), 0), **target.options())
         return cls(redis=client, patience=patience, where=target.where, owned=True)
 
-    def run(self, op: Op[T]) -> T:
+    def run(self, op: AheadOp[T]) -> T:
         """Run one operation.
 
         Raises:
@@ -75,7 +77,7 @@ class Store:
             step = next(op)
             while True:
                 try:
-                    reply = self._take(step)
+                    reply = self._take_ahead(step.calls) if isinstance(step, Ahead) else self._take(step)
                 except HeavyliftError as error:
                     step = op.throw(error)
                 else:
@@ -129,6 +131,53 @@ class Store:
             return reply
 
         return patiently(self, once, step)
+
+    def _take_ahead(self, calls: Iterator[Call]) -> list[Any]:
+        """Take calls while the answer to the one before each is on its way; see ``Ahead``.
+
+        From the second on: at the first Redis may have to learn the script.
+        """
+        answers: list[Any] = []
+        try:
+            answers.extend(self._take(call) for call in islice(calls, 1))
+            while waiting := self._stream(calls, answers):
+                while waiting:  # alone each knows what to do about it
+                    answers.append(self._take(waiting.popleft()))
+        except HeavyliftError as error:
+            answers.append(error)
+        return answers
+
+    def _stream(self, calls: Iterator[Call], answers: list[Any]) -> deque[Call]:
+        """Send calls over one connection and read their answers; returns those that failed or were not answered."""
+        waiting: deque[Call] = deque(islice(calls, 1))
+        if not waiting:
+            return waiting
+        pool = self.redis.connection_pool
+        try:
+            connection: Any = pool.get_connection()
+        except FAULTS:
+            return waiting
+        try:
+            connection.send_command(*command(waiting[0], self.keys))
+            for call in calls:
+                waiting.append(call)
+                connection.send_command(*command(call, self.keys))
+                answers.append(self._answer(connection))
+                waiting.popleft()
+            answers.append(self._answer(connection))
+            waiting.popleft()
+        except BaseException as error:
+            connection.disconnect()
+            if not isinstance(error, FAULTS):
+                raise
+        finally:
+            pool.release(connection)
+        return waiting
+
+    def _answer(self, connection: Any) -> Any:
+        reply = connection.read_response()
+        failpoint("store.reply")
+        return reply
 
     def _execute(self, step: Step) -> Any:
         try:

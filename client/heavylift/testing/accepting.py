@@ -43,13 +43,14 @@ class Entry:
     @classmethod
     def read(cls, header: str, own: str, data: bytes) -> Entry:
         """Return an entry of its header of lines, its own lines and its data."""
-        part, (id_, incarnation, fingerprint, trace) = header.split("\n"), own.split("\n")
+        part, (id_, incarnation, fingerprint, trace, *order) = header.split("\n"), own.split("\n")
+        priority, lifo, key, dedup = order or ("0", "0", "", "")
         return cls(
             queue=part[0], id=id_, task=part[1], incarnation=incarnation, if_exists=part[2], fingerprint=fingerprint,
             delay=int(part[3]), expires=int(part[4]) if part[4] else None, options=part[5], description=part[6],
-            trace=trace, strict=part[7] == "1", priority=int(part[8]), lifo=part[9] == "1", key=part[10],
-            dedup=part[11], mode=part[12], ttl=int(part[13]) if part[13] else None, tag=part[15], data=data,
-            depends=tuple(other for other in part[14].split(",") if other),
+            trace=trace, strict=part[7] == "1", priority=int(priority), lifo=lifo == "1", key=key, dedup=dedup,
+            mode=part[8], ttl=int(part[9]) if part[9] else None, tag=part[11], data=data,
+            depends=tuple(other for other in part[10].split(",") if other),
         )  # fmt: skip
 
 

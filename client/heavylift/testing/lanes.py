@@ -166,8 +166,11 @@ class Lanes:
             rank = self.rank(fields)
             after = [each for each in ranks if rank <= each < rank + 1000]
             rank = after[-1] + 1 if after else rank
-        bisect.insort(lane, (level, max(rank, 0), job))
-        self.regard(queue, key)
+        rank = max(rank, 0)
+        bisect.insort(lane, (level, rank, job))
+        there = self.state.queue(queue).slots.get(key, "")
+        if self.rule(queue).fair or not there.startswith("f") or there > f"f{level + 1000:04d}{rank:016d}":
+            self.regard(queue, key)  # else it stands behind the first, which has its place
 
     def lane_find(self, queue: str, job: str, fields: Fields) -> Waits | None:
         """Return a job's entry in its lane, or None."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -42,6 +42,10 @@ class MemoryStore(Store):
         return answer(self.engine, step, self.idle)
 
     @override
+    def _take_ahead(self, calls: Iterator[Call]) -> list[Any]:
+        return [self._take(call) for call in calls]
+
+    @override
     def _take_many(self, steps: Sequence[Step]) -> list[Any]:
         answers: list[Any] = []
         for step in steps:
@@ -71,6 +75,10 @@ class AsyncMemoryStore(AsyncStore):
     @override
     async def _take(self, step: Step) -> Any:
         return answer(self.engine, step, self.idle)
+
+    @override
+    async def _take_ahead(self, calls: Iterator[Call]) -> list[Any]:
+        return [await self._take(call) for call in calls]
 
     @override
     def subscribe(self, *channels: str) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from heavylift import JobRequest, administration, operations, schedules
+from heavylift import JobRequest, administration, batches, operations, schedules
 from heavylift.allowed import Admission
 from heavylift.cli.exits import safe_json
 from heavylift.cli.output import job_detail, job_row
@@ -34,6 +34,7 @@ from heavylift.store import (
     tallies,
 )
 from heavylift.store.model import Change
+from heavylift.store.steps import in_steps
 from heavylift_operator.core import plan
 from heavylift_operator.core.evidence import Evidence
 from heavylift_operator.services.views import Known, Views
@@ -303,7 +304,7 @@ def producing(queue: str, *keys: str) -> Iterator[tuple[str, Op[Any]]]:
     yield "enqueue deferred", ops.enqueue(request(queue=queue, depends_on=keys or ("job",)))
     yield (
         "enqueue_many",
-        operations.enqueue_many(queue, [JobRequest("annual", {"n": n}) for n in range(3)], strict=True),
+        in_steps(batches.enqueue_many(queue, [JobRequest("annual", {"n": n}) for n in range(3)], strict=True)),
     )
     yield "release_key", ops.release_dedupe(queue, "annual")
     yield "pause", ops.pause(queue, by="ann")

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from heavylift import JobRequest, operations
+from heavylift import JobRequest, batches, operations
 from heavylift.allowed import Admission
 from heavylift.contract.states import JobState
 from heavylift.errors import HeavyliftError
 from heavylift.requests import draft
 from heavylift.spec import rules_from_settings
 from heavylift.store import Op, ops
+from heavylift.store.steps import in_steps
 from tests.integration.hostile.corpus import LONG_TEXTS, SETTINGS, TEXTS, Evil, wrapped
 from tests.integration.store.hostilekit import (
     all_claims,
@@ -112,7 +113,7 @@ USES: Mapping[str, Callable[[str], Op[Any]]] = {
         queue, draft("annual", {"year": 1}, {"priority": 1}), operations.Admissions(), strict=True
     ),
     "enqueue keyed": lambda queue: ops.enqueue(request(queue=queue, options={"key": "tenant"})),
-    "enqueue_many": lambda queue: operations.enqueue_many(queue, [JobRequest("annual")], strict=True),
+    "enqueue_many": lambda queue: in_steps(batches.enqueue_many(queue, [JobRequest("annual")], strict=True)),
     "claim": lambda queue: ops.claim(ask(queue)),
 }
 """Operations that look at settings."""

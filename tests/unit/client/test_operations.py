@@ -16,11 +16,11 @@ from heavylift import (
     StoreCorruptError,
     operations,
 )
+from heavylift.batches import Batch, enqueue_many
 from heavylift.contract.states import JobState
 from heavylift.errors import RedisUnavailableError
-from heavylift.operations import Batch
 from heavylift.store.model import Enqueued
-from heavylift.store.steps import Call, Op
+from heavylift.store.steps import Call, Op, in_steps
 
 
 def drive(op: Op[Any], *answers: Any) -> Any:
@@ -45,7 +45,7 @@ def test_batch_that_redis_leaves_half_way_names_what_is_not_confirmed() -> None:
     settings = json.dumps({}).encode()
 
     batch = drive(
-        operations.enqueue_many("reports", requests, strict=True),
+        in_steps(enqueue_many("reports", requests, strict=True)),
         settings,
         accepted(60),
         accepted(60),
@@ -61,7 +61,7 @@ def test_batch_that_redis_leaves_half_way_names_what_is_not_confirmed() -> None:
 
 def test_bad_entries_are_refused_before_redis_is_asked_to_store_them() -> None:
     """Only the good entry is in the call."""
-    op = operations.enqueue_many("reports", [JobRequest("annual", {"x": {1}}), JobRequest("fine")], strict=True)
+    op = in_steps(enqueue_many("reports", [JobRequest("annual", {"x": {1}}), JobRequest("fine")], strict=True))
     next(op)
     step = op.send(b"{}")
 

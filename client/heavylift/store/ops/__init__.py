@@ -30,7 +30,19 @@ from heavylift.store.ops.executions import (
     release,
     unfinalized,
 )
-from heavylift.store.ops.jobs import batches, cancel, claim, enqueue, enqueue_batch, enqueue_many
+from heavylift.store.ops.jobs import (
+    Entry,
+    batches,
+    cancel,
+    claim,
+    enqueue,
+    enqueue_call,
+    enqueue_many,
+    enqueued,
+    header,
+    own_lines,
+    work_of,
+)
 from heavylift.store.ops.keys import KeyCursor, KeyStanding, key_standing, sweep_keys
 from heavylift.store.ops.queues import (
     breaker,
@@ -89,6 +101,7 @@ from heavylift.store.ops.service import (
 )
 
 __all__ = [
+    "Entry",
     "KeyCursor",
     "KeyStanding",
     "all_schedules",
@@ -109,8 +122,9 @@ __all__ = [
     "drop_lock",
     "due_schedules",
     "enqueue",
-    "enqueue_batch",
+    "enqueue_call",
     "enqueue_many",
+    "enqueued",
     "ensure_epoch",
     "events",
     "finalized",
@@ -122,6 +136,7 @@ __all__ = [
     "get_job",
     "get_schedule",
     "get_settings",
+    "header",
     "hold_rq_locks",
     "inflight",
     "inflight_count",
@@ -130,6 +145,7 @@ __all__ = [
     "now",
     "observe",
     "own_claims",
+    "own_lines",
     "page_jobs",
     "page_schedules",
     "pause",
@@ -166,4 +182,5 @@ __all__ = [
     "troubles",
     "unfinalized",
     "unregister_dispatcher",
+    "work_of",
 ]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from heavylift.contract import limits
 from heavylift.contract.outcomes import OutcomeClass
@@ -15,8 +15,8 @@ from heavylift.store.ops.replies import reply
 from heavylift.store.steps import Arg, Call, Op
 
 _BATCH_BYTES = 4 * 1024 * 1024
-_WORK, _WORK_MORE = 2, {"key": 2, "dedupe": 1}
-"""What accepting an entry costs, and what options add to it, as measured."""
+_WORK, _WORK_KEY = 2, 1
+"""What accepting an entry costs, and what a concurrency key adds to it, as measured."""
 
 CLAIM_ENDS = {
     "expired": Outcome(
@@ -52,68 +52,109 @@ CLAIM_ENDS = {
 """What claim itself may find; the payload's content is judged by the dispatcher."""
 
 
-_OWN_FIELDS = frozenset({"priority", "lifo", "key", "dedupe"})
-"""Options that stand in fields of their own in the job's hash: scripts act on them."""
+_HEADER_LINES, _OWN_LINES, _ORDER_LINES = 12, 4, 8
+_NO_ORDER = (0, False, "", "")
 
 
-_HEADER_LINES, _OWN_LINES = 16, 4
-
-
-def entry_arguments(*reqs: EnqueueRequest) -> tuple[Arg, ...]:
-    """Return entries as scripts take them (L.entry in _accept.lua): of each a header of lines, own lines, and the data.
-
-    A header is empty when it is the one of the entry before.
+def header(req: EnqueueRequest) -> str:
+    """Return what entries share, as scripts take it (L.entry in _accept.lua): all but what ``own_lines`` holds.
 
     Raises:
         InvalidInputError: a part holds a line break.
     """
-    arguments: list[Arg] = []
-    before: tuple[Any, ...] = ()
-    for req in reqs:
-        shared = (
-            *(req.queue, req.task, req.if_exists, req.delay_ms, req.expires_ms, req.options, req.description),
-            *(req.strict, req.depends_on, req.settings_tag),
-        )
-        header = "" if shared == before else _header(req)
-        own = f"{req.id}\n{req.incarnation}\n{req.fingerprint}\n{req.origin_trace}"
-        if own.count("\n") != _OWN_LINES - 1:
-            raise _broken(req)
-        arguments += (header, own, req.data)
-        before = shared
-    return tuple(arguments)
-
-
-def _header(req: EnqueueRequest) -> str:
     dedupe = decode.mapping(req.options.get("dedupe"))
     ttl, delay = dedupe.get("ttl"), req.delay_ms
     if dedupe.get("mode") == "debounce":
         delay = ttl or delay
-    options = {name: value for name, value in req.options.items() if name not in _OWN_FIELDS}
+    options = {name: value for name, value in req.options.items() if name not in OWN_FIELDS}
     lines = (
         *(req.queue, req.task, req.if_exists, str(delay)),
         "" if req.expires_ms is None else str(req.expires_ms),
         bodies.compact(options) if options else "",
         (req.description or req.task).replace("\n", " "),
-        *("1" if req.strict else "0", str(req.options.get("priority") or 0)),
-        "1" if req.options.get("lifo") else "0",
-        *(req.options.get("key") or "", dedupe.get("id") or "", dedupe.get("mode") or "first"),
-        "" if ttl is None else str(ttl),
-        ",".join(req.depends_on),
-        req.settings_tag,
+        *("1" if req.strict else "0", dedupe.get("mode") or "first", "" if ttl is None else str(ttl)),
+        *(",".join(req.depends_on), req.settings_tag),
     )
     text = "\n".join(lines)
     if text.count("\n") != _HEADER_LINES - 1:
-        raise _broken(req)
+        raise _broken(req.id)
     return text
 
 
-def _broken(req: EnqueueRequest) -> InvalidInputError:
-    return InvalidInputError(f"job {req.id[:60]!r}: queue, id, task, keys and options are one line each")
+OWN_FIELDS = frozenset({"priority", "lifo", "key", "dedupe"})
+"""Options that stand in fields of their own in the job's hash: scripts act on them."""
 
 
-def _enqueued(row: Any, req: EnqueueRequest) -> Enqueued:
+def own_lines(job: str, incarnation: str, fingerprint: str, trace: str, order: tuple[int, bool, str, str]) -> str:
+    """Return an entry's own lines; ``order`` = its priority, whether it is lifo, its key and deduplication key.
+
+    Raises:
+        InvalidInputError: a part holds a line break.
+    """
+    text, lines = f"{job}\n{incarnation}\n{fingerprint}\n{trace}", _OWN_LINES
+    if order != _NO_ORDER:
+        priority, lifo, key, dedupe = order
+        text, lines = f"{text}\n{priority}\n{'1' if lifo else '0'}\n{key}\n{dedupe}", _ORDER_LINES
+    if text.count("\n") != lines - 1:
+        raise _broken(job)
+    return text
+
+
+def _broken(job: str) -> InvalidInputError:
+    return InvalidInputError(f"job {job[:60]!r}: queue, id, task, keys and options are one line each")
+
+
+class Entry(NamedTuple):
+    """One entry of a batch, written down."""
+
+    id: str
+    header: str
+    """Entries of one batch share the object, not only its text, where they can."""
+    own: str
+    data: bytes
+    work: int
+    """What accepting it costs, of ``limits.BATCH_WORK``."""
+
+
+def entry(req: EnqueueRequest) -> Entry:
+    """Return a request as an entry.
+
+    Raises:
+        InvalidInputError: a part holds a line break.
+    """
+    options, dedupe = req.options, decode.mapping(req.options.get("dedupe"))
+    key, held = options.get("key") or "", dedupe.get("id") or ""
+    order = (options.get("priority") or 0, bool(options.get("lifo")), key, held)
+    own = own_lines(req.id, req.incarnation, req.fingerprint, req.origin_trace, order)
+    return Entry(req.id, header(req), own, req.data, work_of(key))
+
+
+def work_of(key: str) -> int:
+    """Return what accepting an entry with this concurrency key (empty = none) costs."""
+    return _WORK + (_WORK_KEY if key else 0)
+
+
+def arguments(entries: Iterable[Entry]) -> tuple[Arg, ...]:
+    """Return entries as scripts take them: of each its header (empty = as of the one before), own lines and data."""
+    found: list[Arg] = []
+    before = ""
+    for each in entries:
+        found += ("" if each.header == before else each.header, each.own, each.data)
+        before = each.header
+    return tuple(found)
+
+
+def entry_arguments(*reqs: EnqueueRequest) -> tuple[Arg, ...]:
+    """Return requests as scripts take them; raises as ``entry``."""
+    return arguments(entry(req) for req in reqs)
+
+
+_STATES = {state.value.encode(): state for state in JobState}
+
+
+def _enqueued(row: Any, job: str) -> Enqueued:
     if not isinstance(row, list | tuple):
-        return Enqueued(id=req.id, created=True, state=decode.member(JobState, row, JobState.WAITING))
+        return Enqueued(id=job, created=True, state=_STATES.get(row) or decode.member(JobState, row, JobState.WAITING))
     job, created, state, error, message = (decode.text(part) for part in row)
     return Enqueued(
         id=job,
@@ -127,35 +168,38 @@ def _enqueued(row: Any, req: EnqueueRequest) -> Enqueued:
 def enqueue(req: EnqueueRequest) -> Op[Enqueued]:
     """Accept one job. A refusal is in the value's ``error``, not raised."""
     rows = yield Call("enqueue", entry_arguments(req))
-    return _enqueued(rows[0], req)
+    return _enqueued(rows[0], req.id)
 
 
 def enqueue_many(reqs: Sequence[EnqueueRequest]) -> Op[list[Enqueued]]:
     """Accept many jobs, each on its own, in as few calls as their size allows."""
     accepted: list[Enqueued] = []
-    for batch in batches(reqs):
-        accepted += yield from enqueue_batch(batch)
+    for batch in batches(entry(req) for req in reqs):
+        accepted += enqueued(batch, (yield enqueue_call(batch)))
     return accepted
 
 
-def enqueue_batch(reqs: Sequence[EnqueueRequest]) -> Op[list[Enqueued]]:
-    """Accept the jobs of one call (see ``batches``)."""
-    rows = yield Call("enqueue", entry_arguments(*reqs))
-    return [_enqueued(row, req) for row, req in zip(rows, reqs, strict=True)]
+def enqueue_call(batch: Sequence[Entry]) -> Call:
+    """Return the call that accepts the entries of one batch (see ``batches``)."""
+    return Call("enqueue", arguments(batch))
 
 
-def batches(reqs: Sequence[EnqueueRequest]) -> Iterator[list[EnqueueRequest]]:
-    """Yield the requests in parts of which each fits into one call."""
-    batch: list[EnqueueRequest] = []
+def enqueued(batch: Sequence[Entry], rows: Any) -> list[Enqueued]:
+    """Return what became of the entries of one batch, from the answer to its call."""
+    return [_enqueued(row, each.id) for row, each in zip(rows, batch, strict=True)]
+
+
+def batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
+    """Yield the entries in parts of which each fits into one call; takes none before it is due."""
+    batch: list[Entry] = []
     size = work = 0
-    for req in reqs:
-        needs = _WORK + sum(more for name, more in _WORK_MORE.items() if name in req.options)
-        if batch and (work + needs > limits.BATCH_WORK or size + len(req.data) > _BATCH_BYTES):
+    for each in entries:
+        if batch and (work + each.work > limits.BATCH_WORK or size + len(each.data) > _BATCH_BYTES):
             yield batch
             batch, size, work = [], 0, 0
-        batch.append(req)
-        size += len(req.data)
-        work += needs
+        batch.append(each)
+        size += len(each.data)
+        work += each.work
     if batch:
         yield batch
 

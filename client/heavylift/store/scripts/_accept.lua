@@ -19,12 +19,52 @@ local function unmet(e)
   return false
 end
 
--- What one call does for a whole batch: once per queue.
-local seen = {}
-local function once(name)
-  local first = not seen[name]
-  seen[name] = true
-  return first
+-- What one call looks at once for all its entries, by queue: {level = {[priority] = its list fits}, open = {[priority] = a
+-- job more may have it}, used = {[priority] = it is known to be in use}, keyed = its keys' indexes fit, served}.
+local known = {}
+local begun = false -- whether this call saw to the epoch
+
+-- New jobs go to their places together, those of one place in their order: ids by list and command, {job, h, where, n} by
+-- queue, and deduplication keys with their entries by queue. Whatever looks at those places settles first.
+local listed, keyed, held = {}, {}, {}
+-- What L.accept_all saw: no entry's job is there but those `written` since, and these deduplication keys are free.
+local fresh, written, free = false, {}, {}
+local function settle()
+  for list, of in pairs(listed) do
+    for push, ids in pairs(of) do call(push, list, unpack(ids)) end
+  end
+  for q, puts in pairs(keyed) do L.lanes_put(q, puts) end
+  for q, entries in pairs(held) do call('HSET', K.dedup(q), unpack(entries)) end
+  listed, keyed, held = {}, {}, {}
+end
+
+local function put(e)
+  local q, p, h = e.queue, e.priority, e.placed
+  L.announce(q)
+  if e.key ~= '' and L.key(h) and L.rule(q).apart then
+    keyed[q] = keyed[q] or {}
+    keyed[q][#keyed[q] + 1] = { e.id, h, e.lifo and 'front' or 'back', L.next_put() }
+    return
+  end
+  local list, of = K.level(q, p), known[q]
+  if p ~= 0 and not of.used[p] then
+    L.use_level(q, p)
+    of.used[p], of.open = true, {}
+  end
+  listed[list] = listed[list] or {}
+  local push = e.lifo and 'LPUSH' or 'RPUSH'
+  local ids = listed[list][push] or {}
+  ids[#ids + 1], listed[list][push] = e.id, ids
+end
+
+-- The key is the job's from now on, for a throttle until a time.
+local function hold(e)
+  local q, key, till = e.queue, e.dedup, e.mode == 'first' and e.ttl and NOW + e.ttl or false
+  if not (free[q] and free[q][key]) then return L.dedup_take(q, key, e.id, till) end
+  local entries = held[q] or {}
+  entries[#entries + 1] = key
+  entries[#entries + 1] = till and e.id .. '|' .. L.int(till) or e.id
+  held[q], free[q][key] = entries, nil
 end
 
 -- The fields of a new job. RQ reads absent ones as empty or zero, and so do we: each costs 60 to 90 bytes. Those that
@@ -41,10 +81,6 @@ local function shared_fields(e, status, due)
   add('hl:options', e.options)
   add('hl:due', due and L.int(due))
   add('hl:expires', e.expires and L.int(NOW + e.expires))
-  add('hl:priority', e.priority ~= 0 and L.int(e.priority))
-  add('hl:lifo', e.lifo and '1')
-  add('hl:key', e.key)
-  add('hl:dedup', e.dedup)
   if #e.depends > 0 then
     add('dependency_id', e.depends[1])
     add('dependency_ids', cjson.encode(e.depends))
@@ -69,6 +105,10 @@ local function fields_of(e, status, due)
     add('hl:fp', e.fingerprint)
   end
   if e.trace ~= '' then add('hl:trace', e.trace) end
+  if e.priority ~= 0 then add('hl:priority', L.int(e.priority)) end
+  if e.lifo then add('hl:lifo', '1') end
+  if e.key ~= '' then add('hl:key', e.key) end
+  if e.dedup ~= '' then add('hl:dedup', e.dedup) end
   if e.follows then add('hl:reason', 'follows ' .. e.follows) end
   return set
 end
@@ -78,10 +118,11 @@ local function write(e)
   local due = e.delay > 0 and NOW + e.delay or nil
   local status = deferred and 'deferred' or due and 'scheduled' or 'queued'
   call('HSET', K.job(e.id), unpack(fields_of(e, status, due)))
+  written[e.id] = true
   if e.follows then
     L.dedup_follow(e.queue, e.dedup, e.id)
   elseif e.dedup ~= '' then
-    L.dedup_take(e.queue, e.dedup, e.id, e.mode == 'first' and e.ttl and NOW + e.ttl or false)
+    hold(e)
   end
   if deferred then
     for _, id in ipairs(e.depends) do
@@ -90,10 +131,13 @@ local function write(e)
     end
     call('ZADD', K.registry('deferred', e.queue), NOW_S, e.id)
     call('SADD', K.queues, K.queue(e.queue))
-  else
+  elseif due then
     L.place(e.queue, e.id, e.placed, false, due)
+  else
+    put(e)
   end
-  if once('epoch') then try('SET', K.epoch, L.int(NOW) .. '-' .. string.sub(redis.sha1hex(e.id), 1, 16), 'NX') end
+  if not begun then try('SET', K.epoch, L.int(NOW) .. '-' .. string.sub(redis.sha1hex(e.id), 1, 16), 'NX') end
+  begun = true
   L.count(e.queue, 'enqueued')
   local state = L.STATES[status]
   L.emit(e.queue, 'added', e.id, 'state', state, 'task', e.task)
@@ -102,15 +146,21 @@ end
 
 -- What is wrong with the keys an entry is written to, or nil; a queue's own are looked at once per call.
 local function unfit(e)
-  local wrong
-  if not seen[e.fit] then
-    wrong = L.unfit(e.queue, { ['hl:priority'] = L.int(e.priority) })
-      or L.wrong(K.registry('deferred', e.queue), 'zset', K.dedup(e.queue), 'hash')
-    seen[e.fit] = not wrong
+  local q, p, wrong = e.queue, e.priority, nil
+  if not known[q] then
+    wrong = L.wrong(K.levels(q), 'zset', K.delayed(q), 'zset', K.registry('scheduled', q), 'zset', K.queues, 'set',
+      K.registry('deferred', q), 'zset', K.dedup(q), 'hash')
+    if wrong then return wrong end
+    known[q] = { level = {}, open = {}, used = {} }
   end
-  if e.key ~= '' and not wrong and not seen[e.keyed] then
-    wrong = L.wrong_keys(e.queue)
-    seen[e.keyed] = not wrong
+  local of = known[q]
+  if not of.level[p] then
+    wrong = L.wrong(K.level(q, p), 'list')
+    of.level[p] = not wrong
+  end
+  if e.key ~= '' and not wrong and not of.keyed then
+    wrong = L.wrong_keys(q)
+    of.keyed = not wrong
   end
   if #e.depends > 0 then wrong = wrong or L.wrong(K.dependencies(e.id), 'set') end
   for _, id in ipairs(e.depends) do wrong = wrong or L.wrong(K.dependents(id), 'set') end
@@ -180,8 +230,10 @@ end
 -- Why nothing new is written for an entry now, or nil. What was accepted before is answered without: a repeat is told of
 -- its job, whatever the queue has become.
 local function barred(e)
-  local crowded = L.crowded(e.queue, e.priority)
+  local open = known[e.queue].open
+  local crowded = not open[e.priority] and L.crowded(e.queue, e.priority)
   if crowded then return refuse(e, 'levels', crowded) end
+  open[e.priority] = true
   if e.tag ~= '' and e.tag ~= tag_of(e.queue) then return refuse(e, 'stale', 'the settings of its queue changed') end
   return nil
 end
@@ -221,30 +273,63 @@ local function again(e, h)
   return { e.id, '0', state, '', '' }
 end
 
--- One entry, all or nothing, safe to repeat: {id, '1' created | '0', state, error | '', message}; the id is another
--- job's when the entry was deduplicated.
--- e = as of L.entry
-function L.accept(e)
+local function accept(e)
   local wrong = unfit(e)
   if wrong then return refuse(e, 'corrupt', wrong) end
-  if call('EXISTS', K.job(e.id)) == 1 then
+  if (not fresh or written[e.id]) and call('EXISTS', K.job(e.id)) == 1 then
+    settle()
     local h, _, message = L.load(e.id)
     return h and again(e, h) or refuse(e, 'corrupt', message)
   end
-  local closed = barred(e)
+  local closed, of = barred(e), known[e.queue]
   if closed then return closed end
-  if e.strict and not seen[e.served] then
+  if e.strict and not of.served then
     if L.type(K.settings(e.queue)) ~= 'hash' then
       return refuse(e, 'unknown-queue', 'no HeavyQueue serves the queue ' .. e.queue)
     end
-    once(e.served)
+    of.served = true
   end
-  return e.dedup ~= '' and deduplicated(e) or write(e)
+  if e.dedup == '' or (free[e.queue] and free[e.queue][e.dedup]) then return write(e) end
+  settle()
+  return deduplicated(e) or write(e)
 end
 
+-- One look for all entries at what each would look at by itself, of use while none of their jobs is there.
+local function foresee(entries)
+  local jobs, asked = {}, {}
+  for i, e in ipairs(entries) do jobs[i] = K.job(e.id) end
+  if #entries < 2 or call('EXISTS', unpack(jobs)) > 0 then return end
+  fresh = true
+  for _, e in ipairs(entries) do
+    if e.dedup ~= '' then
+      asked[e.queue] = asked[e.queue] or {}
+      asked[e.queue][#asked[e.queue] + 1] = e.dedup
+    end
+  end
+  for q, names in pairs(asked) do
+    local found = try('HMGET', K.dedup(q), unpack(names))
+    free[q] = {}
+    for i, name in ipairs(names) do free[q][name] = not found.err and not found[i] or nil end
+  end
+end
+
+-- Entries of one call (L.entry), each all or nothing and safe to repeat. For each {id, '1' created | '0', state, error |
+-- '', message}; the id is another job's when the entry was deduplicated.
+function L.accept_all(entries)
+  local replies = {}
+  foresee(entries)
+  local whole, message = pcall(function()
+    for i, e in ipairs(entries) do replies[i] = accept(e) end
+  end)
+  settle()
+  if not whole then error(message, 0) end -- as Redis put it
+  return replies
+end
+function L.accept(e) return L.accept_all({ e })[1] end
+
 -- What entries share: lines (queue, task, if_exists, delay ms, expires ms or '', options JSON or '', description, strict
--- '1'|'0', priority, lifo '1'|'0', concurrency key or '', deduplication key or '', its mode, its ttl ms or '', ids of
--- dependencies with commas between, tag of the settings it was held against or '').
+-- '1'|'0', mode of deduplication, its ttl ms or '', ids of dependencies with commas between, tag of the settings it was
+-- held against or '').
 local function header(text)
   local part, n = {}, 0
   for line in string.gmatch(text .. '\n', '([^\n]*)\n') do
@@ -253,25 +338,33 @@ local function header(text)
   end
   local e = {
     queue = part[1], task = part[2], if_exists = part[3], delay = tonumber(part[4]), expires = tonumber(part[5]),
-    options = part[6], description = part[7], strict = part[8] == '1', priority = tonumber(part[9]),
-    lifo = part[10] == '1', key = part[11], dedup = part[12], mode = part[13], ttl = tonumber(part[14]), depends = {},
-    tag = part[16], fields = {},
+    options = part[6], description = part[7], strict = part[8] == '1', mode = part[9], ttl = tonumber(part[10]),
+    depends = {}, tag = part[12], fields = {}, priority = 0, lifo = false, key = '', dedup = '',
+    placed = { enqueued_at = L.utc_now() },
   }
-  for id in string.gmatch(part[15], '[^,]+') do e.depends[#e.depends + 1] = id end
-  e.fit, e.keyed, e.served = 'fit\n' .. e.queue .. '@' .. part[9], 'keys\n' .. e.queue, 'served\n' .. e.queue
-  e.placed = { enqueued_at = L.utc_now(), ['hl:priority'] = L.int(e.priority), ['hl:lifo'] = e.lifo and '1' or nil,
-    ['hl:key'] = e.key ~= '' and e.key or nil }
+  for id in string.gmatch(part[11], '[^,]+') do e.depends[#e.depends + 1] = id end
   e.__index = e
   return e
 end
 
+-- What an entry has of its own in its queue's order, where that is anything: lines (priority, lifo '1'|'0', concurrency key
+-- or '', deduplication key or '').
+local function order(e, text)
+  local priority, lifo, key, dedup = string.match(text, '^([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)$')
+  e.priority, e.lifo, e.key, e.dedup = tonumber(priority), lifo == '1', key, dedup
+  e.placed = { enqueued_at = L.utc_now(), ['hl:priority'] = priority, ['hl:lifo'] = lifo == '1' and '1' or nil,
+    ['hl:key'] = key ~= '' and key or nil }
+end
+
 -- The entry at ARGV[i], and where the next one begins: what it shares with others ('' = as the one before), its own lines
--- (id, incarnation, fingerprint or '', traceparent or ''), the data. Without a fingerprint the id is random: nobody else
--- means this job.
+-- (id, incarnation, fingerprint or '', traceparent or '', its order), the data. Without a fingerprint the id is random:
+-- nobody else means this job.
 local shared
 function L.entry(i)
   if ARGV[i] ~= '' then shared = header(ARGV[i]) end
-  local id, incarnation, fingerprint, trace = string.match(ARGV[i + 1], '^([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)$')
+  local id, incarnation, fingerprint, trace, own =
+    string.match(ARGV[i + 1], '^([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)\n?(.*)$')
   local e = { id = id, incarnation = incarnation, fingerprint = fingerprint, trace = trace, data = ARGV[i + 2] }
+  if own ~= '' then order(e, own) end
   return setmetatable(e, shared), i + 3
 end

@@ -54,9 +54,11 @@ function L.wrong_keys(q)
 end
 
 local function parse(member)
-  local key, level, rank, job = string.match(member, '^([^%z]+)%z(%d%d%d%d)(%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d)(.+)$')
-  if not level then return nil end
-  return { member = member, key = key, level = tonumber(level) - 1000, rank = tonumber(rank), job = job }
+  local at = string.find(member, '\0', 1, true) or 1
+  local text = string.sub(member, at + 1, at + PLACE - 1)
+  if at == 1 or #member < at + PLACE or not string.match(text, '^%d+$') then return nil end
+  return { member = member, key = string.sub(member, 1, at - 1), level = tonumber(string.sub(text, 1, 4)) - 1000,
+    rank = tonumber(string.sub(text, 5)), job = string.sub(member, at + PLACE), place = 'f' .. text }
 end
 function L.lane_entry(member)
   local entry = parse(member) or {}
@@ -65,7 +67,7 @@ end
 -- Sixteen digits, whatever rank a stranger's entry has that this one follows.
 local function digits(rank) return string.format('%016.0f', min(max(rank, 0), 2 * MIDDLE)) end
 
--- The first job of a lane: {member, level, rank, job}, or nil. What is no such entry goes to the quarantine.
+-- The first job of a lane: {member, level, rank, job, place = of its key in the ring, where the order is not fair}, or nil. What is no such entry goes to the quarantine.
 function L.lane_head(q, key)
   for _ = 1, 20 do
     local member = (ask('ZRANGEBYLEX', K.lanes(q), '[' .. key .. '\0', '(' .. key .. '\1', 'LIMIT', 0, 1) or {})[1]
@@ -78,16 +80,34 @@ function L.lane_head(q, key)
   return nil
 end
 
+-- Some jobs of a lane after a member, nil = from the first on; and whether they end at what is no such entry.
+function L.lane_some(q, key, after, count)
+  local found, low = {}, after and '(' .. after or '[' .. key .. '\0'
+  for i, member in ipairs(ask('ZRANGEBYLEX', K.lanes(q), low, '(' .. key .. '\1', 'LIMIT', 0, count) or {}) do
+    found[i] = parse(member)
+    if not found[i] then return found, true end
+  end
+  return found, false
+end
+
 local function in_level(level) return string.format('%04d', level + 1000) end
+-- Since when the first job of a lane waits (ms).
+function L.head_ms(head) return floor(math.abs(head.rank - MIDDLE) / 1000) end
+
+-- Key and place of a member of the ring; what is none of ours goes: nil.
+function L.ring_entry(q, member)
+  local place, key = string.match(member, '^([fr]%d+)%z(.*)$')
+  if place and #place == PLACE then return key, place end
+  ask('ZREM', K.ring(q), member)
+end
 
 -- The first of the ring: key and place, or nil.
 function L.ring_first(q)
   for _ = 1, 20 do
     local member = (ask('ZRANGE', K.ring(q), 0, 0) or {})[1]
     if not member then return nil end
-    local place, key = string.match(member, '^([fr]%d+)%z(.*)$')
-    if place and #place == PLACE then return key, place end
-    ask('ZREM', K.ring(q), member) -- not of ours
+    local key, place = L.ring_entry(q, member)
+    if key then return key, place end
   end
   return nil
 end
@@ -131,8 +151,7 @@ function L.regard(q, key, served)
     for _, zset in ipairs({ K.heads(q), K.full(q) }) do ask('ZREM', zset, key) end
     return ring_leave(q, key)
   end
-  local ms = floor(math.abs(head.rank - MIDDLE) / 1000)
-  ask('ZADD', K.heads(q), L.int(ms), key)
+  ask('ZADD', K.heads(q), L.int(L.head_ms(head)), key)
   if rule.per and (served or L.running(q, key)) >= rule.per then
     ring_leave(q, key)
     return ask('ZADD', K.full(q), L.int(NOW), key)
@@ -140,7 +159,7 @@ function L.regard(q, key, served)
   -- Without a cap too: it may have been removed while keys were at it.
   if not served and ask('ZREM', K.full(q), key) == 1 then try('PUBLISH', K.doorbell, q) end
   if rule.fair then return take_turn(q, key, served) end
-  ring_join(q, key, 'f' .. in_level(head.level) .. digits(head.rank))
+  ring_join(q, key, head.place)
 end
 
 -- Drop a place that is not the key's.
@@ -187,33 +206,75 @@ function L.rank(h)
 end
 
 local puts, known = -1, {}
+-- Which put of this call the next one is: those of one batch stand in its order, over all keys.
+function L.next_put()
+  puts = puts + 1
+  return puts
+end
 
--- Put a waiting job into its key's lane: at the `front` or `back` of its level, or where it stood in time (`since`).
-function L.lane_put(q, job, h, where)
-  local key, lanes = L.key(h), K.lanes(q)
-  local stem = key .. '\0' .. in_level(L.priority(h))
+-- The rank at the `front` or `back` of a level, or where a job stood in time (`since`); `given` = those of this batch.
+local function rank_in(lanes, stem, h, where, n, given)
   local low, high = '[' .. stem, '(' .. stem .. ':'
-  local function rank_of(found) return found[1] and parse(found[1]) and parse(found[1]).rank end
-  local rank
-  puts = puts + 1 -- those of one batch stand in its order, over all keys
-  if where == 'front' then
-    local first = rank_of(call('ZRANGEBYLEX', lanes, low, high, 'LIMIT', 0, 1))
-    rank = min(MIDDLE - NOW_US - puts, first and first - 1 or math.huge)
-  elseif where == 'back' then
-    local last = rank_of(call('ZREVRANGEBYLEX', lanes, high, low, 'LIMIT', 0, 1))
-    rank = max(MIDDLE + NOW_US + puts, last and last + 1 or 0)
-  else -- those of one batch have one time: they follow each other
-    rank = L.rank(h)
+  local function rank_of(found)
+    local rank = found[1] and #found[1] > #stem + 16 and string.sub(found[1], #stem + 1, #stem + 16)
+    return rank and string.match(rank, '^%d+$') and tonumber(rank)
+  end
+  if where == 'since' then -- those of one batch have one time: they follow each other
+    local rank = L.rank(h)
     high = '(' .. stem .. digits(rank + 1000)
     local last = rank_of(call('ZREVRANGEBYLEX', lanes, high, '[' .. stem .. digits(rank), 'LIMIT', 0, 1))
-    rank = last and last + 1 or rank
+    return last and last + 1 or rank
   end
-  call('ZADD', lanes, 0, stem .. digits(rank) .. job)
-  try('RPUSH', K.lane_list(q), L.FILLER)
+  local side = where .. stem
+  if where == 'front' then
+    local first = given[side] or rank_of(call('ZRANGEBYLEX', lanes, low, high, 'LIMIT', 0, 1))
+    given[side] = max(min(MIDDLE - NOW_US - n, first and first - 1 or math.huge), 0)
+  else
+    local last = given[side] or rank_of(call('ZREVRANGEBYLEX', lanes, high, low, 'LIMIT', 0, 1))
+    given[side] = max(MIDDLE + NOW_US + n, last and last + 1 or 0)
+  end
+  return given[side]
+end
+
+-- Those of these keys that a job at `places` changes nothing for: it stands behind their first, which has its place.
+local function settled(q, keys, places)
+  local out, asked, of = {}, {}, {}
+  if L.rule(q).fair then return out end
+  for i, slot in ipairs(ask('HMGET', K.slots(q), unpack(keys)) or {}) do
+    local key = keys[i]
+    if slot and #slot == PLACE and string.match(slot, '^f%d+$') and slot <= places[key] then
+      asked[#asked + 1], of[#of + 1] = slot .. '\0' .. key, key
+    end
+  end
+  for i, score in ipairs(#asked > 0 and ask('ZMSCORE', K.ring(q), unpack(asked)) or {}) do
+    if score then out[of[i]] = true end
+  end
+  return out
+end
+
+-- Put waiting jobs into their keys' lanes, {job, h, where, which put of this call} each: at the `front` or `back` of its
+-- level, or where it stood in time (`since`).
+function L.lanes_put(q, jobs)
+  local lanes, members, fillers, given, keys, places = K.lanes(q), {}, {}, {}, {}, {}
+  for i, one in ipairs(jobs) do
+    local h = one[2]
+    local key, level = L.key(h), in_level(L.priority(h))
+    local rank = digits(rank_in(lanes, key .. '\0' .. level, h, one[3], one[4], given))
+    local place = 'f' .. level .. rank
+    members[2 * i - 1], members[2 * i], fillers[i] = 0, key .. '\0' .. level .. rank .. one[1], L.FILLER
+    if not places[key] then keys[#keys + 1] = key end
+    if not places[key] or place < places[key] then places[key] = place end
+  end
+  call('ZADD', lanes, unpack(members))
+  try('RPUSH', K.lane_list(q), unpack(fillers))
   if not known[q] then try('SADD', K.queues, K.lane_list(q)) end
   known[q] = true
-  L.regard(q, key)
+  local same = settled(q, keys, places)
+  for _, key in ipairs(keys) do
+    if not same[key] then L.regard(q, key) end
+  end
 end
+function L.lane_put(q, job, h, where) L.lanes_put(q, { { job, h, where, L.next_put() } }) end
 
 -- A job's entry in its lane, if it stands among the first of its level or close to its time, or nil.
 local function lane_find(q, job, h)

@@ -1,8 +1,14 @@
 -- How jobs move between states: places, ends, dependents, fences; after `_lib.lua` in front of every script.
 -- With: _dependents.lua, _keys.lua, _rate.lua, _breaker.lua, _dedupe.lua, _retention.lua, _rqlimit.lua
+local priorities = {}
 function L.priority(h)
-  local p = L.num(h['hl:priority'], 0)
-  return (p >= -1000 and p <= 1000) and p or 0
+  local text = h['hl:priority']
+  if not text then return 0 end
+  if not priorities[text] then
+    local p = L.num(text, 0)
+    priorities[text] = (p >= -1000 and p <= 1000) and p or 0
+  end
+  return priorities[text]
 end
 
 -- Opened when first used.
@@ -25,28 +31,35 @@ end
 -- keys apart, or, with a due time, among the delayed. Of the hash it reads L.PLACED.
 L.PLACED = { 'status', 'hl:priority', 'hl:key', 'hl:lifo', 'enqueued_at', 'enqueue_at_front' }
 local rung, listed = {}, {}
+local function enlist(q)
+  if not listed[q] then call('SADD', K.queues, K.queue(q)) end
+  listed[q] = true
+end
+-- Say once in a call that a queue has something to take.
+function L.announce(q)
+  if not rung[q] then call('PUBLISH', K.doorbell, q) end -- subscribers act when the script is over
+  rung[q] = true
+  enlist(q)
+end
+function L.use_level(q, p)
+  call('ZADD', K.levels(q), p, L.int(p))
+  call('SADD', K.queues, K.level(q, p))
+end
 function L.place(q, job, h, front, due)
   if due and due > NOW then
     call('ZADD', K.delayed(q), L.int(due), job)
     call('ZADD', K.registry('scheduled', q), L.int(math.ceil(due / 1000)), job)
-  else
-    local p = L.priority(h)
-    local key = K.level(q, p)
-    front = front or h['hl:lifo'] == '1'
-    if L.key(h) and L.rule(q).apart then
-      L.lane_put(q, job, h, front and 'front' or 'back')
-    else
-      call(front and 'LPUSH' or 'RPUSH', key, job)
-      if p ~= 0 then
-        call('ZADD', K.levels(q), p, L.int(p))
-        call('SADD', K.queues, key)
-      end
-    end
-    if not rung[q] then call('PUBLISH', K.doorbell, q) end -- subscribers act when the script is over
-    rung[q] = true
+    return enlist(q)
   end
-  if not listed[q] then call('SADD', K.queues, K.queue(q)) end
-  listed[q] = true
+  local p = L.priority(h)
+  front = front or h['hl:lifo'] == '1'
+  if L.key(h) and L.rule(q).apart then
+    L.lane_put(q, job, h, front and 'front' or 'back')
+  else
+    call(front and 'LPUSH' or 'RPUSH', K.level(q, p), job)
+    if p ~= 0 then L.use_level(q, p) end
+  end
+  L.announce(q)
 end
 
 -- Take the id a list began with off it: its end may have put another job, one that follows it, in front.

@@ -28,16 +28,12 @@ function L.rate_trim(q, set)
   if #left > 0 then call('ZREM', zset, unpack(left)) end
 end
 
-function L.rate_spend(q, set, member)
+-- The starts of one claim (ms, member, ms, member, ...): they are kept for one window.
+function L.rate_spend(q, set, starts)
   local period = L.number(L.table(set.spec.rateLimit).period)
   if not period then return end
-  call('ZADD', K.rate(q), L.int(NOW), member)
-end
-
--- After the starts of one claim: they are kept for one window.
-function L.rate_keep(q, set)
-  local period = L.number(L.table(set.spec.rateLimit).period)
-  if period then call('PEXPIRE', K.rate(q), L.int(period)) end
+  call('ZADD', K.rate(q), unpack(starts))
+  call('PEXPIRE', K.rate(q), L.int(period))
 end
 
 function L.rate_return(q, member) try('ZREM', K.rate(q), member) end

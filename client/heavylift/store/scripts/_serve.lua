@@ -1,5 +1,5 @@
 -- In which order a claim takes the waiting jobs of one queue.
--- With: _keys.lua
+-- With: _taking.lua
 -- A claim c has: full() -> why nothing more may start, or nil; judge(job, level, key of the lane or nil) -> 'claimed' |
 -- 'gone' | 'stop'; skip() -> 'gone', for a look at what is not to be taken.
 
@@ -63,16 +63,37 @@ local function take_keyed(q, key, place, level, c)
   local fit = head and (not level or head.level == level) and running < (rule.per or math.huge)
   local verdict = fit and c.judge(head.job, head.level, key) or c.skip()
   if verdict == 'stop' then return verdict end
+  L.settle_lanes()
   if fit then call('ZREM', K.lanes(q), head.member) end
   L.regard(q, key, verdict == 'claimed' and running + 1)
   if verdict ~= 'claimed' then L.ring_check(q, key, place) end
   return verdict
 end
 
+-- The same of the key that stands first in the ring, where the order is not fair.
+local function take_first(q, key, place, level, c)
+  local lane = L.lane_of(q, key)
+  local head = lane.entries[1]
+  if not head or (level and head.level ~= level) or lane.running >= (L.rule(q).per or math.huge) then
+    L.settle_lanes()
+    return take_keyed(q, key, place, level, c)
+  end
+  local running, verdict = lane.running, c.judge(head.job, head.level, key)
+  if verdict == 'claimed' then
+    L.lane_taken(q, key, place, head, running)
+  elseif verdict ~= 'stop' then
+    L.settle_lanes()
+    call('ZREM', K.lanes(q), head.member)
+    L.regard(q, key)
+    L.ring_check(q, key, place)
+  end
+  return verdict
+end
+
 -- First in, first out over lists and lanes: by level, then by time. The key of the lane to serve now, its place and level.
 local listed = {}
 local function due_lane(q, p, job)
-  local key, place = L.ring_first(q)
+  local key, place = L.next_key(q)
   if not key then return nil end
   local level, rank = L.place_of(place)
   if not level or not p or level < p then return key, place, level end
@@ -95,7 +116,7 @@ local function in_order(q, c, plain)
     if keyed then key, place, level = due_lane(q, p, job) end
     local verdict
     if key then
-      verdict = take_keyed(q, key, place, level, c)
+      verdict = take_first(q, key, place, level, c)
     elseif p then
       verdict = take_listed(q, p, job, c)
     else
@@ -138,6 +159,7 @@ function L.serve(q, c, plain)
   if plain then return in_order(q, c, true) or 'empty' end
   L.reorder(q)
   local why = (L.rule(q).fair and in_turn or in_order)(q, c)
+  L.settle_lanes()
   L.mirror(q)
   return why or (L.in_lanes(q) > 0 and 'keys') or 'empty'
 end

@@ -51,8 +51,30 @@ local function more(h, job, fields)
   for name, value in pairs(L.load(job, fields) or {}) do h[name] = value end
 end
 
+-- What starts is written into the registry and the width together, at the end.
+local starts = {}
+local function begun(q, set, member)
+  starts[q] = starts[q] or { set = set }
+  local of = starts[q]
+  of[#of + 1], of[#of + 2] = NOW_MS, member
+end
+local function settle()
+  if rawget(L, 'settle_lanes') then L.settle_lanes() end
+end
+local function write_starts()
+  settle()
+  for q, of in pairs(starts) do
+    L.rate_spend(q, of.set, of)
+    call('ZADD', K.inflight(install), unpack(of))
+    for i = 1, #of, 2 do of[i] = '+inf' end
+    call('ZADD', K.started(q), unpack(of))
+  end
+  starts = {}
+end
+
 local ends
 local function fail(q, job, h, code)
+  settle()
   spend('ended')
   more(h, job, ENDING)
   ends = ends or cjson.decode(ARGV[10])
@@ -63,6 +85,7 @@ end
 
 -- RQ enqueued this id anew over our fields, or it is plain RQ's and new to us: nothing of before counts.
 local function adopt(q, job, h, source)
+  settle()
   if h['hl:exec'] then L.forget(q, job, h['hl:exec'], h['hl:worker'], h['hl:install']) end
   call('HSET', K.job(job), 'origin', q) -- may be refused for want of memory, before anything is dropped
   call('HDEL', K.job(job), unpack(side_fields()))
@@ -95,22 +118,6 @@ local function next_seq(h, set)
   local seq, top = L.num(h['hl:seq'], 0), L.num(h['hl:top'], 0)
   local mine = (h['hl:install'] or install) == install and (h['hl:ns'] or set.namespace) == set.namespace
   return (mine and seq or max(seq, top)) + 1
-end
-
--- What starts is written into the registry and the width together, at the end.
-local starts = {}
-local function begun(q, member)
-  local of = starts[q] or { '+inf' }
-  of[#of + 1], of[#of + 2] = member, '+inf'
-  starts[q] = of
-end
-local function write_starts()
-  for q, of in pairs(starts) do
-    of[#of] = nil
-    call('ZADD', K.started(q), unpack(of))
-    for i = 1, #of, 2 do of[i] = NOW_MS end
-    call('ZADD', K.inflight(install), unpack(of))
-  end
 end
 
 local function start(q, job, h, set, data, options)
@@ -147,16 +154,15 @@ local function start(q, job, h, set, data, options)
   end
   if h['hl:key'] then
     spend('key')
-    L.key_starts(q, h['hl:key'], member)
+    L.key_begins(q, h['hl:key'], member)
   end
   spend('claim')
-  L.rate_spend(q, set, member)
-  begun(q, member)
+  begun(q, set, member)
   if #claims == 0 then try('SET', K.epoch, L.int(NOW) .. '-' .. h['hl:inc'], 'NX') end -- RQ's own enqueue makes none
   L.count(q, 'claimed')
   L.emit(q, 'active', job, 'execution', execution, 'attempt', L.int(attempt), 'seq', seq_text, 'worker', worker,
     'wait', L.int(h.waited))
-  L.tally(q, 'wait', h.waited, L.watched(set, job, h['hl:task']))
+  L.waited(q, h.waited, L.watched(set, job, h['hl:task']))
   h['hl:ns'], h['hl:exec'], h['hl:seq'], h['hl:attempts'] = set.namespace, execution, seq_text, L.int(attempt - 1)
   h['hl:claimed'], h['hl:deadline'], h['hl:frozen'] = NOW_MS, deadline_text, frozen
   return L.claim(q, job, h, data)
@@ -189,6 +195,7 @@ local function judge(q, job, p, set, keyed)
     return 'gone'
   end
   local own = L.priority(h)
+  if p ~= own or L.key(h) ~= keyed then settle() end
   if p ~= own and not L.unfit(q, h) then -- RQ put it into the base list, or its priority was changed deep in a level
     L.place(q, job, h, false, nil)
     return 'gone'
@@ -216,6 +223,7 @@ local function judge(q, job, p, set, keyed)
     or ((L.total_due(h, options, set) or math.huge) <= NOW and 'total')
   if not code and #claims > 0 and left.bytes + size > limits.bytes then return 'stop' end
   if sound and h['hl:exec'] then -- somebody queued it while it ran: the old execution is superseded
+    settle()
     L.forget(q, job, h['hl:exec'], h['hl:worker'], h['hl:install'])
     L.emit(q, 'stalled', job, 'execution', h['hl:exec'], 'reason', 'queued again while active')
   end
@@ -259,6 +267,7 @@ end
 
 -- Delayed jobs that are due, ours (milliseconds) and those of RQ's own enqueue_in and enqueue_at (seconds).
 local function promote(q)
+  if call('EXISTS', K.delayed(q), K.registry('scheduled', q)) == 0 then return end
   local function each_due(zset, now, ms, move)
     local most = max(left.promote, 0)
     local found = call('ZRANGEBYSCORE', zset, '-inf', L.int(now), 'WITHSCORES', 'LIMIT', 0, most)
@@ -309,7 +318,7 @@ local function start_some(q, set, plain)
     spend('rechecked', L.recheck(q))
   end
   local why = L.serve(q, c, plain)
-  if #claims > before then L.rate_keep(q, set) end
+  write_starts()
   if breaker and #claims > before then L.breaker_probe(q, claims[#claims][1] .. ':' .. claims[#claims][4]) end
   for _, one in ipairs(bound) do
     if one.why == why and (one.wait or 0) > 0 then soonest(NOW + one.wait) end
@@ -371,8 +380,9 @@ if last[1] == request and last[2] then
 end
 local whole, message = pcall(serve_all)
 write_starts()
-if not whole then error(message) end
+if not whole then error(message, 0) end
 local reply = { claims, blocked, next_due }
+L.tally_waits()
 for q, names in pairs(counted) do
   for name, n in pairs(names) do try('HINCRBY', K.counters(q), name, n) end
 end
