@@ -34,3 +34,14 @@ async def test_a_delayed_job_of_a_schedule_is_unfinished(stand: Stand, policy: s
     first, second = "late-1735693200", "late-1735696800"
     assert delayed == {"Allow": [first, second], "Forbid": [first], "Replace": [second]}[policy]
     assert len(delayed) == left
+
+
+async def test_the_last_tick_of_a_limit_ends_the_schedule(stand: Stand) -> None:
+    """It is told as ended at once, with no next tick to wait for."""
+    stand.define("twice", every="1h", limit=2)
+    await stand.at("2025-01-01T01:00:10")
+    assert stand.client.schedule("twice").info().state == "active"
+    await stand.at("2025-01-01T02:00:10")
+    info = stand.client.schedule("twice").info()
+    assert (info.state, info.next, info.fired) == ("ended", None, 2)
+    assert [event["reason"] for event in stand.events("schedule-skipped")] == []
