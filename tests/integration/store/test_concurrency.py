@@ -12,7 +12,7 @@ from tests.integration.store.kit import World, outcome
 from tests.proofs.crowd.run import Crowd, play
 from tests.servers import StoreServer
 
-JOBS = 10_000
+JOBS = 20_000
 """On each of both stores; ``python -m tests.proofs.crowd`` lets more of them run."""
 
 

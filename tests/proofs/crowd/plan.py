@@ -13,8 +13,8 @@ INSTALL, NAMESPACE, TASK = "prod/heavylift", "analytics", "annual"
 QUEUES = ("steady", "fair")
 """First in, first out over all keys; and one in which keys take turns."""
 PROCESSES = 8
-SLOTS = 8
-"""Of each process: the width is eight times this."""
+SLOTS = 16
+"""Of each process: the width is eight times this, below the caps of both queues together."""
 LEVELS = (-5, 0, 0, 0, 7)
 KEYS = 6
 _DATA = payload.encode(TASK, {"year": 2026})
@@ -41,9 +41,9 @@ _FATES = {3: Fate.RETRY, 7: Fate.RETRY_LATER, 11: Fate.SNOOZE, 15: Fate.FAIL}
 class Bounds:
     """What a queue's settings allow at most."""
 
-    cap: int = 40
+    cap: int = 80
     """Executions at once."""
-    per_key: int = 3
+    per_key: int = 6
     """Executions of one key at once."""
     limit: int = 15
     """Starts in any window; below the cap and below what one claim takes, so that it binds on any machine."""

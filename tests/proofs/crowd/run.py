@@ -31,7 +31,7 @@ STEADY = 30.0
 class Crowd:
     """How many do what."""
 
-    jobs: int = 10_000
+    jobs: int = 20_000
     processes: int = PROCESSES
     seed: int = 1
     bounds: Bounds = field(default_factory=Bounds)

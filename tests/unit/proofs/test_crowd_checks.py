@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import pytest
 
 from tests.proofs.crowd.checks import check, most, width_breaches
-from tests.proofs.crowd.plan import Asked, Bounds
+from tests.proofs.crowd.plan import SLOTS, Asked, Bounds
 from tests.proofs.crowd.trail import Trail
 from tests.proofs.history import Line
 
@@ -160,6 +160,6 @@ def test_keys_take_turns(order: str, sentence: str) -> None:
 
 def test_the_width_counts_over_queues() -> None:
     """What runs in all queues together is held against slots times processes, at the end of each millisecond."""
-    starts: list[Step] = [(1 + n // 5, "active", f"j{n}/1", {}) for n in range(9)]
+    starts: list[Step] = [(1 + n // SLOTS, "active", f"j{n}/1", {}) for n in range(SLOTS + 1)]
     both = [trail({}, *starts[:4], bounds=ORDERED), trail({}, *starts[4:], bounds=ORDERED)]
-    assert width_breaches(both, 1) == ["9 ran at 2; the width is 8"]
+    assert width_breaches(both, 1) == [f"{SLOTS + 1} ran at 2; the width is {SLOTS}"]
