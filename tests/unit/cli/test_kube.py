@@ -133,6 +133,26 @@ def test_kinds_and_clock(replies: Replies) -> None:
     assert abs(skew) < 60_000
 
 
+def test_deployments_that_are_not_ready(replies: Replies) -> None:
+    """Each with how many of its replicas are; a release that is not there is named as such."""
+    container = {"spec": {"containers": [{"name": "x"}]}}
+    replies["/apis/apps/v1/namespaces/heavylift/deployments"] = {
+        "items": [
+            {
+                "metadata": {"name": name},
+                "spec": {"selector": {}, "replicas": 2, "template": container},
+                "status": {"readyReplicas": ready} if ready else {},
+            }
+            for name, ready in (("whole", 2), ("half", 1), ("none", 0))
+        ]
+    }
+    state = "{} of 2 replicas are ready"
+    assert kube.unready("heavylift", "lift") == {"half": state.format(1), "none": state.format(0)}
+
+    replies["/apis/apps/v1/namespaces/heavylift/deployments"] = {"items": []}
+    assert kube.unready("heavylift", "lift") == {"lift": "there is no such release in namespace heavylift"}
+
+
 def test_rights_of_the_processes(replies: Replies) -> None:
     """Each process's account is read off its Deployment, and the API server judges it as that user."""
     replies["/apis/apps/v1/namespaces/heavylift/deployments"] = {
