@@ -5,8 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from rq.scheduler import RQScheduler
+from rq.serializers import JSONSerializer
 
 from heavylift.contract.states import JobState
 from heavylift.store import ops
@@ -65,3 +68,13 @@ def test_what_killed_workers_left_runs_and_fails_nothing(w: World) -> None:
     assert states == [JobState.COMPLETED, JobState.ACTIVE, JobState.WAITING, JobState.DELAYED]
     assert [claim.job for claim in w.ask().claims] == [waiting]
     assert w.finals(done.job) == ["completed"]
+
+
+def test_no_scheduler_of_rq_gets_the_lock_that_is_held(w: World) -> None:
+    """What is delayed comes due by claims alone; once let go of, RQ's scheduler may have the queue again."""
+    scheduler: Any = RQScheduler([QUEUE], connection=w.redis, serializer=JSONSerializer)
+    assert w.run(ops.hold_rq_locks(QUEUE, "operator", 600_000))
+    assert scheduler.acquire_locks() == set()
+
+    w.run(ops.release_rq_locks(QUEUE, "operator"))
+    assert scheduler.acquire_locks() == {QUEUE}
