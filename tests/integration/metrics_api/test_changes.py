@@ -97,6 +97,9 @@ def test_our_authority_is_rotated_without_a_gap(stand: Stand) -> None:
             until(_accepted(trusted, replica), "a replica to serve the new certificate")
         until(lambda: len(authorities(stand)) == 1, "the old authority to be dropped")
     assert authorities(stand) == [ssl.PEM_cert_to_DER_cert(coming.certificate_pem)]
+    said = "".join(replica.daemon.log() for replica in stand.live)
+    last = "nothing the former authority signed is served any more"
+    assert last in said, "dropped with the new signature a request could have failed in that second"
 
 
 def _accepted(caller: Caller, replica: Replica) -> Callable[[], bool]:
