@@ -86,6 +86,7 @@ def load(target: Target, trial: Release) -> Iterator[Load]:
     target.kube.apply(CLAIM, claim)
     target.kube.apply(heavyqueues(TRIAL, "light"), light_queue())
     wait_serving(target.kube, TRIAL, ["light"])
+    until(lambda: replicas(target.kube) == (1, 1), "one dispatcher, as nothing waits", limit=90, every=0.5)
     with (
         target.tools.forwarded(TRIAL, f"svc/{TRIAL}-redis", 6379) as port,
         Client(f"redis://:{trial.password()}@127.0.0.1:{port}/0") as client,
