@@ -8,6 +8,7 @@ import sys
 from heavylift.contract import failpoints
 from heavylift.errors import ConfigurationError
 from heavylift.runtime import logs
+from heavylift.runtime.service import collect_less
 from heavylift_operator.app import Operator
 from heavylift_operator.settings import OperatorSettings, help_text
 
@@ -25,6 +26,7 @@ def main() -> int:
         settings = OperatorSettings.load()
         logs.configure("operator", settings.log_level)
         failpoints.load()
+        collect_less()
         return asyncio.run(Operator(settings).run())
     except ConfigurationError as error:
         logs.get("operator").error("cannot start", why=str(error))

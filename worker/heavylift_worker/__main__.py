@@ -8,6 +8,7 @@ import sys
 from heavylift.contract import failpoints
 from heavylift.errors import ConfigurationError
 from heavylift.runtime import logs
+from heavylift.runtime.service import collect_less
 from heavylift_worker.app import Dispatcher
 from heavylift_worker.settings import DispatcherSettings, help_text
 
@@ -25,6 +26,7 @@ def main() -> int:
         settings = DispatcherSettings.load()
         logs.configure("dispatcher", settings.log_level)
         failpoints.load()
+        collect_less()
         return asyncio.run(Dispatcher(settings).run())
     except ConfigurationError as error:
         logs.get("dispatcher").error("cannot start", why=str(error))

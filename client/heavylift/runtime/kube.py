@@ -64,7 +64,7 @@ class KubeReply:
     body: Any
     """The decoded JSON object, or the text when it is not JSON."""
     headers: Mapping[str, str] = field(default_factory=dict)
-    """With lower-case names."""
+    """Asked for by lower-case names."""
 
     @property
     def ok(self) -> bool:
@@ -184,7 +184,7 @@ class KubeApi:
                 raw = await response.read()
         except _NO_REPLY as error:
             raise _unavailable(method, path, error) from error
-        return KubeReply(response.status, _decode(raw), {key.lower(): value for key, value in response.headers.items()})
+        return KubeReply(response.status, _decode(raw), response.headers)
 
     async def pages(
         self, path: str, *, query: Mapping[str, Any] | None = None, limit: int = 500

@@ -28,15 +28,18 @@ class Together:
         self._pool: Any = redis.connection_pool
         self._connection: Any = None
         self._limit_s: float | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._asked: list[tuple[Words, asyncio.Future[Any]]] = []
         self._sending: asyncio.Task[None] | None = None
 
     async def execute(self, words: Words) -> Any:
         """Return Redis' answer, or raise what redis-py raises for this command."""
-        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()  # before Python 3.12 each such question is a system call
+        answer: asyncio.Future[Any] = self._loop.create_future()
         self._asked.append((words, answer))
         if self._sending is None:
-            self._sending = asyncio.create_task(self._send(), name="redis pipeline")
+            self._sending = self._loop.create_task(self._send(), name="redis pipeline")
         return await answer
 
     async def aclose(self) -> None:

@@ -18,12 +18,14 @@ class ClusterClock:
     def __init__(self, system: Clock | None = None) -> None:
         self._system: Clock = system or SystemClock()
         self._offset_ms: int | None = None
+        self._stated = ""
 
     def learn(self, headers: Mapping[str, str]) -> None:
         """Take the time from a reply's headers (lower-case names)."""
         stated = headers.get("date")
-        if stated is None:
+        if stated is None or stated == self._stated:  # of the same second the first reply tells the most
             return
+        self._stated = stated
         try:
             server_ms = round(parsedate_to_datetime(stated).timestamp() * 1000)
         except (ValueError, OverflowError):

@@ -24,7 +24,7 @@ from heavylift.runtime.kube import (
 )
 from heavylift_operator.adapters.clock import ClusterClock
 from heavylift_operator.core.evidence import JobEvidence, PodEvidence, read_job, read_pod
-from heavylift_operator.core.interest import is_dull_job, is_dull_pod
+from heavylift_operator.core.interest import is_dull_job, is_dull_pod, left
 from heavylift_operator.core.reading import Json, items, text
 
 NOT_FOUND: Final = 404
@@ -65,6 +65,8 @@ class Cluster:
         self._api, self._install = api, install
         self.namespaces = namespaces
         self.clock = clock
+        self.echoes: Callable[[tuple[str, str]], bool] = lambda _: False
+        """Whether nobody needs to be told that a Job (namespace, name) left the watch."""
 
     async def _request(self, method: str, path: str, **more: Any) -> KubeReply:
         reply = await self._api.request(method, path, **more)
@@ -93,8 +95,14 @@ class Cluster:
             resource_version=version,
             timeout_seconds=WATCH_S,
             opened=opened,
-            skips=is_dull_job if kind is Kind.JOB else self._is_dull_pod,
+            skips=self._is_dull_job if kind is Kind.JOB else self._is_dull_pod,
         )
+
+    def _is_dull_job(self, line: bytes) -> bool:
+        if is_dull_job(line):
+            return True
+        key = left(line)
+        return key is not None and self.echoes(key)
 
     def _is_dull_pod(self, line: bytes) -> bool:
         return is_dull_pod(line, self.clock.now_ms())

@@ -309,20 +309,24 @@ def _better(old: PodEvidence, new: PodEvidence) -> PodEvidence:
     return new if rank(new) > rank(old) else old
 
 
+_POD_FIELDS = tuple((entry.name, {"str": str, "bool": bool}.get(str(entry.type), int)) for entry in fields(PodEvidence))
+"""Each field of a pod's evidence and what it holds, None aside."""
+
+
 # -- kept in Redis ----------------------------------------------------------------------------------------------------
 def pod_json(pod: PodEvidence) -> Json:
     """Return a pod's evidence as JSON, empty parts left out."""
-    return _compact(asdict(pod))
+    return _compact({name: getattr(pod, name) for name, _ in _POD_FIELDS})
 
 
 def pod_from_json(value: Any) -> PodEvidence | None:
     """Return a pod's evidence as it was stored; unsound parts are dropped, nothing at all is None."""
     stored = value if isinstance(value, Mapping) else {}
     known: Json = {}
-    for entry in fields(PodEvidence):
-        found = stored.get(entry.name)
-        if _fits(entry.type, found):
-            known[entry.name] = cut(found, MESSAGE_LIMIT) if isinstance(found, str) else found
+    for name, kind in _POD_FIELDS:
+        found = stored.get(name)
+        if isinstance(found, kind) and isinstance(found, bool) is (kind is bool):
+            known[name] = cut(found, MESSAGE_LIMIT) if isinstance(found, str) else found
     return PodEvidence(**known) if known else None
 
 
@@ -338,15 +342,6 @@ def stop_from_json(value: Any, execution: str) -> Stop | None:
     if at is None or not cls or text(value, "execution") != execution:
         return None
     return Stop(cls=cls, message=text(value, "message", _WORDS), at=at, execution=execution)
-
-
-def _fits(declared: Any, value: Any) -> bool:
-    kind = str(declared)
-    if kind == "str":
-        return isinstance(value, str)
-    if kind == "bool":
-        return isinstance(value, bool)
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _compact(value: Json) -> Json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Final
 
@@ -39,6 +40,10 @@ _MODIFIED: Final = b'{"type":"MODIFIED","object":{"'
 _ADDED: Final = b'{"type":"ADDED","object":{"'
 _CREATED: Final = b'"creationTimestamp":"'
 _STAMP: Final = len("2026-01-01T00:00:00Z")
+_LEFT: Final = re.compile(
+    rb'{"type":"DELETED","object":{"kind":"Job","apiVersion":"batch/v1","metadata":'
+    rb'{"name":"([a-z0-9.-]+)","namespace":"([a-z0-9-]+)"'
+)
 _OF_JOBS: Final = (
     b'"type":"Complete"', b'"type":"Failed"', b'"deletionTimestamp"', f'"{Label.FINALIZED}"'.encode(),
 )  # fmt: skip
@@ -51,6 +56,12 @@ _OF_PODS: Final = (
 def is_dull_job(line: bytes) -> bool:
     """Return whether a watch's line can only say of a Job, which was added before, that it is on its way."""
     return line.startswith(_MODIFIED) and not any(word in line for word in _OF_JOBS)
+
+
+def left(line: bytes) -> tuple[str, str] | None:
+    """Return namespace and name of a Job whose line says that it left the watch, None for any other line."""
+    found = _LEFT.match(line)
+    return (found[2].decode(), found[1].decode()) if found else None
 
 
 def is_dull_pod(line: bytes, now: int) -> bool:

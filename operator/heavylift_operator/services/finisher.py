@@ -93,6 +93,7 @@ class Finisher:
         self._actor = Actor(
             link=self.link, cluster=self.cluster, metrics=self.metrics, install=self.install, shelf=self.shelf
         )
+        self.cluster.echoes = self._echoes
         self._identity = Identity(link=self.link, cluster=self.cluster, install=self.install)
         self._views = Views(install=self.install, grace_ms=self.grace_ms)
         self._records = Records(link=self.link, monotonic=self.cluster.clock.monotonic)
@@ -213,6 +214,13 @@ class Finisher:
         if self._actor.just_patched(item.key) and not item.asked:
             return True
         return item.left and item.pod is None and not self.leads()
+
+    def _echoes(self, key: Key) -> bool:
+        """Return whether that a Job left our watch is but the echo of its end, seen through by us just now."""
+        if not self._actor.just_patched(key):
+            return False
+        self.queue.forget(key)
+        return True
 
     def _is_dull(self, item: Item) -> bool:
         """Return whether an event needs nobody now: a Job on its way, a pod starting up or as it was before.

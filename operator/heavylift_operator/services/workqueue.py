@@ -123,6 +123,10 @@ class WorkQueue:
         self._later[item.key] = item if known is None else known.merged(item)
         self._timer(item.key, delay_s, ends_backoff=False)
 
+    def forget(self, key: Key) -> None:
+        """Give up what was put off for a key."""
+        self._later.pop(key, None)
+
     # -- out ----------------------------------------------------------------------------------------------------------
     async def get(self) -> Item:
         """Return the next item; give it back with ``done`` or ``failed``."""

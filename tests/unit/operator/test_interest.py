@@ -22,6 +22,7 @@ from heavylift_operator.core.interest import (
     irreplaceable,
     is_dull_job,
     is_dull_pod,
+    left,
     on_its_way,
     starting_up,
 )
@@ -29,7 +30,7 @@ from heavylift_operator.metrics.registry import Metrics
 from heavylift_operator.services.finisher import Finisher
 from heavylift_operator.services.workqueue import Item, WorkQueue
 from tests.unit.operator.objects import COMPLETE, RUNNING, T0, at, disruption, job, pod, terminated, waiting
-from tests.unit.operator.test_workqueue import Clock
+from tests.unit.operator.test_workqueue import Clock, nothing
 
 
 @dataclass
@@ -240,6 +241,30 @@ _PODS = st.builds(
     st.fixed_dictionaries({}, optional={"main": _STATES, "inits": st.dictionaries(st.just("init"), _STATES),
                                         "others": st.dictionaries(st.just("other"), _STATES)}),
 )  # fmt: skip
+
+
+def test_a_job_that_leaves_is_told_by_its_name() -> None:
+    """In the form that the API server writes; anything else is read."""
+    written = {"kind": "Job", "apiVersion": "batch/v1", "metadata": {"name": "a-1", "namespace": "ns", "uid": "u"}}
+    assert left(line(written, "DELETED")) == ("ns", "a-1")
+    assert left(line(written)) is None
+    assert left(line(written, "DELETED").replace(b'"Job"', b'"Pod"')) is None
+    assert left(b" " + line(written, "DELETED")) is None
+
+
+async def test_the_echo_of_an_own_end_is_not_read() -> None:
+    """The glance that its beginning had set goes with it; the end of another's is told."""
+    clock = Clock()
+    queue = WorkQueue(clock=clock)
+    works = finisher(queue, Asked(), clock)
+    works.hear(of_job(job=read_job(job())))
+    gone = line({"kind": "Job", "apiVersion": "batch/v1"} | job(), "DELETED")
+    shown = gone.replace(b'"uid":"uid-1",', b"")
+    assert not works.cluster._is_dull_job(shown)
+    works._actor._patched["analytics", "reports-abc-1"] = clock.monotonic()
+    assert works.cluster._is_dull_job(shown)
+    clock.at += 10
+    assert await nothing(queue)
 
 
 @given(obj=_JOBS, kind=st.sampled_from(["ADDED", "MODIFIED", "DELETED"]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 
@@ -11,7 +12,7 @@ from structlog.testing import capture_logs
 from typing_extensions import override
 
 from heavylift.errors import RedisUnavailableError
-from heavylift.runtime.service import Service, StateLine
+from heavylift.runtime.service import Service, StateLine, collect_less
 
 
 class _QuickClock:
@@ -162,3 +163,38 @@ async def test_first_end_decides_the_exit_code(code: int) -> None:
     service.end("second", exit_code=9)
 
     assert await service.run(signals=False) == code
+
+
+def test_the_garbage_collector_comes_round_less_often() -> None:
+    """What stands at the start is left alone from then on."""
+    before = gc.get_threshold()
+    try:
+        collect_less()
+        assert gc.get_freeze_count() > 0
+        assert gc.get_threshold() == (10_000, *before[1:])
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*before)
+
+
+async def test_a_pause_ends_when_something_happens() -> None:
+    """Or when the process does; else it lasts its time."""
+    clock = _QuickClock()
+    service = Service("test", clock=clock)
+    event = asyncio.Event()
+    await service.pause_or(event, 5)
+    assert clock.seconds == 5
+    never = asyncio.Event()
+
+    async def sleep(seconds: float) -> None:
+        assert seconds == 5
+        await never.wait()
+
+    clock.sleep = sleep  # type: ignore[method-assign]
+    waiting = asyncio.create_task(service.pause_or(event, 5))
+    event.set()
+    await waiting
+    event.clear()
+    waiting = asyncio.create_task(service.pause_or(event, 5))
+    service.stop.set()
+    await waiting
