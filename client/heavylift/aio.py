@@ -26,7 +26,10 @@ R = TypeVar("R")
 
 
 class AsyncClient(AsyncClientSchedules):
-    """As ``Client``, for coroutines of one event loop; ``redis`` is a ``redis.asyncio.Redis``."""
+    """As ``Client``, for coroutines of one event loop; ``redis`` is a ``redis.asyncio.Redis``.
+
+    It keeps one connection of that client's pool until it is closed; the pool needs room for others.
+    """
 
     def __init__(
         self,

@@ -78,7 +78,7 @@ class Together:
             return await self._talk(connection, packed, len(commands))
         except TimeoutError:
             return [redis_errors.TimeoutError("Timeout reading from Redis")] * len(commands)
-        except FAULTS as error:
+        except Exception as error:  # noqa: BLE001 - FAULTS, and what is no answer: nobody else tells those who wait
             return [error] * len(commands)
 
     async def _talk(self, connection: Any, packed: list[bytes], count: int) -> list[Any]:
@@ -96,7 +96,7 @@ class Together:
 
     async def _connected(self) -> Any:
         """Return our connection, a new one where there is none or the server closed it."""
-        if self._connection is not None and await self._connection.can_read():
+        if self._connection is not None and await _says_something(self._connection):
             await self._connection.disconnect(nowait=True)  # closed, or an answer that nobody waits for
             await self._drop()
         if self._connection is None:
@@ -112,6 +112,12 @@ class Together:
             connection.socket_timeout = self._limit_s
             with contextlib.suppress(*FAULTS):
                 await self._pool.release(connection)
+
+
+async def _says_something(connection: Any) -> bool:
+    """Return whether a connection at rest has something to say, its end for one."""
+    look = getattr(connection, "can_read", None) or connection.can_read_destructive  # its name before redis-py 8
+    return bool(await look())
 
 
 async def _answer(connection: Any) -> Any:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
+import redis.asyncio as aioredis
+from redis._parsers import _AsyncRESP2Parser
+from redis.asyncio.connection import AbstractConnection
 
 from heavylift.errors import RedisUnavailableError
 from heavylift.store import AsyncStore, ops
@@ -59,7 +63,7 @@ async def test_redis_away_and_back(w: World) -> None:
 async def test_an_answer_that_comes_too_late_meets_nobody(w: World) -> None:
     """Who gave up waiting is told that Redis does not answer; the next ones get their own answers."""
     w.enqueue(id="late")
-    async with AsyncStore.connect(w.server.url, timeout=0.1, patience=0) as store:
+    async with AsyncStore.connect(w.server.url, timeout=0.4, patience=0) as store:
         assert await store.run(ops.get_job("other")) is None
         w.redis.client_pause(60_000, all=False)  # scripts, for they might write
         lost = await asyncio.gather(*(store.run(ops.get_job("late")) for _ in range(3)), return_exceptions=True)
@@ -90,3 +94,41 @@ async def test_nothing_is_left_at_the_end(w: World, count: int) -> None:
     await store.aclose()
     found = await asyncio.gather(*asked, return_exceptions=True)
     assert all(one is None or isinstance(one, asyncio.CancelledError) for one in found)
+
+
+async def _talks_nonsense(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer scripts with what is no answer of Redis."""
+    while asked := await reader.read(65_536):
+        writer.write(b":x\r\n" if b"EVAL" in asked else b"+OK\r\n" * asked.count(b"*"))
+    writer.close()
+
+
+async def test_what_is_no_answer_reaches_those_who_asked() -> None:
+    """They get an error: a cancellation that nobody asked for would end their loops in silence."""
+    server = await asyncio.start_server(_talks_nonsense, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    pool = aioredis.ConnectionPool(host="127.0.0.1", port=port, protocol=2, parser_class=_AsyncRESP2Parser)
+    async with server, aioredis.Redis.from_pool(pool) as client, AsyncStore(redis=client, patience=0) as store:
+        asked = [asyncio.create_task(store.run(ops.get_job(job))) for job in "abc"]
+        found = await asyncio.gather(*asked, return_exceptions=True)
+    assert [type(one) for one in found] == [ValueError] * 3
+
+
+async def test_a_connection_of_redis_py_before_8(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is kept, and made anew when it was closed, where the look at it has its former name."""
+
+    async def can_read_destructive(connection: Any) -> bool:
+        return bool(await connection._parser.can_read())
+
+    monkeypatch.delattr(AbstractConnection, "can_read")
+    monkeypatch.setattr(AbstractConnection, "can_read_destructive", can_read_destructive)
+    monkeypatch.setattr(aioredis.ConnectionPool, "ensure_connection", lambda _, connection: connection.connect())
+    async with AsyncStore.connect(w.server.url, patience=0) as store:
+        for _ in range(2):
+            assert await store.run(ops.get_job("a")) is None
+        first = store._together._connection
+        w.redis.client_kill_filter(skipme=True)
+        async with asyncio.timeout(10):
+            while not await first.can_read_destructive():  # noqa: ASYNC110 - until our side was told
+                await asyncio.sleep(0)
+        assert await store.run(ops.get_job("a")) is None
