@@ -102,3 +102,19 @@ def test_a_job_whose_own_place_is_of_a_wrong_type_is_not_retried(w: World, key: 
     w.redis.delete(key)
     assert w.run(ops.enqueue(request(id="one", if_exists="retry_failed"))).state is JobState.WAITING
     assert w.claim().job == "one"
+
+
+def test_a_requeue_lets_a_follower_go_into_a_lane_that_the_same_claim_emptied(w: World) -> None:
+    """It has its turn with the next claim: no sweep is needed."""
+    w.serve(concurrencyPerKey=5)
+    failed = w.active(id="failed", options=LATEST)
+    w.finish(failed, Next.FAIL)
+    holder = w.active(id="holder", options=LATEST)
+    follower = w.run(ops.enqueue(request(id="follower", value={"year": 2027}, options={**LATEST, "key": "tenant"})))
+    assert follower.state is JobState.WAITING_CHILDREN
+    w.finish(holder, Next.RETRY, delay_ms=60_000)
+    w.enqueue(id="tenants", options={"key": "tenant"})
+    Job.fetch("holder", connection=w.redis, serializer=JSONSerializer).cancel()  # its follower is left behind
+    Job.fetch("failed", connection=w.redis, serializer=JSONSerializer).requeue()
+    assert [claim.job for claim in w.ask().claims] == ["tenants", "failed"]
+    assert [claim.job for claim in w.ask().claims] == ["follower"]

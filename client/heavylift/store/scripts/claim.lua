@@ -107,6 +107,7 @@ local function requeued(q, job, h)
     try('ZREM', K.registry(L.REGISTRY[state], q), job)
   end
   call('HDEL', K.job(job), 'hl:expires')
+  if h['hl:dedup'] then settle() end -- a follower may go on, into a lane
   if h['hl:dedup'] and not L.dedup_rival(q, h['hl:dedup'], job) then L.dedup_take(q, h['hl:dedup'], job) end
   h['hl:attempts'], h['hl:starts'], h['hl:silent'] = '0', '0', '0'
   h['hl:ended'], h['hl:expires'], h['hl:first'] = nil, nil, nil
