@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, cast
 
@@ -12,6 +13,7 @@ from rq.job import Job as RQJob
 from rq.serializers import JSONSerializer
 
 from heavylift import (
+    AsyncClient,
     BatchError,
     Client,
     Dedupe,
@@ -32,6 +34,7 @@ from heavylift.options import IF_EXISTS
 from heavylift.store import Claim
 from tests.integration.client.conftest import Player
 from tests.proofs.waiting import until
+from tests.servers import StoreServer
 
 DATA = {"year": 2026}
 STATES = ("waiting", "delayed", "active", "retrying", "completed", "failed", "cancelled")
@@ -123,6 +126,28 @@ def test_replace_by_state(served: Player, client: Client, state: str) -> None:
     assert (counts.waiting, counts.delayed, counts.completed, counts.failed, counts.cancelled) == (1, 0, 0, 0, 0)
     assert claimed(served).attempt == 1
     assert served.claim() is None
+
+
+async def test_the_asynchronous_client_passes_each_option(
+    served: Player, client: Client, redis_server: StoreServer
+) -> None:
+    """A job it enqueues differs in nothing from one of the other client, and meets ids and keys the same way."""
+    served.serve("reports", allow={"labels": ["team"]})
+    given: dict[str, Any] = {"priority": 4, "lifo": True, "key": "t", "delay": "1h", "expires": "2h",
+                             "max_attempts": 3, "labels": {"team": "bi"}}  # fmt: skip
+    one = client.queue("reports").enqueue("annual", DATA, id="one", dedupe="one", **given)
+    async with AsyncClient(redis_server.url) as other:
+        reports = other.queue("reports")
+        two = await reports.enqueue("annual", DATA, id="two", dedupe="two", **given)
+        same = await reports.enqueue("annual", DATA, id="two", if_exists="return")
+        met = await reports.enqueue("annual", {}, dedupe="two")
+        assert [(job.id, job.created) for job in (two, same, met)] == [("two", True), ("two", False), ("two", False)]
+    ours, theirs = one.info(), client.job("two").info()
+    times = {"enqueued_at": ours.enqueued_at, "not_before": ours.not_before, "expires_at": ours.expires_at}
+    assert replace(theirs, id="one", dedupe="one", **times) == ours
+    assert theirs.enqueued_at is not None
+    assert theirs.expires_at is not None
+    assert theirs.expires_at - theirs.enqueued_at == timedelta(hours=2)
 
 
 # -- deduplication ----------------------------------------------------------------------------------------------------
