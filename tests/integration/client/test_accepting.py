@@ -143,7 +143,11 @@ async def test_the_asynchronous_client_passes_each_option(
         met = await reports.enqueue("annual", {}, dedupe="two")
         assert [(job.id, job.created) for job in (two, same, met)] == [("two", True), ("two", False), ("two", False)]
     ours, theirs = one.info(), client.job("two").info()
-    times = {"enqueued_at": ours.enqueued_at, "not_before": ours.not_before, "expires_at": ours.expires_at}
+    times: dict[str, Any] = {
+        "enqueued_at": ours.enqueued_at,
+        "not_before": ours.not_before,
+        "expires_at": ours.expires_at,
+    }
     assert replace(theirs, id="one", dedupe="one", **times) == ours
     assert theirs.enqueued_at is not None
     assert theirs.expires_at is not None

@@ -1,11 +1,16 @@
-"""The options of a schedule's jobs, through its ticks."""
+"""The options of a schedule's jobs, through its ticks; and what ends or holds the ticks."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
 
 from heavylift import JobState
-from tests.integration.schedules.stand import QUEUE, Stand
+from heavylift.store.steps import Op, T
+from heavylift_operator.services.ticks import Ticks
+from tests.integration.schedules.stand import QUEUE, Mortal, Stand, ms
 
 
 async def test_a_ticks_job_is_as_the_schedule_says(stand: Stand) -> None:
@@ -45,3 +50,31 @@ async def test_the_last_tick_of_a_limit_ends_the_schedule(stand: Stand) -> None:
     info = stand.client.schedule("twice").info()
     assert (info.state, info.next, info.fired) == ("ended", None, 2)
     assert [event["reason"] for event in stand.events("schedule-skipped")] == []
+
+
+@dataclass
+class Overtaken:
+    """An operator's connection; something happens right after its look, before what it decides."""
+
+    inner: Mortal
+    happens: Callable[[], object]
+    looked: bool = False
+
+    async def run(self, op: Op[T]) -> T:
+        """Run one operation."""
+        result = await self.inner.run(op)
+        if not self.looked:
+            self.looked = True
+            self.happens()
+        return result
+
+
+async def test_a_tick_that_was_seen_before_a_suspension_is_not_fired(stand: Stand) -> None:
+    """An operator that decided from what it saw before changes nothing any more."""
+    stand.define("hourly", every="1h")
+    stand.clock.now = ms("2025-01-01T01:00:10")
+    link = Overtaken(stand.runners[0], stand.client.schedule("hourly").suspend)
+    await Ticks(link=link, not_after=stand.clock).once()
+    assert link.looked
+    info = stand.client.schedule("hourly").info()
+    assert (info.state, info.fired, info.missed, stand.jobs()) == ("suspended", 0, 0, [])
