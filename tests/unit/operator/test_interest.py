@@ -207,6 +207,22 @@ def test_of_a_job_only_changes_are_passed_over(kind: str) -> None:
     assert not is_dull_job(line(job(), kind))
 
 
+@pytest.mark.parametrize("text", ['x"},"status":{"y', ',"status":{'])
+def test_what_looks_like_a_status_hides_none(text: str) -> None:
+    """Nobody's text ends the part that is looked at before it begins."""
+    assert not is_dull_job(line(job(COMPLETE, annotations={"a": text})))
+    found = plain("Running", main=RUNNING)
+    found["metadata"]["annotations"] = {"a": text}
+    assert not is_dull_pod(line(found), T0 + 2_000)
+
+
+def test_without_a_status_a_line_is_read() -> None:
+    """It may be of a kind that nobody thought of."""
+    found = job()
+    del found["status"]
+    assert not is_dull_job(line(found))
+
+
 @pytest.mark.parametrize("kind", ["ADDED", "MODIFIED"])
 @pytest.mark.parametrize("obj", [plain(), plain(conditions=[SCHEDULED]), plain("")])
 def test_what_a_pod_says_that_starts_up_is_not_read(obj: dict[str, Any], kind: str) -> None:
