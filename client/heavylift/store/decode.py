@@ -48,10 +48,10 @@ def raw(value: Any) -> bytes:
 
 def number(value: Any) -> int | None:
     """Return a whole number, or None for anything else."""
-    if value is None:
+    if value is None or value == "":
         return None  # most fields of most jobs
     try:
-        found = int(value if type(value) is bytes else text(value))
+        found = int(value if type(value) is bytes or type(value) is str else text(value))
     except ValueError:
         return None
     return found if abs(found) < 2**53 else None
@@ -256,7 +256,7 @@ def _max_attempts(options: Json, frozen: Json) -> int | None:
     return None
 
 
-_CLAIM_PARTS = 19
+_CLAIM_PARTS, _CLAIM_LINES = 6, 14
 
 
 def claims(rows: Any, *, install: str, worker: str) -> tuple[Claim, ...]:
@@ -265,37 +265,47 @@ def claims(rows: Any, *, install: str, worker: str) -> tuple[Claim, ...]:
     Raises:
         ValueError: not such rows (a script of another version answered).
     """
+    found: list[Claim] = []
     frozen: dict[bytes, Json] = {}
-    return tuple(_claim(row, install, worker, frozen) for row in rows)
+    before = b""
+    for row in rows:
+        if not isinstance(row, list | tuple) or len(row) != _CLAIM_PARTS:
+            raise ValueError(f"not a claim: {row!r:.200}")
+        before = raw(row[3]) or before
+        if before not in frozen:
+            frozen[before] = obj(before)
+        found.append(_claim(row, install, worker, frozen[before]))
+    return tuple(found)
 
 
-def _claim(row: Any, install: str, worker: str, known: dict[bytes, Json]) -> Claim:
-    if not isinstance(row, list | tuple) or len(row) != _CLAIM_PARTS:
+def _claim(row: Any, install: str, worker: str, frozen: Json) -> Claim:
+    lines = text(row[0]).split("\n")
+    if len(lines) != _CLAIM_LINES:
         raise ValueError(f"not a claim: {row!r:.200}")
-    job, queue, namespace, execution, incarnation, seq, attempt, task, data, claimed, deadline, *rest = row
-    options, frozen, trace, plain, epoch, silent, memory, checkpoint = rest
+    job, queue, namespace, execution, incarnation, seq, attempt, task, claimed, deadline, trace, epoch, *last = lines
+    silent, memory = last
     return Claim(
-        job=text(job),
-        queue=text(queue),
-        namespace=text(namespace),
+        job=job,
+        queue=queue,
+        namespace=namespace,
         install=install,
         worker=worker,
-        execution=text(execution),
-        incarnation=text(incarnation),
+        execution=execution,
+        incarnation=incarnation,
         seq=number(seq) or 0,
         attempt=number(attempt) or 1,
-        task=text(task),
-        data=raw(data),
+        task=task,
+        data=raw(row[1]),
         claimed_at=number(claimed) or 0,
         deadline=number(deadline) or 0,
-        options=_asked(options),
-        frozen=known.get(raw(frozen)) or known.setdefault(raw(frozen), obj(frozen)),
-        rq={name: text(value) for name, value in pairs(plain).items()},
-        traceparent=text(trace),
-        epoch=text(epoch),
+        options=_asked(row[2]),
+        frozen=frozen,
+        rq={name: text(value) for name, value in pairs(row[4]).items()} if row[4] else {},
+        traceparent=trace,
+        epoch=epoch,
         silent=number(silent) or 0,
         memory=number(memory),
-        checkpoint=text(checkpoint),
+        checkpoint=text(row[5]),
     )
 
 

@@ -18,7 +18,7 @@ _STARTED = (
     "hl:reason", "hl:job", "hl:uid", "hl:running", "hl:evidence", "hl:due", "hl:ended", "hl:attended", "hl:outcome",
     "hl:result", "hl:cancel",
 )  # fmt: skip
-_COST = {"claim": 5, "key": 7, "ended": 12, "moved": 2, "promoted": 2, "rechecked": 2, "freed": 2, "queue": 6}
+_COST = {"claim": 5, "key": 4, "ended": 12, "moved": 2, "promoted": 2, "rechecked": 2, "freed": 2, "queue": 6}
 _PLAIN = (
     "timeout", "retries_left", "retry_intervals", "enqueue_at_front_on_retry", "success_callback_name",
     "failure_callback_name", "stopped_callback_name", "webhooks", "repeats_left", "repeat_intervals", "rate_limit_key",
@@ -156,7 +156,8 @@ class Claiming(Serving):
         ask.looked -= _COST["rechecked"] * self.recheck(queue)
         why = self.serve_waiting(queue, Taking(full, judge, ask.skip))
         if probing and len(ask.claims) > before:
-            self.state.queue(queue).breaker["probe"] = f"{ask.claims[-1][0]}:{ask.claims[-1][3]}"
+            job, _, _, execution, *_ = ask.claims[-1][0].split("\n")
+            self.state.queue(queue).breaker["probe"] = f"{job}:{execution}"
         waits = [bound.wait for bound in bounds if bound.why == why] + [self.rate(queue)[1] if why == "rate" else 0]
         for wait in waits:
             if wait:
@@ -306,7 +307,8 @@ class Claiming(Serving):
         frozen = self._frozen(fields, settings)
         without(fields, _STARTED)
         fields |= {
-            "status": "started", "started_at": text, "last_heartbeat": text, "ended_at": "", "worker_name": ask.worker,
+            "status": "started", "started_at": text, "last_heartbeat": text, "worker_name": ask.worker,
+            **({"ended_at": ""} if "ended_at" in fields else {}),
             "origin": queue, "hl:seq": str(seq), "hl:top": str(max(seq, top)), "hl:exec": execution,
             "hl:worker": ask.worker, "hl:install": ask.install, "hl:ns": there.owner["namespace"],
             "hl:phase": "claimed", "hl:claimed": str(now), "hl:deadline": str(now + ask.patience),
@@ -331,9 +333,13 @@ class Claiming(Serving):
         task = fields.get("hl:task", "")
         plain = [] if task else [part for name in _PLAIN if fields.get(name) for part in (name, fields[name])]
         attempt = str(number(fields, "hl:attempts") + 1)
+        lines = (
+            job, queue, fields["hl:ns"], fields["hl:exec"], fields["hl:inc"], fields["hl:seq"], attempt, task,
+            fields["hl:claimed"], fields["hl:deadline"], fields.get("hl:trace", ""), self.state.epoch,
+            fields.get("hl:silent", "0"), fields.get("hl:memory", ""),
+        )  # fmt: skip
+        data = fields["data"] if len(fields["data"]) <= most else b""
         return [
-            job, queue, fields["hl:ns"], fields["hl:exec"], fields["hl:inc"], fields["hl:seq"], attempt,
-            task, fields["data"] if len(fields["data"]) <= most else b"", fields["hl:claimed"], fields["hl:deadline"],
-            fields.get("hl:options", "{}"), fields["hl:frozen"], fields.get("hl:trace", ""), plain, self.state.epoch,
-            fields.get("hl:silent", "0"), fields.get("hl:memory", ""), fields.get("hl:checkpoint", ""),
+            "\n".join(lines), data, fields.get("hl:options", "{}"), fields["hl:frozen"], plain,
+            fields.get("hl:checkpoint", ""),
         ]  # fmt: skip

@@ -50,15 +50,27 @@ def test_scores_are_whole_numbers(score: Any, found: int) -> None:
     assert decode.score(score) == found
 
 
+_LINES = b"j\nq\nns\ninc-1\ninc\n1\n1\nt\n0\n0\n\n\n0\n"
+
+
+def test_what_is_frozen_as_for_the_claim_before_is_the_same() -> None:
+    """An empty text stands for what the row before it has."""
+    rows: list[Any] = [
+        [_LINES, b"", b"{}", frozen, [], b""] for frozen in (b'{"maxAttempts":1}', b"", b'{"maxAttempts":2}', b"")
+    ]
+    claims = decode.claims(rows, install="i", worker="w")
+    assert [claim.frozen["maxAttempts"] for claim in claims] == [1, 1, 2, 2]
+
+
 def test_a_claims_options_are_all_or_unreadable() -> None:
     """Nothing of a claim's options goes missing between the script that read them and the render that judges them."""
-    row: list[Any] = ["j", "q", "ns", "inc-1", "inc", 1, 1, "t", b"", 0, 0, b"", b"{}", "", [], "", 0, "", ""]
+    row: list[Any] = [_LINES, b"", b"", b"{}", [], b""]
     for text, options in (
         (b"{}", {}),
         (b'{"a":1}', {"a": 1}),
         (b"[1]", {UNREADABLE: True}),
         (b"{", {UNREADABLE: True}),
     ):
-        row[11] = text
+        row[2] = text
         (claim,) = decode.claims([row], install="i", worker="w")
         assert claim.options == options

@@ -80,19 +80,21 @@ function L.lane_head(q, key)
   return nil
 end
 
--- Some jobs of a lane after a member, nil = from the first on; and whether they end at what is no such entry.
+-- Some jobs of a lane after a member, nil = from the first on: {member, job, place} each; and whether they end at what is
+-- no such entry.
 function L.lane_some(q, key, after, count)
-  local found, low = {}, after and '(' .. after or '[' .. key .. '\0'
+  local found, low, at = {}, after and '(' .. after or '[' .. key .. '\0', #key + 1
   for i, member in ipairs(ask('ZRANGEBYLEX', K.lanes(q), low, '(' .. key .. '\1', 'LIMIT', 0, count) or {}) do
-    found[i] = parse(member)
-    if not found[i] then return found, true end
+    local text = string.sub(member, at + 1, at + PLACE - 1)
+    if #member < at + PLACE or not string.match(text, '^%d+$') then return found, true end
+    found[i] = { member = member, job = string.sub(member, at + PLACE), place = 'f' .. text }
   end
   return found, false
 end
 
 local function in_level(level) return string.format('%04d', level + 1000) end
--- Since when the first job of a lane waits (ms).
-function L.head_ms(head) return floor(math.abs(head.rank - MIDDLE) / 1000) end
+-- Since when the first job of a lane waits (ms), by its rank.
+function L.head_ms(rank) return floor(math.abs(rank - MIDDLE) / 1000) end
 
 -- Key and place of a member of the ring; what is none of ours goes: nil.
 function L.ring_entry(q, member)
@@ -151,7 +153,7 @@ function L.regard(q, key, served)
     for _, zset in ipairs({ K.heads(q), K.full(q) }) do ask('ZREM', zset, key) end
     return ring_leave(q, key)
   end
-  ask('ZADD', K.heads(q), L.int(L.head_ms(head)), key)
+  ask('ZADD', K.heads(q), L.int(L.head_ms(head.rank)), key)
   if rule.per and (served or L.running(q, key)) >= rule.per then
     ring_leave(q, key)
     return ask('ZADD', K.full(q), L.int(NOW), key)

@@ -279,9 +279,9 @@ function L.epoch()
   return epoch
 end
 
--- One claim for the reply: {job, queue, namespace, execution, incarnation, seq, attempt, task, data, claimed ms,
--- deadline ms, options, frozen, traceparent, {RQ field, value, ...} of a plain job, epoch, silent claims, memory in
--- bytes or '', checkpoint JSON or ''}.
+-- One claim for the reply: {lines (job, queue, namespace, execution, incarnation, seq, attempt, task, claimed ms, deadline
+-- ms, traceparent, epoch, silent claims, memory in bytes or ''), data, options, frozen, {RQ field, value, ...} of a plain
+-- job, checkpoint JSON or ''}.
 function L.claim(q, job, h, data)
   local task, plain = h['hl:task'] or '', {}
   if task == '' then
@@ -293,9 +293,14 @@ function L.claim(q, job, h, data)
       end
     end
   end
-  return { job, q, h['hl:ns'], h['hl:exec'], h['hl:inc'], h['hl:seq'], L.int(L.num(h['hl:attempts'], 0) + 1), task, data,
-    h['hl:claimed'], h['hl:deadline'], h['hl:options'] or '{}', h['hl:frozen'] or '{}', h['hl:trace'] or '', plain,
-    L.epoch(), h['hl:silent'] or '0', h['hl:memory'] or '', #(h['hl:checkpoint'] or '') <= 4096 and h['hl:checkpoint'] or '' }
+  local parts = { job, q, h['hl:ns'], h['hl:exec'], h['hl:inc'], h['hl:seq'], L.int(L.num(h['hl:attempts'], 0) + 1), task,
+    h['hl:claimed'], h['hl:deadline'], h['hl:trace'] or '', L.epoch(), h['hl:silent'] or '0', h['hl:memory'] or '' }
+  if string.find(table.concat(parts), '\n', 1, true) then -- a stranger wrote one of them
+    for k, part in ipairs(parts) do parts[k] = string.gsub(part, '\n', ' ') end
+  end
+  local lines = table.concat(parts, '\n')
+  local checkpoint = h['hl:checkpoint'] or ''
+  return { lines, data, h['hl:options'] or '{}', h['hl:frozen'] or '{}', plain, #checkpoint <= 4096 and checkpoint or '' }
 end
 
 -- Opened when first used.

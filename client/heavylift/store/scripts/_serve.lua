@@ -71,14 +71,15 @@ local function take_keyed(q, key, place, level, c)
 end
 
 -- The same of the key that stands first in the ring, where the order is not fair.
-local function take_first(q, key, place, level, c)
+local function take_first(q, key, place, c)
   local lane = L.lane_of(q, key)
   local head = lane.entries[1]
-  if not head or (level and head.level ~= level) or lane.running >= (L.rule(q).per or math.huge) then
+  local same = head and string.sub(head.place, 1, 5) == string.sub(place, 1, 5)
+  if not same or lane.running >= (L.rule(q).per or math.huge) then
     L.settle_lanes()
-    return take_keyed(q, key, place, level, c)
+    return take_keyed(q, key, place, L.place_of(place), c)
   end
-  local running, verdict = lane.running, c.judge(head.job, head.level, key)
+  local running, verdict = lane.running, c.judge(head.job, tonumber(string.sub(place, 2, 5)) - 1000, key)
   if verdict == 'claimed' then
     L.lane_taken(q, key, place, head, running)
   elseif verdict ~= 'stop' then
@@ -90,20 +91,20 @@ local function take_first(q, key, place, level, c)
   return verdict
 end
 
--- First in, first out over lists and lanes: by level, then by time. The key of the lane to serve now, its place and level.
+-- First in, first out over lists and lanes: by level, then by time. The key of the lane to serve now, and its place.
 local listed = {}
 local function due_lane(q, p, job)
   local key, place = L.next_key(q)
-  if not key then return nil end
+  if not key or not p then return key, place end
   local level, rank = L.place_of(place)
-  if not level or not p or level < p then return key, place, level end
+  if not level or level < p then return key, place end
   if level > p then return nil end
   if listed.job ~= job then
     local h = L.load(job, { 'enqueued_at', 'hl:lifo' })
     listed = { job = job, rank = h and L.rank(h) }
   end
   if listed.rank and listed.rank < rank then return nil end
-  return key, place, level
+  return key, place
 end
 
 local function in_order(q, c, plain)
@@ -112,11 +113,11 @@ local function in_order(q, c, plain)
     local why = c.full()
     if why then return why end
     local p, job = first(q, order)
-    local key, place, level
-    if keyed then key, place, level = due_lane(q, p, job) end
+    local key, place
+    if keyed then key, place = due_lane(q, p, job) end
     local verdict
     if key then
-      verdict = take_first(q, key, place, level, c)
+      verdict = take_first(q, key, place, c)
     elseif p then
       verdict = take_listed(q, p, job, c)
     else

@@ -14,12 +14,11 @@ local function write(command, key, words)
 end
 
 -- The lines of its indexes that a key has from now on, and those it has no more.
-local function regard(q, key, old, out)
+local function regard(q, key, out)
   local lane, per = lanes[key], L.rule(q).per
   local head = lane.entries[1]
-  if old then places[#places + 1] = old .. '\0' .. key end
   if head then
-    out.heads[#out.heads + 1], out.heads[#out.heads + 2] = L.int(L.head_ms(head)), key
+    out.heads[#out.heads + 1], out.heads[#out.heads + 2] = L.int(L.head_ms(tonumber(string.sub(head.place, 6)))), key
   else
     out.over[#out.over + 1] = key
   end
@@ -37,10 +36,9 @@ function L.settle_lanes()
   write('ZADD', q and K.keyed(q), keyed)
   write('HSET', q and K.keyof(q), started)
   write('ZREM', q and K.lanes(q), gone)
-  local slots = #order > 0 and redis.pcall('HMGET', K.slots(q), unpack(order)) or {}
   local odd = {}
-  for i, key in ipairs(order) do
-    if lanes[key].odd then odd[#odd + 1] = { key, lanes[key].running } else regard(q, key, slots[i], out) end
+  for _, key in ipairs(order) do
+    if lanes[key].odd then odd[#odd + 1] = { key, lanes[key].running } else regard(q, key, out) end
   end
   write('ZREM', q and K.ring(q), places)
   write('HDEL', q and K.slots(q), out.left)

@@ -2,20 +2,20 @@
 -- execution, in one step. Asking again with the same request id returns the same claims.
 -- ARGV: prefix, prefix, worker, request, install, max, slots, deadline ms, limits JSON {max, looked, bytes, promote,
 --   stored, id, starts}, ends JSON {code: {class, body, exc}}, queues...
--- Returns: {claims, {queue, reason, ...}, next due in ms or -1}; a claim as L.claim makes it.
+-- Returns: {claims, {queue, reason, ...}, next due in ms or -1}; a claim as L.claim makes it, frozen '' = as the one before.
 -- With: _tally.lua, _serve.lua, _frozen.lua, _open.lua
 local worker, request, install = ARGV[3], ARGV[4], ARGV[5]
 local limits = cjson.decode(ARGV[9])
 local wanted, slots, patience = min(tonumber(ARGV[6]), limits.max), tonumber(ARGV[7]), tonumber(ARGV[8])
 local FIELDS = {
-  'status', 'origin', 'created_at', 'enqueued_at', 'timeout', 'hl:inc', 'hl:src', 'hl:seq', 'hl:exec', 'hl:task',
-  'hl:priority', 'hl:expires', 'hl:options', 'hl:starts', 'hl:ended', 'hl:trace', 'hl:dedup', 'hl:lifo', 'hl:key',
+  'status', 'origin', 'created_at', 'enqueued_at', 'hl:inc', 'hl:src', 'hl:seq', 'hl:exec', 'hl:task', 'hl:priority',
+  'hl:expires', 'hl:options', 'hl:starts', 'hl:ended', 'hl:trace', 'hl:key',
 }
 local BEFORE = { -- what a job of ours has once it was claimed, and one that RQ enqueued may have
-  'retries_left', 'hl:top', 'hl:worker', 'hl:install', 'hl:ns', 'hl:attempts', 'hl:silent', 'hl:rqmax', 'hl:first',
-  'hl:memory', 'hl:checkpoint', 'hl:uid',
+  'retries_left', 'timeout', 'hl:top', 'hl:worker', 'hl:install', 'hl:ns', 'hl:attempts', 'hl:silent',
+  'hl:rqmax', 'hl:first', 'hl:memory', 'hl:checkpoint', 'hl:uid', 'hl:dedup', 'ended_at',
 }
-local ENDING = { 'result_ttl', 'failure_ttl', 'hl:history' }
+local ENDING = { 'result_ttl', 'failure_ttl', 'hl:history', 'hl:dedup' }
 local SMALL = 8192 -- bytes of data that are read together with the fields
 local WITH_DATA = { 'data', unpack(FIELDS) }
 -- All of ours but incarnation, source and history's own: what a job enqueued anew must not inherit.
@@ -32,7 +32,7 @@ end
 local claims, blocked, next_due, left = {}, {}, -1, { looked = limits.looked, promote = limits.promote, bytes = 0 }
 local room = 0 -- executions this install may still start
 -- What things cost beside the look itself, of the units `looked`: measured, so that no claim holds Redis for long.
-local COST = { claim = 5, key = 7, ended = 12, moved = 2, promoted = 2, rechecked = 2, freed = 2, queue = 6 }
+local COST = { claim = 5, key = 4, ended = 12, moved = 2, promoted = 2, rechecked = 2, freed = 2, queue = 6 }
 local function spend(what, n) left.looked = left.looked - COST[what] * (n or 1) end
 
 -- Counts are written together at the end.
@@ -52,7 +52,7 @@ local function more(h, job, fields)
 end
 
 -- What starts is written into the registry and the width together, at the end.
-local starts = {}
+local starts, members = {}, {}
 local function begun(q, set, member)
   starts[q] = starts[q] or { set = set }
   local of = starts[q]
@@ -131,8 +131,7 @@ local function start(q, job, h, set, data, options)
   if wrong then return nil, wrong end
   local frozen, deadline, started = L.freeze(h, options, set), NOW + patience, L.utc_now()
   local seq_text, deadline_text = L.int(seq), L.int(deadline)
-  local fields = { 'status', 'started', 'started_at', started, 'last_heartbeat', started, 'ended_at', '',
-    'worker_name', worker, 'hl:src', h['hl:src'], 'hl:seq', seq_text, 'hl:top', L.int(max(seq, L.num(h['hl:top'], 0))),
+  local fields = { 'status', 'started', 'started_at', started, 'last_heartbeat', started, 'worker_name', worker, 'hl:seq', seq_text, 'hl:top', L.int(max(seq, L.num(h['hl:top'], 0))),
     'hl:exec', execution, 'hl:worker', worker, 'hl:install', install, 'hl:ns', set.namespace, 'hl:phase', 'claimed',
     'hl:claimed', NOW_MS, 'hl:deadline', deadline_text, 'hl:attempts', L.int(attempt - 1), 'hl:frozen', frozen,
     'hl:first', L.int(L.num(h['hl:first'], NOW)) }
@@ -141,6 +140,7 @@ local function start(q, job, h, set, data, options)
     fields[#fields + 1] = value
   end
   if h.origin ~= q then put('origin', q) end
+  if h.ended_at then put('ended_at', '') end
   if h['hl:rqmax'] then put('hl:rqmax', h['hl:rqmax']) end
   for _, value in ipairs(h.reset or {}) do fields[#fields + 1] = value end
   call('HSET', key, unpack(fields))
@@ -159,6 +159,7 @@ local function start(q, job, h, set, data, options)
   end
   spend('claim')
   begun(q, set, member)
+  members[#members + 1] = member
   if #claims == 0 then try('SET', K.epoch, L.int(NOW) .. '-' .. h['hl:inc'], 'NX') end -- RQ's own enqueue makes none
   L.count(q, 'claimed')
   L.emit(q, 'active', job, 'execution', execution, 'attempt', L.int(attempt), 'seq', seq_text, 'worker', worker,
@@ -196,7 +197,10 @@ local function judge(q, job, p, set, keyed)
     return 'gone'
   end
   local own = L.priority(h)
-  if p ~= own or L.key(h) ~= keyed then settle() end
+  if p ~= own or L.key(h) ~= keyed then
+    settle()
+    more(h, job, L.PLACED)
+  end
   if p ~= own and not L.unfit(q, h) then -- RQ put it into the base list, or its priority was changed deep in a level
     L.place(q, job, h, false, nil)
     return 'gone'
@@ -320,7 +324,7 @@ local function start_some(q, set, plain)
   end
   local why = L.serve(q, c, plain)
   write_starts()
-  if breaker and #claims > before then L.breaker_probe(q, claims[#claims][1] .. ':' .. claims[#claims][4]) end
+  if breaker and #claims > before then L.breaker_probe(q, members[#members]) end
   for _, one in ipairs(bound) do
     if one.why == why and (one.wait or 0) > 0 then soonest(NOW + one.wait) end
   end
@@ -388,8 +392,7 @@ for q, names in pairs(counted) do
   for name, n in pairs(names) do try('HINCRBY', K.counters(q), name, n) end
 end
 if #claims > 0 then
-  local members = {}
-  for i, claim in ipairs(claims) do members[i] = claim[1] .. ':' .. claim[4] end
+  for i = #claims, 2, -1 do claims[i][4] = claims[i][4] ~= claims[i - 1][4] and claims[i][4] or '' end
   try('SADD', K.worker_executions(worker), unpack(members))
   call('HSET', key, 'request', request, 'reply', cmsgpack.pack(reply))
   call('PEXPIRE', key, 600000)

@@ -1,0 +1,122 @@
+"""Calls made ahead: the next batch goes to Redis before the answer to the one before is there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+import redis
+from typing_extensions import override
+
+from heavylift import JobRequest
+from heavylift.batches import Batch, enqueue_many
+from heavylift.contract import failpoints
+from heavylift.errors import RedisUnavailableError
+from heavylift.store import AsyncStore, Store
+from heavylift.store.steps import Ahead, AheadOp, Call
+from tests.integration.store.kit import QUEUE, World
+
+COUNT = 250
+"""Five calls."""
+
+
+def numbered(count: int = COUNT) -> list[JobRequest]:
+    """Return requests whose ids tell their order."""
+    return [JobRequest("annual", {"n": n}, id=f"n{n:04}", if_exists="return") for n in range(count)]
+
+
+def enqueue(w: World, requests: Sequence[Any], *, awaited: bool) -> Batch:
+    """Enqueue a batch with either runner."""
+    op = enqueue_many(QUEUE, requests, strict=True)
+    return asyncio.run(_awaited(w.server.url, op)) if awaited else w.store.run(op)
+
+
+async def _awaited(url: str, op: AheadOp[Batch]) -> Batch:
+    async with AsyncStore.connect(url) as store:
+        return await store.run(op)
+
+
+@pytest.fixture(autouse=True)
+def _inert() -> Iterator[None]:
+    yield
+    failpoints.load({})
+
+
+@pytest.mark.parametrize("awaited", [False, True])
+@pytest.mark.parametrize("lost", [1, 2, 3, 5])
+def test_each_is_accepted_once_and_in_order_whichever_answer_is_lost(w: World, lost: int, *, awaited: bool) -> None:
+    """Answers that are lost are asked for again, each by itself: every job is there once, in the order given."""
+    failpoints.load({failpoints.ENV: f"store.reply:drop-reply@{lost}"})
+    batch = enqueue(w, numbered(), awaited=awaited)
+    assert batch.errors == []
+    assert [made.id for made in batch.accepted] == [f"n{n:04}" for n in range(COUNT)]
+    assert all(made.created for made in batch.accepted)
+    assert w.waiting() == [f"n{n:04}" for n in range(COUNT)]
+
+
+class Forgetting(Store):
+    """A store whose Redis forgets its scripts after the first call of each operation."""
+
+    @override
+    def _stream(self, calls: Iterator[Call], answers: list[Any]) -> Any:
+        self.redis.script_flush()
+        return super()._stream(calls, answers)
+
+
+def test_scripts_that_are_forgotten_between_two_calls_are_sent_again(w: World) -> None:
+    """Redis may lose its scripts at any moment; nothing of the batch is."""
+    with Forgetting.connect(w.server.url) as store:
+        batch = store.run(enqueue_many(QUEUE, numbered(), strict=True))
+    assert [made.id for made in batch.accepted] == [f"n{n:04}" for n in range(COUNT)]
+    assert w.redis.llen(f"rq:queue:{QUEUE}") == COUNT
+
+
+@pytest.mark.parametrize("awaited", [False, True])
+def test_what_is_not_confirmed_is_named_and_what_was_stays(w: World, *, awaited: bool) -> None:
+    """When Redis refuses from the third call on, the entries before are accepted and the others named."""
+    requests, done = numbered(), 0
+
+    class Refusing(list[JobRequest]):
+        """Takes the right to write away while the third call is made."""
+
+        def __iter__(self) -> Iterator[JobRequest]:  # type: ignore[explicit-override]  # the decorator is for methods of ours
+            nonlocal done
+            for request in requests:
+                done += 1
+                if done == 130:
+                    w.redis.config_set("maxmemory", 1)
+                yield request
+
+    try:
+        batch = enqueue(w, Refusing(requests), awaited=awaited)
+    finally:
+        w.redis.config_set("maxmemory", 0)
+    ((first, error),) = batch.errors
+    assert isinstance(error, RedisUnavailableError)
+    assert f"entries {first} to {COUNT - 1} are not confirmed" in str(error)
+    assert first == len(batch.accepted) == w.redis.llen(f"rq:queue:{QUEUE}")
+    assert 60 <= first < COUNT
+
+
+def test_an_error_of_the_callers_own_leaves_the_connection_usable(w: World) -> None:
+    """What goes wrong while a call is made ends the operation; the next one finds no stale answer."""
+
+    def op(fails: bool) -> AheadOp[list[Any]]:
+        def calls() -> Iterator[Call]:
+            yield Call("epoch", ("",))
+            yield Call("counts", (QUEUE,))
+            yield Call("counts", (QUEUE,))
+            if fails:
+                raise ZeroDivisionError
+
+        answers: list[Any] = yield Ahead(calls())
+        return answers
+
+    with pytest.raises(ZeroDivisionError):
+        w.store.run(op(fails=True))
+    answers = w.store.run(op(fails=False))
+    assert len(answers) == 3
+    assert answers[1] == answers[2]
+    assert isinstance(w.redis, redis.Redis)
