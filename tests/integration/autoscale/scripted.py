@@ -47,8 +47,10 @@ class Script:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def answer(self, metric: str) -> int | None:
-        """Return the next value and note the request."""
+        """Return the next value and note the request; None for a metric that somebody else's autoscaler wants."""
         with self.lock:
+            if metric not in self.values:
+                return None
             values, asked = self.values[metric], self.asked[metric]
             value = values[min(len(asked), len(values) - 1)]
             asked.append(Asked(time.monotonic(), value))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cluster import Cluster
-from tests.integration.metrics_api.followed import deploy, follow
+from tests.integration.metrics_api.followed import deploy, follow, remove
 from tests.integration.metrics_api.stand import DEMAND, Stand
 from tests.proofs.kube import Kube
 from tests.servers import StoreServer, redis_binary, running
@@ -34,8 +34,9 @@ def stand(kwok: Cluster, kube: Kube, redis: StoreServer, tmp_path_factory: pytes
 
 
 @pytest.fixture(scope="package")
-def followed(stand: Stand) -> Stand:
+def followed(stand: Stand) -> Iterator[Stand]:
     """Give the stand with a Deployment of one replica whose HPA wants one for every two jobs."""
     deploy(stand)
     follow(stand, DEMAND)
-    return stand
+    yield stand
+    remove(stand)

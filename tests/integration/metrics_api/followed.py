@@ -51,6 +51,12 @@ def follow(stand: Stand, *metrics: str, selector: Json | None = None) -> None:
     )
 
 
+def remove(stand: Stand) -> None:
+    """Remove both: an HPA asks on as long as it is there."""
+    for path in (SCALERS, DEPLOYMENTS):
+        stand.kube.delete(path.format(stand.home))
+
+
 def replicas(stand: Stand) -> int:
     """Return how many replicas the HPA's Deployment asks for."""
     return int((stand.kube.get(DEPLOYMENTS.format(stand.home)) or {})["spec"]["replicas"])
