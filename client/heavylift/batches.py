@@ -60,7 +60,7 @@ class Maker:
         like: Any = [task]
         for name, value in options.items():
             if name not in _OWN:
-                like += (name, type(value), tuple(value.items()) if type(value) is dict else value)
+                like += (name, type(value), _typed(value) if type(value) is dict else value)
         if dedupe is not None:
             like += (dedupe.mode, type(dedupe.ttl), dedupe.ttl)
         like = tuple(like)
@@ -91,6 +91,10 @@ class Maker:
         return "" if key is None else check_key("key", key)
 
 
+def _typed(value: dict[Any, Any]) -> tuple[Any, ...]:
+    return tuple((key, type(item), item) for key, item in value.items())  # 1, 1.0 and True are equal
+
+
 def _lifo(options: Mapping[str, Any]) -> bool:
     return "lifo" in options and bool(stored_options({"lifo": options["lifo"]}))
 
@@ -116,6 +120,10 @@ class Batch:
                 entry = maker.entry(request)
             except HeavyliftError as error:
                 self.errors.append((index, _at(index, error)))
+            except Exception as error:  # noqa: BLE001 - raised by what a user wrote; those before it are enqueued
+                unreadable = InvalidInputError(f"entry {index}: reading it failed: {type(error).__name__}: {error}")
+                unreadable.__cause__ = error
+                self.errors.append((index, unreadable))
             else:
                 indexes.append(index)
                 yield entry

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import UserDict
 from typing import Any
 
 import pytest
@@ -68,6 +69,33 @@ def test_bad_entries_are_refused_before_redis_is_asked_to_store_them() -> None:
     assert isinstance(step, Call)
     header, *_ = step.args
     assert (step.script, str(header).splitlines()[1], len(step.args)) == ("enqueue", "fine", 3)
+
+
+class _Lazy(UserDict[str, int]):
+    def __getitem__(self, key: str) -> int:
+        raise RuntimeError("no connection to the database")
+
+
+def test_data_that_cannot_be_read_costs_no_other_entry() -> None:
+    """Parts before it are enqueued by then: whoever asked gets their handles, and what was raised with its place."""
+    requests = [JobRequest("annual", {"n": n}) for n in range(119)]
+    requests[100] = JobRequest("annual", _Lazy(n=1))
+    batch = drive(in_steps(enqueue_many("reports", requests, strict=True)), b"{}", accepted(60), accepted(58))
+    assert isinstance(batch, Batch)
+    assert len(batch.accepted) == 118
+    ((place, error),) = batch.errors
+    assert (place, str(error)) == (100, "entry 100: reading it failed: RuntimeError: no connection to the database")
+    assert (type(error), type(error.__cause__)) == (InvalidInputError, RuntimeError)
+
+
+def test_an_entry_is_judged_by_its_own_words() -> None:
+    """What equals a neighbour's value is not the same: true is no number of processors."""
+    requests = [JobRequest("annual", resources={"cpu": cpu}) for cpu in (1, True, 1)]
+    batch = drive(in_steps(enqueue_many("reports", requests, strict=True)), b"{}", accepted(2))
+    assert isinstance(batch, Batch)
+    assert [str(error) for _, error in batch.errors] == [
+        "entry 1: resources: cpu is True: give a quantity such as 500m, 2 or 4Gi"
+    ]
 
 
 @pytest.mark.parametrize(
