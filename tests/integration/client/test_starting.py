@@ -124,6 +124,24 @@ def test_a_key_at_its_cap_and_priorities(served: Player, client: Client) -> None
     assert starts(served) == ["a2"]
 
 
+@pytest.mark.parametrize(
+    ("order", "first", "then"), [("Fifo", ["a1", "a2"], ["b1"]), ("RoundRobin", ["a1", "b1", "a2"], [])]
+)
+def test_a_cap_of_keys_lowered_to_what_runs(
+    served: Player, client: Client, order: str, first: list[str], then: list[str]
+) -> None:
+    """A key that had room a moment ago starts nothing more until it is below the new cap; others go on."""
+    served.serve("reports", concurrency={"perKey": 3, "order": order})
+    for name in ("a1", "a2", "a3", "a4", "b1"):
+        put(client, name, key=name[0])
+    running = [claim for _ in first if (claim := served.claim())]
+    assert [claim.job for claim in running] == first
+    served.serve("reports", concurrency={"perKey": 2, "order": order})
+    assert starts(served) == then
+    served.complete(running[0])
+    assert starts(served) == ["a3"]
+
+
 def test_key_delay_and_deduplication_together(served: Player, client: Client) -> None:
     """A debounced job with a key at its cap starts when both let it, at its priority."""
     served.serve("reports", concurrency={"perKey": 1})
