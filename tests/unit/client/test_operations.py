@@ -7,6 +7,7 @@ from collections import UserDict
 from typing import Any
 
 import pytest
+from typing_extensions import override
 
 from heavylift import (
     BatchError,
@@ -71,7 +72,10 @@ def test_bad_entries_are_refused_before_redis_is_asked_to_store_them() -> None:
     assert (step.script, str(header).splitlines()[1], len(step.args)) == ("enqueue", "fine", 3)
 
 
-class _Lazy(UserDict[str, int]):
+class Lazy(UserDict[str, int]):
+    """Data that is looked up when it is asked for."""
+
+    @override
     def __getitem__(self, key: str) -> int:
         raise RuntimeError("no connection to the database")
 
@@ -79,7 +83,7 @@ class _Lazy(UserDict[str, int]):
 def test_data_that_cannot_be_read_costs_no_other_entry() -> None:
     """Parts before it are enqueued by then: whoever asked gets their handles, and what was raised with its place."""
     requests = [JobRequest("annual", {"n": n}) for n in range(119)]
-    requests[100] = JobRequest("annual", _Lazy(n=1))
+    requests[100] = JobRequest("annual", Lazy(n=1))
     batch = drive(in_steps(enqueue_many("reports", requests, strict=True)), b"{}", accepted(60), accepted(58))
     assert isinstance(batch, Batch)
     assert len(batch.accepted) == 118
