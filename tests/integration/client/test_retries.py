@@ -10,34 +10,29 @@ import pytest
 
 import heavylift
 from heavylift import Backoff, Client, Failure, JobState, testing
+from heavylift.store import ops
 from tests.integration.client.attempts import EVICTED, Attempts, Doubled
-from tests.integration.client.conftest import Player
+from tests.integration.client.conftest import INSTALL, Player
+
+
+ENDS: dict[str, BaseException] = {
+    "unrecoverable": heavylift.UnrecoverableError("the source is gone"),
+    "key": KeyError("year"),
+    "exit": SystemExit(64),
+    "later": heavylift.RetryAfter("2m", "busy"),
+    "now": heavylift.RetryAfter(0),
+    "snooze": heavylift.Snooze("10m"),
+    "at once": heavylift.Snooze(0),
+    "limited": heavylift.RateLimited("1m"),
+    "limited for long": heavylift.RateLimited("5h"),
+    "seventy-five": SystemExit(75),
+}
 
 
 @heavylift.task(name="a-fails", no_retry_on=(KeyError,))
 def fails(how: str = "") -> str:
     """End as told."""
-    match how:
-        case "unrecoverable":
-            raise heavylift.UnrecoverableError("the source is gone")
-        case "key":
-            raise KeyError("year")
-        case "exit":
-            raise SystemExit(64)
-        case "later":
-            raise heavylift.RetryAfter("2m", "busy")
-        case "now":
-            raise heavylift.RetryAfter(0)
-        case "snooze":
-            raise heavylift.Snooze("10m")
-        case "at once":
-            raise heavylift.Snooze(0)
-        case "limited":
-            raise heavylift.RateLimited("1m")
-        case "seventy-five":
-            raise SystemExit(75)
-        case _:
-            raise ValueError(how)
+    raise ENDS.get(how, ValueError(how))
 
 
 def by_error(failure: Failure) -> int | str | None:
@@ -168,6 +163,17 @@ def test_what_spends_an_attempt(stage: Stage, how: str, delay: int, made: int) -
         return
     stage.attempts.run()
     assert job.info().state is (JobState.FAILED if made else JobState.DELAYED if delay else JobState.WAITING)
+
+
+def test_no_program_holds_its_queue_for_more_than_an_hour(stage: Stage) -> None:
+    """Its own job waits as long as it says; the others an hour at most."""
+    job = stage.enqueue("a-fails", {"how": "limited for long"})
+    stage.attempts.run()
+
+    gauges = stage.client.run(ops.gauges(INSTALL, ["reports"])).queues["reports"]
+    assert job.info().history[-1].delay_ms == 5 * 60 * MINUTE
+    assert gauges.slowed is not None
+    assert 59 * MINUTE < gauges.slowed <= 60 * MINUTE
 
 
 def test_a_wait_for_each_error(stage: Stage) -> None:
