@@ -14,7 +14,6 @@ from heavylift.store import ops
 from tests.integration.client.attempts import EVICTED, Attempts, Doubled
 from tests.integration.client.conftest import INSTALL, Player
 
-
 ENDS: dict[str, BaseException] = {
     "unrecoverable": heavylift.UnrecoverableError("the source is gone"),
     "key": KeyError("year"),
