@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # What a newcomer meets: clones the committed tree into an empty home and runs the README's two commands, cold and warm.
-# Needs root and the network; takes about an hour. Usage: tests/fresh.sh [--keep]
+# Needs root and the network; takes about an hour; a warm demo of more than five minutes is a failure.
+# Usage: tests/fresh.sh [--keep]
 set -euo pipefail
 source_tree=$(cd "$(dirname "$0")/.." && pwd)
 home=$(mktemp -d /var/tmp/heavylift-fresh.XXXXXX)
@@ -27,7 +28,8 @@ timed() {
     shift
     echo "==> $label: $*"
     run "$@"
-    printf '%-12s %5d s\n' "$label" $((SECONDS - started)) | tee -a "$report"
+    seconds=$((SECONDS - started))
+    printf '%-12s %5d s\n' "$label" "$seconds" | tee -a "$report"
 }
 
 [ "$(id -u)" = 0 ] || { echo "error: needs root (it starts a kubelet)" >&2; exit 1; }
@@ -36,6 +38,7 @@ timed "demo, cold" make demo
 timed "demo, down" make demo-down
 timed "test, cold" make test
 timed "demo, warm" make demo
+[ "$seconds" -le 300 ] || { echo "error: a warm demo took $seconds s; it has 300" >&2; exit 1; }
 timed "demo, down" make demo-down
 timed "test, warm" make test
 echo; echo "times:"; cat "$report"

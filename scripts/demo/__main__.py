@@ -87,6 +87,9 @@ def _tell(demo: install.Demo, infos: Sequence[JobInfo], seen: watch.Watch) -> No
     say(f"\n{BOLD}It stays up. Lines to try{PLAIN}")
     for command, shows in closing.lines_to_try(infos, ROOT, JOBS_NAMESPACE, NAMESPACE):
         say(f"  {command}\n      {DIM}# {shows}{PLAIN}")
+    wrong = closing.unscaled(seen.scaling, seen.path, len(infos))
+    if wrong:
+        raise DemoError(wrong)
 
 
 def _down(_: argparse.Namespace) -> None:

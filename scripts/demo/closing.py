@@ -14,6 +14,8 @@ from scripts.demo import scaling as autoscaler
 SHOWN = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED, *(state for state in JobState if not state.terminal))
 """The order in which states are told."""
 EVENT_WIDTH = 140
+PEAK = 4
+"""Dispatchers that a run of some hundred jobs must lead to."""
 EVAL = 'eval "$(.venv/bin/python -m scripts.demo env)"'
 
 
@@ -41,6 +43,16 @@ def scaled(scaling: autoscaler.Scaling | None, path: autoscaler.Path) -> list[st
         return ["the autoscaler could not be seen: kubectl describe hpa -n heavylift"]
     went = f"Dispatchers: {path.told()} (seconds since the enqueuing); none that went held a job."
     return [went, *(f"HorizontalPodAutoscaler says {event[:EVENT_WIDTH]}" for event in scaling.events)]
+
+
+def unscaled(scaling: autoscaler.Scaling | None, path: autoscaler.Path, jobs: int) -> str:
+    """Return what is wrong with how the dispatchers went in a run of so many jobs; empty = nothing."""
+    if scaling is None:
+        return "the autoscaler could not be seen: kubectl describe hpa -n heavylift says why"
+    wanted = min(PEAK, max(1, int(jobs / scaling.target)))
+    if path.peak >= wanted and path.back:
+        return ""
+    return f"dispatchers went {path.told()}, not to {wanted} and back to 1: kubectl describe hpa -n heavylift says why"
 
 
 def failures(infos: Sequence[JobInfo]) -> list[tuple[str, int, str, str]]:

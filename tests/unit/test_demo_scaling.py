@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from rich.console import Console
 
@@ -88,6 +89,26 @@ def test_board_and_end_show_it() -> None:
     assert board.line(made, 30).endswith("  |  dispatchers 3/5  demand 46 (10 each)")
     assert closing.scaled(moment(), path)[0].startswith("Dispatchers: 1 -> 5 (12 s) ")
     assert "kubectl describe hpa" in closing.scaled(None, path)[0]
+
+
+@pytest.mark.parametrize(
+    ("steps", "jobs", "wrong"),
+    [
+        (((0, 1), (12, 4), (90, 1)), 95, ""),
+        (((0, 1), (12, 3), (90, 1)), 95, "went 1 -> 3 (12 s) -> 1 (90 s), not to 4 and back to 1"),
+        (((0, 1), (12, 5), (90, 2)), 95, "went 1 -> 5 (12 s) -> 2 (90 s), not to 4 and back to 1"),
+        (((0, 1),), 95, "went 1, not to 4"),
+        (((0, 1), (12, 2), (60, 1)), 25, ""),
+        (((0, 1),), 3, ""),
+    ],
+)
+def test_run_that_was_not_scaled_has_failed(steps: tuple[tuple[float, int], ...], jobs: int, wrong: str) -> None:
+    """A run that never had four dispatchers, or did not come back to one, ends with an error that says so."""
+    told = closing.unscaled(moment(), scaling.Path(steps), jobs)
+
+    assert told.endswith("says why") if wrong else told == ""
+    assert wrong in told
+    assert "could not be seen" in closing.unscaled(None, scaling.Path(steps), jobs)
 
 
 def test_values_let_it_be_seen_within_minutes() -> None:
