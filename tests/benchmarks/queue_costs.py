@@ -13,7 +13,9 @@ from typing import Any, Final
 import redis
 
 from heavylift import JobRequest
-from heavylift.store import scripts
+from heavylift.contract import limits
+from heavylift.contract.outcomes import OutcomeClass
+from heavylift.store import Next, Outcome, scripts
 from tests.benchmarks.bullmq import AbsentError, bullmq
 from tests.benchmarks.rounds import Effort, by_turns
 from tests.benchmarks.rows import Row, Target
@@ -232,4 +234,21 @@ def _at_bounds(us: Ours, effort: Effort) -> None:
     us.serve(retention={"completed": {"count": 1, "age": 86_400_000}, "failed": SETTINGS["retention"]["failed"]})
     us.claim(20, 5)
     us.record()
-    us.finish(len(us.claims))
+    us.finish(20)
+    us.finish_many(len(us.claims), limits.ENDS_MAX)
+    _long_ends(us)
+
+
+def _long_ends(us: Ours) -> None:
+    """End a call's worth of jobs with all an end may bring: evidence, message, result, checkpoint, a full history."""
+    text = "".join(chr(97 + n % 26) for n in range(limits.EVIDENCE_MAX))
+    failed = Outcome(cls=OutcomeClass.ERROR, message=text[: limits.MESSAGE_MAX], evidence={"log": text[:-600]})
+    done = Outcome(cls=OutcomeClass.SUCCEEDED, message=failed.message, evidence=failed.evidence)
+    us.enqueue_many(limits.ENDS_MAX)
+    for _ in range(limits.HISTORY_MAX):
+        us.claim(limits.ENDS_MAX)
+        us.record()
+        us.finish_many(len(us.claims), len(us.claims), outcome=failed, next=Next.RETRY, checkpoint=f'"{"c" * 2_000}"')
+    us.claim(limits.ENDS_MAX)
+    us.record()
+    us.finish_many(len(us.claims), len(us.claims), outcome=done, next=Next.COMPLETE, result=f'"{"r" * 4_000}"')

@@ -165,7 +165,7 @@ def _finishes(us: Ours, them: Theirs, other: BullMq | str, depth: int, effort: E
         sides: dict[str, Callable[[], float]] = {"ours": lambda work=work: ends(work), "rq": rqs}  # type: ignore[misc]
         if isinstance(other, BullMq):
             sides["bullmq"] = bullmqs
-        limit = "the script's time in Redis: outcome, history, result, three streams, two channels, retention"
+        limit = "the script's time in Redis: outcome, history, result, streams, channels, retention; ten share some"
         yield from _rows("finish", f"{what}, {depth:,} waiting", by_turns(sides, effort.runs), targets, limit)
 
 

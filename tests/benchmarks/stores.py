@@ -160,10 +160,10 @@ class Ours:
         for _ in range(count):
             self.store.run(ops.finish(_end(self.claims.pop())))
 
-    def finish_many(self, count: int, at_once: int = 10) -> None:
-        """Finish so many of the claimed jobs, some in each pipeline."""
+    def finish_many(self, count: int, at_once: int = 10, **changes: Any) -> None:
+        """Finish so many of the claimed jobs, some in each pipeline; ``changes`` = other fields of requests."""
         for _ in range(count // at_once):
-            self.store.run_many([ops.finish(_end(self.claims.pop())) for _ in range(at_once)])
+            self.store.run_many([ops.finish(_end(self.claims.pop(), **changes)) for _ in range(at_once)])
 
     def confirm(self) -> None:
         """Say that the API server took the finishing PATCH of all that ended: until then retention keeps a job."""
@@ -171,9 +171,12 @@ class Ours:
         self.store.run_many([ops.finalized(INSTALL, namespace, name) for namespace, name, _, _ in left])
 
 
-def _end(claim: Claim) -> FinishRequest:
+def _end(claim: Claim, **changes: Any) -> FinishRequest:
+    fence = Fence(job=claim.job, execution=claim.execution, uid=f"uid-{claim.execution}")
+    if changes:
+        return FinishRequest(fence=fence, **changes)
     return FinishRequest(
-        fence=Fence(job=claim.job, execution=claim.execution, uid=f"uid-{claim.execution}"),
+        fence=fence,
         outcome=Outcome(cls=OutcomeClass.SUCCEEDED, message="", exit_code=0, evidence={"pod": "bench-abcde"}),
         next=Next.COMPLETE,
         spend=Spend.ATTEMPT,

@@ -17,6 +17,7 @@ import redis
 from typing_extensions import override
 
 from heavylift.store import Store, scripts
+from heavylift.store.joint import Asked, alone
 from heavylift.store.steps import Call, Step
 from heavylift.store.sync import command
 
@@ -71,6 +72,7 @@ class ClockedStore(Store):
         text, sha = _script(step.script)
         rest = (0, self.keys.rq, self.keys.ours, *step.args)
         try:
-            return self.redis.execute_command("EVALSHA", sha, *rest)  # type: ignore[no-untyped-call]
+            reply = self.redis.execute_command("EVALSHA", sha, *rest)  # type: ignore[no-untyped-call]
         except redis.exceptions.NoScriptError:
-            return self.redis.execute_command("EVAL", text, *rest)  # type: ignore[no-untyped-call]
+            reply = self.redis.execute_command("EVAL", text, *rest)  # type: ignore[no-untyped-call]
+        return alone(Asked((), step.most), reply)

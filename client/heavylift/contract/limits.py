@@ -18,6 +18,8 @@ TASK_NAME_MAX = 200
 PRIORITY_MAX = 1000
 """Priorities go from minus this to this."""
 CLAIM_MAX = 20
+ENDS_MAX = 20
+"""Ends that one call writes; with all they may bring it still holds Redis for less than 3 ms."""
 CLAIM_LOOKED_AT = 200
 """Units of work of one claim: an id looked at is one; a job started, ended or moved is several (``COST`` there)."""
 CLAIM_BYTES = 256 * 1024

@@ -19,9 +19,10 @@ from heavylift.contract.keys import Keys
 from heavylift.errors import ConfigurationError, HeavyliftError
 from heavylift.store.batch import Batch
 from heavylift.store.connection import Target, no_backoff
-from heavylift.store.faults import FAULTS, Patience, missing_script
+from heavylift.store.faults import FAULTS, Patience, busy, missing_script
+from heavylift.store.joint import Parcel, left_over, post
 from heavylift.store.steps import Ahead, AheadOp, Call, Op, Step, T, key_of
-from heavylift.store.sync import CONFIRM_S, command, confirmed, decode_message
+from heavylift.store.sync import CONFIRM_S, asked_of, command, confirmed, decode_message
 from heavylift.store.together import Together
 
 
@@ -112,6 +113,9 @@ class AsyncStore:
 
         asked = cancel_requests()
         answers = await patiently(self, once)
+        if late := left_over(answers):
+            for index, answer in zip(late, await self._take_many([steps[index] for index in late]), strict=True):
+                answers[index] = answer
         return [
             await self._alone(step) if isinstance(answer, Exception) else answer
             for step, answer in zip(steps, answers, strict=True)
@@ -125,9 +129,14 @@ class AsyncStore:
             return error
 
     async def _execute_many(self, steps: Sequence[Step]) -> list[Any]:
+        sent = post([asked_of(step, self.keys) for step in steps])
+        return list(sent.answers(await self._exchange(sent.parcels)))
+
+    async def _exchange(self, parcels: Sequence[Parcel]) -> list[Any]:
+        """Return the replies, errors that Redis answers among them."""
         async with self.redis.pipeline(transaction=False) as pipeline:
-            for step in steps:
-                pipeline.execute_command(*command(step, self.keys))
+            for parcel in parcels:
+                pipeline.execute_command(*parcel.words)
             return await pipeline.execute(raise_on_error=False)
 
     async def _take(self, step: Step) -> Any:
@@ -185,12 +194,15 @@ class AsyncStore:
     async def _execute(self, step: Step) -> Any:
         if not isinstance(step, Call):  # it may block
             return await self.redis.execute_command(*command(step, self.keys))  # type: ignore[no-untyped-call]  # redis-py's
-        try:
-            return await self._together.execute(command(step, self.keys))
-        except ResponseError as error:
-            if not missing_script(error):
-                raise
-            return await self._together.execute(command(step, self.keys, whole=True))
+        one = asked_of(step, self.keys)
+        while True:
+            try:
+                return await self._together.execute(one)
+            except ResponseError as error:
+                if missing_script(error):
+                    one = asked_of(step, self.keys, whole=True)
+                elif not (step.most > 1 and busy(error)):  # a call of several takes the first of them at least
+                    raise
 
     def subscribe(self, *channels: str) -> AsyncSubscription:
         """Return an async context manager that hears these channels; see ``AsyncSubscription``."""

@@ -79,6 +79,14 @@ def both(*outcomes: Outcome) -> list[str]:
     return [text for one in outcomes for text in (_body(one, evidence), "" if small == evidence else _body(one, small))]
 
 
+def of_end(outcome: Outcome) -> list[str]:
+    """Return ``both`` of an outcome, and of the one if a cancel wins: empty = the script makes it of these."""
+    lead = len(f"cancelled; its last attempt ended as {outcome.cls.value}: ")
+    if lead + len(outcome.message.encode("utf-8", "replace")) <= limits.MESSAGE_MAX:
+        return [*both(outcome), "", ""]
+    return both(outcome, cancelled_instead(outcome))
+
+
 def cancelled_instead(outcome: Outcome) -> Outcome:
     """Return the outcome that stands when a cancel wins over this one."""
     if outcome.cls is OutcomeClass.CANCELLED:

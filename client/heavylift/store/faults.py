@@ -57,6 +57,11 @@ def missing_script(error: Exception) -> bool:
     return word(error) == "NOSCRIPT"
 
 
+def busy(error: Exception) -> bool:
+    """Whether a call that was about several things did enough before it came to this one: it can be asked for alone."""
+    return word(error) == "TRYAGAIN"
+
+
 def transient(error: Exception) -> bool:
     """Whether trying again may help within seconds: the outcome of such a call is unknown."""
     name = word(error)

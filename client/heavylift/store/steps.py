@@ -19,6 +19,8 @@ class Call:
 
     script: str
     args: tuple[Arg, ...] = ()
+    most: int = 1
+    """The script takes the arguments of so many calls one after another, and answers with a list of their answers."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from heavylift.store import scripts
 from heavylift.store.batch import Batch
 from heavylift.store.connection import Target, no_backoff
 from heavylift.store.faults import FAULTS, Patience, missing_script
+from heavylift.store.joint import Asked, Parcel, alone, left_over, post
 from heavylift.store.steps import Ahead, AheadOp, Arg, Call, Op, Step, T, key_of
 
 
@@ -109,6 +110,9 @@ class Store:
             return answers
 
         answers = patiently(self, once)
+        if late := left_over(answers):
+            for index, answer in zip(late, self._take_many([steps[index] for index in late]), strict=True):
+                answers[index] = answer
         return [self._alone(step) if isinstance(a, Exception) else a for step, a in zip(steps, answers, strict=True)]
 
     def _alone(self, step: Step) -> Any:
@@ -119,9 +123,19 @@ class Store:
             return error
 
     def _execute_many(self, steps: Sequence[Step]) -> list[Any]:
+        sent = post([asked_of(step, self.keys) for step in steps])
+        return list(sent.answers(self._exchange(sent.parcels)))
+
+    def _exchange(self, parcels: Sequence[Parcel]) -> list[Any]:
+        """Return the replies, errors that Redis answers among them."""
+        if len(parcels) == 1:
+            try:
+                return [self.redis.execute_command(*parcels[0].words)]  # type: ignore[no-untyped-call]  # redis-py's
+            except redis.ResponseError as error:
+                return [error]
         with self.redis.pipeline(transaction=False) as pipeline:
-            for step in steps:
-                pipeline.execute_command(*command(step, self.keys))  # type: ignore[no-untyped-call]  # redis-py's
+            for parcel in parcels:
+                pipeline.execute_command(*parcel.words)  # type: ignore[no-untyped-call]  # redis-py's
             return pipeline.execute(raise_on_error=False)
 
     def _take(self, step: Step) -> Any:
@@ -180,12 +194,14 @@ class Store:
         return reply
 
     def _execute(self, step: Step) -> Any:
+        one = asked_of(step, self.keys)
         try:
-            return self.redis.execute_command(*command(step, self.keys))  # type: ignore[no-untyped-call]  # redis-py's
+            reply = self.redis.execute_command(*one.words)  # type: ignore[no-untyped-call]  # redis-py's
         except redis.ResponseError as error:
             if not isinstance(step, Call) or not missing_script(error):
                 raise
-            return self.redis.execute_command(*command(step, self.keys, whole=True))  # type: ignore[no-untyped-call]  # redis-py's
+            reply = self.redis.execute_command(*command(step, self.keys, whole=True))  # type: ignore[no-untyped-call]  # redis-py's
+        return alone(one, reply)
 
     def subscribe(self, *channels: str) -> Subscription:
         """Return a context manager that hears these channels; see ``Subscription``."""
@@ -291,6 +307,11 @@ def command(step: Step, keys: Keys, *, whole: bool = False) -> tuple[Arg, ...]:
     script = scripts.load(step.script)
     name, text = ("EVAL", script.text) if whole else ("EVALSHA", script.sha)
     return (name, text, 0, keys.rq, keys.ours, *step.args)
+
+
+def asked_of(step: Step, keys: Keys, *, whole: bool = False) -> Asked:
+    """Return what is asked of Redis with a step; ``whole`` as of ``command``."""
+    return Asked(command(step, keys, whole=whole), step.most if isinstance(step, Call) else 1)
 
 
 CONFIRM_S = 5.0

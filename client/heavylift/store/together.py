@@ -12,13 +12,13 @@ from redis import exceptions as redis_errors
 
 from heavylift.store.batch import PIPELINE_MAX
 from heavylift.store.faults import FAULTS
-from heavylift.store.steps import Arg
-
-Words = tuple[Arg, ...]
+from heavylift.store.joint import Asked, post
 
 
 class Together:
     """Gathers commands while others are on their way; a command that comes alone goes at once.
+
+    Calls of a script that takes several at once become one command.
 
     Only for commands that do not block: one answer that is late keeps the others' back. The connection is taken from
     the client's pool once and kept: with one time limit for all answers an exchange costs a third of a pipeline's.
@@ -29,15 +29,15 @@ class Together:
         self._connection: Any = None
         self._limit_s: float | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._asked: list[tuple[Words, asyncio.Future[Any]]] = []
+        self._asked: list[tuple[Asked, asyncio.Future[Any]]] = []
         self._sending: asyncio.Task[None] | None = None
 
-    async def execute(self, words: Words) -> Any:
+    async def execute(self, asked: Asked) -> Any:
         """Return Redis' answer, or raise what redis-py raises for this command."""
         if self._loop is None:
             self._loop = asyncio.get_running_loop()  # before Python 3.12 each such question is a system call
         answer: asyncio.Future[Any] = self._loop.create_future()
-        self._asked.append((words, answer))
+        self._asked.append((asked, answer))
         if self._sending is None:
             self._sending = self._loop.create_task(self._send(), name="redis pipeline")
         return await answer
@@ -50,12 +50,12 @@ class Together:
         await self._drop()
 
     async def _send(self) -> None:
-        batch: list[tuple[Words, asyncio.Future[Any]]] = []
+        batch: list[tuple[Asked, asyncio.Future[Any]]] = []
         try:
             while self._asked:
                 batch, self._asked = self._asked[:PIPELINE_MAX], self._asked[PIPELINE_MAX:]
                 asked = [entry for entry in batch if not entry[1].done()]  # the others gave up meanwhile
-                for (_, answer), reply in zip(asked, await self._exchange([words for words, _ in asked]), strict=True):
+                for (_, answer), reply in zip(asked, await self._exchange([one for one, _ in asked]), strict=True):
                     _settle(answer, reply)
         finally:
             self._sending = None
@@ -63,23 +63,24 @@ class Together:
                 answer.cancel()  # only when we were cancelled: all others are settled
             self._asked = []
 
-    async def _exchange(self, commands: list[Words]) -> list[Any]:
+    async def _exchange(self, asked: list[Asked]) -> list[Any]:
         """Return the answers, exceptions among them; that of a lost connection for each."""
         try:
+            sent = post(asked)
             connection = await self._connected()
-            packed = connection.pack_commands(commands)
+            packed = connection.pack_commands([parcel.words for parcel in sent.parcels])
         except FAULTS as error:
-            return [error] * len(commands)
+            return [error] * len(asked)
         except Exception as error:  # noqa: BLE001 - one command that cannot even be written down
-            if len(commands) == 1:
+            if len(asked) == 1:
                 return [error]
-            return [answer for words in commands for answer in await self._exchange([words])]
+            return [answer for one in asked for answer in await self._exchange([one])]
         try:
-            return await self._talk(connection, packed, len(commands))
+            return list(sent.answers(await self._talk(connection, packed, len(sent.parcels))))
         except TimeoutError:
-            return [redis_errors.TimeoutError("Timeout reading from Redis")] * len(commands)
+            return [redis_errors.TimeoutError("Timeout reading from Redis")] * len(asked)
         except Exception as error:  # noqa: BLE001 - FAULTS, and what is no answer: nobody else tells those who wait
-            return [error] * len(commands)
+            return [error] * len(asked)
 
     async def _talk(self, connection: Any, packed: list[bytes], count: int) -> list[Any]:
         answers: list[Any] = []

@@ -8,7 +8,7 @@ from typing import Any
 
 from heavylift.contract.states import RQ_STATUS, JobState
 from heavylift.testing.bounds import Bounds
-from heavylift.testing.moves import EXECUTION, End, cancelled, history_lines, outcome_text, with_entry
+from heavylift.testing.moves import EXECUTION, TRIM, End, cancelled, history_lines, outcome_text, with_entry
 from heavylift.testing.state import Fields, flat, number, without
 
 _RANK = {"claimed": 1, "pending": 2, "running": 3}
@@ -156,7 +156,8 @@ class Ending(Bounds):
         body, small, _exc, cancel_body, cancel_small, result, _value, started, ended, exists, name, *kept = rest
         wins = next_ != "complete" or "hl:cancel" not in fields or fields["status"] != "started"
         if cancelled(fields) and next_ != "cancel" and wins:
-            next_, cls, body, small = "cancel", "cancelled", cancel_body, cancel_small
+            body, small = (cancel_body, cancel_small) if cancel_body else (_turned(body, cls), _turned(small, cls))
+            next_, cls = "cancel", "cancelled"
         small = small or body
         attempts = number(fields, "hl:attempts")
         claimed = number(fields, "hl:claimed")
@@ -181,15 +182,18 @@ class Ending(Bounds):
         if how.next_ == "retry":
             text = self._run_again(queue, job, fields, end, how)
         else:
-            text = self.finish(queue, job, fields, end)
-        self.forget(queue, job, end.execution, install)
+            text = self.end_job(queue, job, fields, end)
         if how.next_ == "complete":
             without(fields, ("hl:memory", "hl:checkpoint", "hl:first"))
         self.breaker_ended(queue, end.cls, f"{job}:{end.execution}", end.body, started=how.ran)
         if not how.exists and unnamed and not how.uid:
             self.state.queue(queue).starts.pop(f"{job}:{end.execution}", None)
+        self.forget(queue, job, end.execution, install)
+        if how.next_ != "retry":
+            self.trim(queue, end.state, TRIM)
         state = RQ_STATUS[fields["status"]].value
-        return ["applied", state, text, "", *before[:3], queue, fields["hl:inc"], before[3]]
+        unnamed_job = how.exists and not before[2]
+        return ["applied", state, text, "", *([*before[:2], queue, fields["hl:inc"], before[3]] if unnamed_job else [])]
 
     def _run_again(self, queue: str, job: str, fields: Fields, end: End, how: _How) -> str:
         now = self.state.now
@@ -238,6 +242,15 @@ class _How:
     """Its container had started."""
 
 
+def _turned(body: str, cls: str) -> str:
+    """Return the body of an outcome, or nothing of none, as it stands when a cancel wins over it."""
+    if not body or cls == "cancelled":
+        return body
+    told = json.loads(body)
+    message = f"cancelled; its last attempt ended as {cls}: {told['message']}"
+    return json.dumps({**told, "class": "cancelled", "message": message}, separators=(",", ":"))
+
+
 def _bytes(text: Any) -> bytes:
     return text if isinstance(text, bytes) else str(text).encode()
 
@@ -280,7 +293,4 @@ def _before(fields: Fields) -> list[str]:
 
 
 def _reply(verdict: str, fields: Fields, stored: str, message: str = "") -> list[str]:
-    state = RQ_STATUS[fields["status"]].value if fields else ""
-    install, namespace, name, seq = _before(fields)
-    queue, incarnation = fields.get("origin", ""), fields.get("hl:inc", "")
-    return [verdict, state, stored, message, install, namespace, name, queue, incarnation, seq or "0"]
+    return [verdict, RQ_STATUS[fields["status"]].value if fields else "", stored, message]

@@ -15,7 +15,7 @@ STATUS: Final = {JobState.COMPLETED: "finished", JobState.FAILED: "failed", JobS
 NEXT: Final = {JobState.COMPLETED: "complete", JobState.FAILED: "fail", JobState.CANCELLED: "cancel"}
 EXECUTION: Final = ("hl:exec", "hl:phase", "hl:deadline", "hl:worker")
 _HISTORY: Final = 20
-_TRIM: Final = 20
+TRIM: Final = 20
 _FREED: Final = 50
 _HELD: Final = 3_600_000
 """ms that an ended job stays longer while its Kubernetes Job is not let go."""
@@ -105,7 +105,13 @@ class Moves(Places):
         return int(count), max(int(age), 60_000)
 
     def finish(self, queue: str, job: str, fields: Fields, end: End) -> str:
-        """Write a terminal state; returns the stored outcome."""
+        """Write a terminal state, with all that follows from it; returns the stored outcome."""
+        text = self.end_job(queue, job, fields, end)
+        self.trim(queue, end.state, TRIM)
+        return text
+
+    def end_job(self, queue: str, job: str, fields: Fields, end: End) -> str:
+        """Write a terminal state; retention follows when the attempt's end is settled."""
         now, there = self.state.now, self.state.queue(queue)
         ours = fields["status"] == "started" and "hl:task" in fields  # every state before let go of it
         text = outcome_text(now, end, NEXT[end.state], end.body)
@@ -138,7 +144,6 @@ class Moves(Places):
         self.state.published(f"done:{job}")
         self.dedup_end(queue, fields.get("hl:dedup", ""), job, end.state)
         self.free_dependents(job, end.state, _FREED)
-        self.trim(queue, end.state, _TRIM)
         return text
 
     def unlist(self, queue: str, job: str) -> None:

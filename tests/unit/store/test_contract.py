@@ -13,7 +13,7 @@ from heavylift.contract.keys import Field, Keys
 from heavylift.contract.states import RQ_STATUS
 from heavylift.store import scripts
 
-LIB = "".join((files("heavylift.store.scripts") / part).read_text() for part in ("_lib.lua", "_moves.lua"))
+LIB = "".join((files("heavylift.store.scripts") / part).read_text() for part in ("_lib.lua", "_moves.lua", "_ends.lua"))
 
 
 def _own(name: str) -> str:
@@ -60,7 +60,7 @@ def test_limits_written_in_lua_are_the_contracts() -> None:
     assert f"'~', {limits.EVENTS_MAXLEN}" in LIB
     assert f"K.quarantine(q), 0, {limits.QUARANTINE_MAX - 1}" in LIB
     assert f"#lines - {limits.HISTORY_MAX - 1}, 1" in LIB
-    assert f"L.trim(q, e.state, {limits.RETENTION_STEP}, keep)" in LIB
+    assert f"L.trim(q, state, {limits.RETENTION_STEP - 1} + #own.ids, own.keep)" in LIB
 
 
 @pytest.mark.parametrize("name", scripts.names())

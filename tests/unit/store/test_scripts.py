@@ -35,5 +35,5 @@ def test_a_script_is_sent_without_what_it_does_not_reach(name: str) -> None:
 
 def test_a_short_script_is_short() -> None:
     """A script that needs nothing but keys and the time is sent with little else."""
-    assert "function L.finish(" in scripts.load("finish").text
+    assert "function L.over(" in scripts.load("finish").text
     assert len(scripts.load("lock").text) < len(scripts.load("finish").text) / 10

@@ -34,6 +34,8 @@ _KNOWN_MAX = 2048
 _PHASES = [phase.value for phase in Phase]
 """In their order."""
 RESULT_MAX = 4096
+_ANSWERED = 4
+"""Parts of an end's answer where nothing is left to do."""
 
 RELEASE_ENDS = {
     "cancelled": Outcome(cls=OutcomeClass.CANCELLED, message="cancelled before its pod was created"),
@@ -158,7 +160,7 @@ def _stands(fence: Fence, obs: Observation, fields: Mapping[str, Any], stored: J
 
 def _finish_arguments(req: FinishRequest) -> tuple[Arg, ...]:
     outcome, failed = req.outcome, req.next is Next.FAIL
-    body, small, instead, instead_small = bodies.both(outcome, bodies.cancelled_instead(outcome))
+    body, small, instead, instead_small = bodies.of_end(outcome)
     return (
         *_fence(req.fence),
         req.next.value,
@@ -205,10 +207,10 @@ def finish(req: FinishRequest) -> Op[FinishReply]:
         raise InvalidInputError(f"a result has at most {RESULT_MAX} bytes of JSON: return a reference")
     if req.checkpoint is not None and len(req.checkpoint.encode("utf-8", "replace")) > limits.CHECKPOINT_MAX:
         raise InvalidInputError(f"a checkpoint has at most {limits.CHECKPOINT_MAX} bytes of JSON: keep a reference")
-    answer = yield Call("finish", _finish_arguments(req))
+    answer = yield Call("finish", _finish_arguments(req), limits.ENDS_MAX)
     done = _finish_reply(answer)
-    install, namespace, name, queue, incarnation, seq = (decode.text(part) for part in answer[4:10])
-    if done.verdict is Verdict.APPLIED and req.job_exists and not name:
+    if len(answer) > _ANSWERED:  # it has a Job, and nobody said its name
+        install, namespace, queue, incarnation, seq = (decode.text(part) for part in answer[_ANSWERED:])
         last = decode.number(req.fence.execution.rpartition("-")[2])
         number = (decode.number(seq) or 0) if last is None else last
         name = ids.job_name(install, queue, req.fence.job, incarnation, number)

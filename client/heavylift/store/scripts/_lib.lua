@@ -104,9 +104,14 @@ L.SPENT = { 'hl:exec', 'hl:phase', 'hl:deadline', 'hl:worker', 'hl:memory', 'hl:
 
 -- A whole number as text; what no integer holds is written out (settings are anybody's).
 local format = string.format
+local as_text = {} -- those of one call are mostly the same
 function L.int(n)
-  if n > -1e15 and n < 1e15 then return format('%d', n) end
-  return format('%.0f', n)
+  local text = as_text[n]
+  if not text then
+    text = format((n > -1e15 and n < 1e15) and '%d' or '%.0f', n)
+    if n == n then as_text[n] = text end
+  end
+  return text
 end
 local NOW_MS = L.int(NOW)
 
@@ -116,9 +121,9 @@ function L.num(value, default)
   return default
 end
 
--- RQ's time format, UTC, from milliseconds (and microseconds below them).
-function L.utc(ms, micros)
-  local seconds = floor(ms / 1000)
+-- A second in RQ's time format, UTC.
+local seconds_told = {} -- those of one call are mostly the same
+local function second(seconds)
   local days = floor(seconds / 86400)
   local rest = seconds - days * 86400
   local z = days + 719468
@@ -130,8 +135,14 @@ function L.utc(ms, micros)
   local day = doy - floor((153 * mp + 2) / 5) + 1
   local month = mp < 10 and mp + 3 or mp - 9
   local year = yoe + era * 400 + (month <= 2 and 1 or 0)
-  return string.format('%04d-%02d-%02dT%02d:%02d:%02d.%06dZ', year, month, day, floor(rest / 3600),
-    floor(rest % 3600 / 60), rest % 60, (ms % 1000) * 1000 + (micros or 0))
+  return string.format('%04d-%02d-%02dT%02d:%02d:%02d', year, month, day, floor(rest / 3600), floor(rest % 3600 / 60), rest % 60)
+end
+-- RQ's time format from milliseconds (and microseconds below them).
+function L.utc(ms, micros)
+  local seconds = floor(ms / 1000)
+  local told = seconds_told[seconds] or second(seconds)
+  seconds_told[seconds] = told
+  return told .. string.format('.%06dZ', (ms % 1000) * 1000 + (micros or 0))
 end
 local utc_now
 function L.utc_now()
@@ -169,11 +180,11 @@ function L.wrong(...)
   return nil
 end
 
--- The job's fields as a table, or nil and `missing` | `corrupt` and a sentence.
-function L.load(job, fields)
+-- The job's fields as a table (`into`, where one is given), or nil and `missing` | `corrupt` and a sentence.
+function L.load(job, fields, into)
   local key = K.job(job)
   fields = fields or L.FIELDS
-  local values, h = try('HMGET', key, unpack(fields)), {}
+  local values, h = try('HMGET', key, unpack(fields)), into or {}
   if values.err then return nil, 'corrupt', 'the key ' .. key .. ' is a ' .. L.type(key) .. ', not a hash' end
   for i = 1, #fields do
     local value = values[i]

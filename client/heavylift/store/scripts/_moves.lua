@@ -1,5 +1,5 @@
 -- How jobs move between states: places, ends, dependents, fences; after `_lib.lua` in front of every script.
--- With: _dependents.lua, _keys.lua, _rate.lua, _breaker.lua, _dedupe.lua, _retention.lua, _rqlimit.lua
+-- With: _dependents.lua, _keys.lua, _rate.lua, _breaker.lua, _dedupe.lua, _retention.lua, _rqlimit.lua, _ends.lua
 local priorities = {}
 function L.priority(h)
   local text = h['hl:priority']
@@ -94,103 +94,6 @@ function L.forget(q, job, execution, worker, install)
   if worker and worker ~= '' then try('SREM', K.worker_executions(worker), member) end
   if install and install ~= '' then try('ZREM', K.inflight(install), member) end
   if type(try('HGET', K.keyof(q), member)) == 'string' then L.key_ends(q, member) end
-end
-
--- History is a JSON list with one entry a line (compact JSON holds no line break), so that it is cut without decoding.
-function L.history(old, entry)
-  local lines = {}
-  if not old and entry then return '[\n' .. entry .. '\n]', { entry } end
-  if old then
-    for line in string.gmatch(old, '[^\n]+') do
-      if string.sub(line, 1, 1) == '{' then lines[#lines + 1] = (string.gsub(line, ',$', '')) end
-    end
-  end
-  if entry then lines[#lines + 1] = entry end
-  local from = max(#lines - 19, 1)
-  return '[\n' .. table.concat(lines, ',\n', from) .. '\n]', lines
-end
-
--- One outcome as JSON text: what the script knows in front of the given body `{"class":...}`.
-function L.outcome(body, known)
-  return '{"seq":' .. L.int(known.seq) .. ',"attempt":' .. L.int(known.attempt) .. ',"execution":'
-    .. cjson.encode(known.execution or '') .. ',"next":"' .. known.next .. '","at":' .. L.int(NOW)
-    .. ',"startedAt":' .. (known.started and L.int(known.started) or 'null')
-    .. ',"endedAt":' .. L.int(known.ended or NOW) .. ',"delayMs":' .. L.int(known.delay or 0)
-    .. ',"spend":"' .. (known.spend or 'none') .. '"' .. (known.memory and ',"memory":' .. L.int(known.memory) or '')
-    .. ',' .. string.sub(body, 2)
-end
-
--- Write a terminal state. The job's hash is checked; everything else here is secondary.
---   e = {state, body, class, history (text of the small entry's body, nil = the same), exc, result, value, execution, seq,
---        attempt, started, ended, spend, worker, fields (more to set)}
-function L.finish(q, job, h, e)
-  local key, status = K.job(job), L.STATUS[e.state]
-  local known = { seq = e.seq, attempt = e.attempt, execution = e.execution, next = L.NEXT[e.state],
-    started = e.started, ended = e.ended, spend = e.spend }
-  local outcome = L.outcome(e.body, known)
-  local entry = e.history and L.outcome(e.history, known) or outcome
-  local set = { 'status', status, 'ended_at', L.utc(e.ended or NOW, 999), -- not before a start in the same ms
-    'hl:ended', L.int(NOW), 'hl:outcome', outcome, 'hl:history', (L.history(h['hl:history'], entry)) }
-  if e.result then
-    set[#set + 1] = 'hl:result'
-    set[#set + 1] = e.result
-  end
-  for _, value in ipairs(e.fields or {}) do set[#set + 1] = value end
-  call('HSET', key, unpack(set))
-  call('HDEL', key, 'hl:reason', 'hl:due', unpack(e.state == 'completed' and L.SPENT or L.EXECUTION_FIELDS))
-  local keep = L.keep(q, e.state)
-  local ttl = floor(keep.age / 1000)
-  local asked = L.num(e.state == 'completed' and h.result_ttl or h.failure_ttl, -1)
-  if asked >= 0 then ttl = max(min(ttl, asked), 60) end -- repeats of this finish must still meet the outcome
-  local told = { 'worker_name', e.worker or '' }
-  if e.execution and e.execution ~= '' then
-    told[#told + 1] = 'execution_id'
-    told[#told + 1] = e.execution
-  end
-  if e.started then
-    told[#told + 1] = 'execution_started_at'
-    told[#told + 1] = string.format('%.3f', e.started / 1000)
-    told[#told + 1] = 'execution_ended_at'
-    told[#told + 1] = string.format('%.3f', (e.ended or NOW) / 1000)
-  end
-  if e.state == 'completed' and e.value then
-    try('XADD', K.results(job), 'MAXLEN', 10, '*', 'type', 1, 'return_value', e.value, unpack(told))
-  elseif e.state == 'completed' then
-    try('XADD', K.results(job), 'MAXLEN', 10, '*', 'type', 1, unpack(told))
-  elseif e.state == 'failed' then
-    try('XADD', K.results(job), 'MAXLEN', 10, '*', 'type', 2, 'exc_string', e.exc or '', unpack(told))
-  end
-  try('ZADD', K.registry(L.REGISTRY[e.state], q), L.int(NOW_S + ttl), job)
-  try('ZADD', K.ended(q, e.state), L.int(NOW), job)
-  local theirs = h.status ~= 'started' or not h['hl:task'] -- of ours that a claim started our own indexes hold none
-  for state, name in pairs(L.REGISTRY) do
-    if state ~= e.state then
-      try('ZREM', K.registry(name, q), job) -- RQ leaves a job there that was cancelled and then enqueued once more
-      if theirs then try('ZREM', K.ended(q, state), job) end
-    end
-  end
-  -- `rq requeue` leaves the expiry on a job that waits again; retention removes the others in time.
-  local last = L.int((e.state == 'failed' and asked < 0) and ttl + L.REQUEUED_S or ttl)
-  local followed = call('EXISTS', K.dependents(job), K.dependencies(job)) > 0
-  try('EXPIRE', key, last)
-  try('EXPIRE', K.results(job), last)
-  if followed then
-    try('EXPIRE', K.dependents(job), last)
-    try('EXPIRE', K.dependencies(job), last)
-  end
-  L.emit(q, e.state, job, 'final', '1', 'class', e.class, 'execution', e.execution or '', 'attempt',
-    L.int(e.attempt), 'seq', L.int(e.seq), 'worker', e.worker or '', 'uid', h['hl:uid'] or '')
-  L.count(q, e.state)
-  L.count(q, 'outcome:' .. e.class .. ':1')
-  try('XADD', K.outbox, 'MAXLEN', '~', 10000, '*', 'event', e.state, 'job', job, 'queue', q, 'class', e.class,
-    'final', '1', 'at', L.int(NOW))
-  call('PUBLISH', K.done(job), e.state)
-  call('PUBLISH', K.doorbell, q)
-  if h['hl:dedup'] then L.dedup_end(q, h['hl:dedup'], job, e.state) end
-  if not h['hl:task'] then L.rq_unpark(job) end
-  if followed then L.free_dependents(job, e.state, 50) else try('SREM', K.todo, job) end
-  L.trim(q, e.state, 20, keep)
-  return outcome
 end
 
 -- The fence: nil when the caller may act on the current execution, else a verdict and
@@ -314,12 +217,14 @@ function L.forget_everywhere(job, execution, worker)
   end
 end
 -- An execution that is not the current one and still counts (its hash was deleted and enqueued anew): it must not.
-function L.forget_stray(job, execution, worker)
+function L.stray(job, execution)
   for _, install in ipairs(L.members(K.installs)) do
-    if type(try('ZSCORE', K.inflight(install), job .. ':' .. execution)) == 'string' then
-      return L.forget_everywhere(job, execution, worker)
-    end
+    if type(try('ZSCORE', K.inflight(install), job .. ':' .. execution)) == 'string' then return true end
   end
+  return false
+end
+function L.forget_stray(job, execution, worker)
+  if L.stray(job, execution) then L.forget_everywhere(job, execution, worker) end
 end
 function L.members(key) return L.type(key) == 'set' and call('SMEMBERS', key) or {} end
 

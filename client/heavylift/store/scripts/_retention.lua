@@ -30,66 +30,103 @@ function L.keep(q, state)
   return kept((L.settings(q) or { spec = {} }).spec, state)
 end
 
+-- The keys of a job that go with it, into a list; those who depend on it stay known where it `stays`, or while they wait
+-- for claims to let them go.
+local function belongings(list, job, stays)
+  local n = #list
+  list[n + 1], list[n + 2], list[n + 3], list[n + 4] = K.job(job), K.results(job), K.dependencies(job), K.executions(job)
+  if not stays then list[n + 5] = K.dependents(job) end
+end
+
 -- Remove one ended job and all that belongs to it; one whose id lives on keeps those who depend on it, and the place in its
--- deduplication key if that `stays` the same ('' = it has none now). The job's fields `h`, if it is known to have been let
--- go of by every other state.
-function L.remove(q, job, state, stays, h)
-  local key = h and h['hl:dedup']
-  if not h then
-    key = try('HGET', K.job(job), 'hl:dedup')
-    L.rq_unpark(job)
-  end
-  local gone = { K.job(job), K.results(job), K.dependencies(job), K.executions(job) }
-  if not stays and not L.frees(job, state) then gone[5] = K.dependents(job) end
+-- deduplication key if that `stays` the same ('' = it has none now).
+function L.remove(q, job, state, stays)
+  L.rq_unpark(job)
+  local key, gone = try('HGET', K.job(job), 'hl:dedup'), {}
+  belongings(gone, job, stays or L.frees(job, state))
   try('DEL', unpack(gone))
   if type(key) == 'string' and key ~= stays then L.dedup_end(q, key, job, nil) end
-  for each, name in pairs(L.REGISTRY) do
-    if each == state or not h then try('ZREM', K.registry(name, q), job) end
-  end
+  for _, name in pairs(L.REGISTRY) do try('ZREM', K.registry(name, q), job) end
   try('ZREM', K.ended(q, state), job)
 end
 
--- One of the oldest ended jobs: 'removed', or 'open' while its finishing PATCH is not confirmed (but not for ever: its
--- operator may be gone).
-local function trim_one(q, job, state, at, keep)
-  local h, why, message = L.load(job, { 'status', 'hl:ended', 'hl:install', 'hl:ns', 'hl:job', 'hl:dedup' })
+-- Since when the longest of an install's Jobs waits for its finishing PATCH (ms), or nil: most ended jobs are older.
+local waits = {}
+local function waits_since(install)
+  if waits[install] == nil then
+    local first = try('ZRANGE', K.unfinalized(install), 0, 0, 'WITHSCORES')
+    waits[install] = tonumber(first[2] or nil) or false
+  end
+  return waits[install]
+end
+
+-- Whether a job's finishing PATCH is not confirmed (but not for ever: its operator may be gone).
+local function open(h, at, keep)
+  local install = h['hl:install'] or ''
+  local since = waits_since(install)
+  if not since or since > at or at < NOW - keep.age - 3600000 then return false end
+  return type(try('ZSCORE', K.unfinalized(install), (h['hl:ns'] or '') .. '/' .. (h['hl:job'] or ''))) == 'string'
+end
+
+-- What an entry of the index stands for: 'open', 'removed' (with its fields) or, of what is gone or lives again, why.
+local TRIMMED = { 'status', 'hl:ended', 'hl:install', 'hl:ns', 'hl:job', 'hl:dedup' }
+local function judge(q, job, state, at, keep)
+  local h, why, message = L.load(job, TRIMMED, { status = nil, ['hl:ended'] = nil, ['hl:install'] = nil, ['hl:ns'] = nil,
+    ['hl:job'] = nil, ['hl:dedup'] = nil })
   if h and L.num(h['hl:ended'], -1) == at and L.STATES[h.status or ''] == state then
-    local name = (h['hl:ns'] or '') .. '/' .. (h['hl:job'] or '')
-    local open = try('ZSCORE', K.unfinalized(h['hl:install'] or ''), name)
-    if type(open) == 'string' and at >= NOW - keep.age - 3600000 then return 'open' end
-    L.remove(q, job, state, nil, h)
-    L.emit(q, 'removed', job, 'reason', 'retention', 'prev', state)
-    L.count(q, 'trimmed')
-    return 'removed'
+    return open(h, at, keep) and 'open' or 'removed', h
   end
-  call('ZREM', K.ended(q, state), job) -- gone, or living again
-  if why == 'corrupt' then
-    L.quarantine(q, job, message)
-  elseif why == 'missing' then -- its own time to live ended, or RQ deleted it
-    try('ZREM', K.registry(L.REGISTRY[state], q), job)
-    L.emit(q, 'removed', job, 'reason', 'gone', 'prev', state)
-    L.count(q, 'trimmed')
+  if why == 'corrupt' then L.quarantine(q, job, message) end
+  return why or 'lives'
+end
+
+-- Take some of the oldest off: {job, ms it ended, ...}; returns how many went.
+local function trim_some(q, state, oldest, keep)
+  local keys, entries, off, held = {}, {}, {}, {}
+  local freeing = state == 'completed' and L.type(K.todo) == 'set'
+  for i = 1, #oldest, 2 do
+    local job = oldest[i]
+    local what, h = judge(q, job, state, tonumber(oldest[i + 1]), keep)
+    if what ~= 'open' then entries[#entries + 1] = job end
+    if what == 'removed' then belongings(keys, job, freeing and L.frees(job, state)) end
+    if what == 'removed' or what == 'missing' then -- its own time to live ended, or RQ deleted it
+      off[#off + 1] = job
+      L.emit(q, 'removed', job, 'reason', what == 'removed' and 'retention' or 'gone', 'prev', state)
+    end
+    if what == 'removed' then held[job] = h['hl:dedup'] end
   end
-  return 'removed'
+  if #entries == 0 then return 0 end
+  call('ZREM', K.ended(q, state), unpack(entries))
+  if #keys > 0 then try('DEL', unpack(keys)) end
+  if #off > 0 then
+    try('ZREM', K.registry(L.REGISTRY[state], q), unpack(off))
+    L.count(q, 'trimmed', #off)
+  end
+  for job, key in pairs(held) do L.dedup_end(q, key, job, nil) end
+  return #entries
+end
+
+-- How many entries of {job, ms it ended, ...} are too many, or too old; the oldest come first.
+local function due(oldest, too_many, keep)
+  local n = min(too_many * 2, #oldest)
+  while n < #oldest and tonumber(oldest[n + 2]) <= NOW - keep.age do n = n + 2 end
+  return n
 end
 
 -- Retention by count and age: looks at the `step` oldest ended jobs of one state; returns how many entries it removed.
 -- Mostly one is too many, or none: it reads few entries, then twice as many.
 function L.trim(q, state, step, keep)
-  local index, removed, open, more = K.ended(q, state), 0, 0, true
+  local index, removed, passed = K.ended(q, state), 0, 0
   local size = try('ZCARD', index)
   if type(size) ~= 'number' or size == 0 then return 0 end
   keep = keep or L.keep(q, state)
   local excess = max(size - keep.count, 0)
-  while more do
-    local wanted = min(max(excess - removed + 1, removed + open), step - removed - open)
-    local oldest = wanted > 0 and call('ZRANGE', index, open, open + wanted - 1, 'WITHSCORES') or {}
-    more = #oldest > 0
-    for i = 1, #oldest, 2 do
-      local at = tonumber(oldest[i + 1])
-      if removed >= excess and at > NOW - keep.age then return removed end
-      if trim_one(q, oldest[i], state, at, keep) == 'open' then open = open + 1 else removed = removed + 1 end
-    end
+  while true do
+    local wanted = min(max(excess - removed + 1, removed + passed), step - removed - passed)
+    local oldest = wanted > 0 and call('ZRANGE', index, passed, passed + wanted - 1, 'WITHSCORES') or {}
+    local many = due(oldest, max(excess - removed, 0), keep)
+    local went = many > 0 and trim_some(q, state, { unpack(oldest, 1, many) }, keep) or 0
+    removed, passed = removed + went, passed + many / 2 - went
+    if many == 0 or (many < #oldest and removed >= excess) then return removed end
   end
-  return removed
 end

@@ -1,154 +1,246 @@
--- Write one outcome, once per execution.
--- ARGV: prefix, prefix, job, execution, worker or '', UID or '', next complete|fail|cancel|retry, spend
---   attempt|budget|none, class, delay ms, body JSON {"class":...}, small body for the history or '' = the same,
---   exception text as RQ stores it (of a failure), body, small body or '' if a cancel wins, result JSON or '', result
---   as RQ stores it or '', started ms or '', ended ms or '', a Job exists '1'|'0', Job name or '', memory of the next
---   attempt in bytes or '', checkpoint JSON or '' to keep the old one, ms to hold the queue back for.
--- Returns: {verdict, state, stored outcome JSON, message, install, namespace, Job name, queue, incarnation, seq}.
-local f = L.fence_arguments()
-local next_, spend, class, delay = ARGV[7], ARGV[8], ARGV[9], tonumber(ARGV[10])
-local body, small = ARGV[11], ARGV[12]
+-- Write outcomes, each once per execution. Each end of a call is fenced, judged and answered by itself; see _ends.lua.
+-- ARGV: prefix, prefix, then for each end 22 words: job, execution, worker or '', UID or '', next complete|fail|cancel|
+--   retry, spend attempt|budget|none, class, delay ms, body JSON {"class":...,"message":"...}, small body for the history
+--   or '' = the same, exception text as RQ stores it (of a failure), body and small body if a cancel wins or '' = made of
+--   these, result JSON or '', result as RQ stores it or '', started ms or '', ended ms or '', a Job exists '1'|'0', '' (not
+--   used), memory of the next attempt in bytes or '', checkpoint JSON or '' to keep the old one, ms to hold the queue back.
+-- Returns: for each end {verdict, state, stored outcome JSON, message}, of an applied one whose Job exists under a name not
+--   known here also {install, namespace, queue, incarnation, seq}; or the error it met: TRYAGAIN = this call did enough.
+local WORDS = 22
+local ENOUGH = 50 -- where a call is about more than one end: dependents it looks at, and three times as many KB it takes in
 local FIELDS = {
-  'status', 'origin', 'created_at', 'result_ttl', 'failure_ttl', 'enqueued_at', 'enqueue_at_front', 'hl:inc', 'hl:src',
-  'hl:seq', 'hl:exec', 'hl:worker', 'hl:install', 'hl:ns', 'hl:phase', 'hl:job', 'hl:uid', 'hl:claimed', 'hl:running',
-  'hl:priority', 'hl:attempts', 'hl:starts', 'hl:budgets', 'hl:history', 'hl:outcome', 'hl:cancel', 'hl:dedup', 'hl:rqmax',
-  'hl:key', 'hl:lifo', 'hl:task',
+  'status', 'origin', 'created_at', 'result_ttl', 'failure_ttl', 'hl:inc', 'hl:src', 'hl:seq', 'hl:exec', 'hl:worker',
+  'hl:install', 'hl:ns', 'hl:phase', 'hl:job', 'hl:uid', 'hl:claimed', 'hl:running', 'hl:attempts', 'hl:starts', 'hl:history',
+  'hl:cancel', 'hl:dedup', 'hl:rqmax', 'hl:task',
 }
-local h, why, message = L.load(f.job, FIELDS)
+local STATE = { complete = 'completed', fail = 'failed', cancel = 'cancelled' }
+local ends = (#ARGV - 2) / WORDS
+local looked = 0
 
-local function reply(verdict, stored, text)
-  h = h or {}
-  return { verdict, L.STATES[h.status or ''] or '', stored or '', text or '', h['hl:install'] or '', h['hl:ns'] or '',
-    h['hl:job'] or '', h.origin or '', h['hl:inc'] or '', h['hl:seq'] or '0' }
+local function given(value) return value ~= '' and value or nil end
+local function read(n)
+  local at = 2 + (n - 1) * WORDS
+  return {
+    f = { job = ARGV[at + 1], execution = ARGV[at + 2], worker = ARGV[at + 3], uid = ARGV[at + 4] }, next = ARGV[at + 5],
+    spend = ARGV[at + 6], class = ARGV[at + 7], delay = tonumber(ARGV[at + 8]), body = ARGV[at + 9], small = given(ARGV[at + 10]),
+    exc = ARGV[at + 11], instead = given(ARGV[at + 12]), instead_small = given(ARGV[at + 13]), result = given(ARGV[at + 14]),
+    value = given(ARGV[at + 15]), started = ARGV[at + 16], ended = ARGV[at + 17], exists = ARGV[at + 18] == '1',
+    memory = ARGV[at + 20], checkpoint = ARGV[at + 21], hold = tonumber(ARGV[at + 22]),
+    -- What is found: written down here, the table has its size from the start.
+    h = nil, q = nil, alone = nil, seq = nil, attempt = nil, fields = nil, ran = nil,
+  }
+end
+-- A table with room for the fields: one that grows is moved at each power of two.
+local function room()
+  return {
+    status = nil, origin = nil, created_at = nil, result_ttl = nil, failure_ttl = nil, ['hl:inc'] = nil, ['hl:src'] = nil,
+    ['hl:seq'] = nil, ['hl:exec'] = nil, ['hl:worker'] = nil, ['hl:install'] = nil, ['hl:ns'] = nil, ['hl:phase'] = nil,
+    ['hl:job'] = nil, ['hl:uid'] = nil, ['hl:claimed'] = nil, ['hl:running'] = nil, ['hl:attempts'] = nil,
+    ['hl:history'] = nil, ['hl:cancel'] = nil, ['hl:dedup'] = nil, ['hl:task'] = nil,
+  }
+end
+
+local function answer(x, verdict, stored, text)
+  local h = x.h or {}
+  local out = { verdict, L.STATES[h.status or ''] or '', stored or '', text or '' }
+  if verdict == 'applied' and x.exists and not h['hl:job'] then
+    for _, name in ipairs({ 'hl:install', 'hl:ns', 'origin', 'hl:inc', 'hl:seq' }) do out[#out + 1] = h[name] or '' end
+  end
+  return out
 end
 
 -- The outcome written for this execution before, from the last outcome or the history.
-local function written()
-  local last = L.object(h['hl:outcome'])
-  if last and last.execution == f.execution then return h['hl:outcome'] end
-  local _, lines = L.history(h['hl:history'])
+local function written(x)
+  local stored = call('HGET', K.job(x.f.job), 'hl:outcome')
+  local last = stored and #stored <= L.FIELD_MAX and L.object(stored)
+  if last and last.execution == x.f.execution then return stored end
+  local _, lines = L.history(x.h['hl:history'])
   for i = #lines, 1, -1 do
     local entry = L.object(lines[i])
-    if entry and entry.execution == f.execution then return lines[i] end
+    if entry and entry.execution == x.f.execution then return lines[i] end
   end
   return nil
 end
 
-local function remember_job(q)
-  local name = h['hl:job'] or ARGV[21]
-  if ARGV[20] ~= '1' or name == '' then return end
-  local member = (h['hl:ns'] or '') .. '/' .. name
-  try('ZADD', K.unfinalized(h['hl:install'] or ''), L.int(NOW), member)
-  try('HSET', K.unfinalized_jobs(h['hl:install'] or ''), member, f.job .. ':' .. f.execution)
-end
-
-local verdict, reason = L.fence(h, why, message, f)
-if h and verdict == 'refused' then
-  local stored = written()
-  if stored then return reply('already', stored) end
-end
-local q = h and h.origin
-if not verdict and next_ == 'retry' then
-  local wrong = L.unfit(q, h)
-  if wrong then verdict, reason = 'corrupt', wrong end
-end
-if verdict then
-  L.refuse(q, verdict)
-  return reply(verdict, nil, reason)
+-- Whether an end is more than this call shall do beside others: it is long, may go through all queues, or has many
+-- dependents.
+local followed = {}
+local function too_much(x, why)
+  local f, h = x.f, x.h
+  local weight = floor((#x.body + #(x.result or '') + #(h and h['hl:history'] or '')) / 3000)
+  if why == 'missing' or (h and h['hl:exec'] ~= f.execution and L.stray(f.job, f.execution)) then weight = ENOUGH end
+  if h and followed.any then
+    x.alone = call('EXISTS', K.dependents(f.job), K.dependencies(f.job)) == 0
+    local many = x.alone and 0 or try('SCARD', K.dependents(f.job))
+    weight = weight + (type(many) == 'number' and min(many, ENOUGH) or ENOUGH)
+  end
+  if looked > 0 and looked + weight > ENOUGH then return true end
+  looked = looked + weight
+  return false
 end
 
 -- A cancel wins over whatever would have gone on or failed; RQ's own has told everybody already, so over success too.
-if L.cancelled(h) and next_ ~= 'cancel' and (next_ ~= 'complete' or not h['hl:cancel'] or h.status ~= 'started') then
-  next_, class, body, small = 'cancel', 'cancelled', ARGV[14], ARGV[15]
+local function overrule(x)
+  local h = x.h
+  if not L.cancelled(h) or x.next == 'cancel' then return end
+  if x.next == 'complete' and h['hl:cancel'] and h.status == 'started' then return end
+  local from = #'{"class":"","message":"' + #x.class + 1
+  local function turned(body)
+    return body and '{"class":"cancelled","message":"cancelled; its last attempt ended as ' .. x.class .. ': ' .. string.sub(body, from)
+  end
+  if x.instead then
+    x.body, x.small = x.instead, x.instead_small
+  elseif x.class ~= 'cancelled' then
+    x.body, x.small = turned(x.body), turned(x.small)
+  end
+  x.next, x.class = 'cancel', 'cancelled'
 end
-local attempts, seq = L.num(h['hl:attempts'], 0), L.num(h['hl:seq'], 1)
-local attempt = attempts + 1
-if spend == 'attempt' then attempts = attempts + 1 end
-local fields = { 'hl:attempts', L.int(attempts) }
-L.recorded(h, f.uid, fields)
-if spend == 'budget' then
-  local budgets = {}
-  for name, spent in pairs(L.object(h['hl:budgets']) or {}) do
+
+local function budgets_of(x)
+  local budgets, stored = {}, call('HGET', K.job(x.f.job), 'hl:budgets')
+  for name, spent in pairs(stored and #stored <= L.FIELD_MAX and L.object(stored) or {}) do
     if type(name) == 'string' then budgets[name] = L.number(spent) end
   end
-  budgets[class] = (budgets[class] or 0) + 1
-  fields[#fields + 1] = 'hl:budgets'
-  fields[#fields + 1] = cjson.encode(budgets)
+  budgets[x.class] = (budgets[x.class] or 0) + 1
+  return cjson.encode(budgets)
 end
-for i, name in ipairs({ 'hl:memory', 'hl:checkpoint' }) do -- a job that is run again, by its rule or by a person, goes on
-  if ARGV[21 + i] ~= '' and next_ ~= 'complete' then
+
+-- What the attempt cost and leaves behind, and its times.
+local function reckon(x)
+  local h, fields = x.h, {}
+  local function set(name, value)
     fields[#fields + 1] = name
-    fields[#fields + 1] = ARGV[21 + i]
+    fields[#fields + 1] = value
   end
-end
-if h['hl:rqmax'] then -- what RQ's tools show
-  fields[#fields + 1] = 'retries_left'
-  fields[#fields + 1] = L.int(max(L.num(h['hl:rqmax'], 1) - 1 - attempts, 0))
-end
--- Kubernetes tells whole seconds, by its nodes' clocks: nothing started before it was claimed or ended before it started.
-local claimed = min(L.num(h['hl:claimed'], 0), NOW)
-local seen = L.num(h['hl:running'], nil) or L.num(h['hl:claimed'], nil)
-local started = tonumber(ARGV[18]) or (seen and min(seen, NOW))
-if started then started = max(started, claimed) end
-local ended = max(tonumber(ARGV[19]) or NOW, started or claimed)
-local worker = h['hl:worker'] or ''
-
--- What the end of an attempt means beyond its job: the breaker, and a start that was none.
-local function aftermath()
-  local ran, member = h['hl:running'] or ARGV[18] ~= '', f.job .. ':' .. f.execution
-  if class == 'image' or (ran and call('EXISTS', K.breaker(q), K.trouble(q)) > 0) then
-    L.breaker_ended(q, class, ran, member, class == 'image' and (L.object(body) or {}).message or '')
+  local attempts = L.num(h['hl:attempts'], 0)
+  x.seq, x.attempt, x.fields = L.num(h['hl:seq'], 1), attempts + 1, fields
+  if x.spend == 'attempt' then attempts = attempts + 1 end
+  set('hl:attempts', L.int(attempts))
+  if not h['hl:uid'] then L.recorded(h, x.f.uid, fields) end
+  if x.spend == 'budget' then set('hl:budgets', budgets_of(x)) end
+  if x.next ~= 'complete' then -- a job that is run again, by its rule or by a person, goes on
+    if x.memory ~= '' then set('hl:memory', x.memory) end
+    if x.checkpoint ~= '' then set('hl:checkpoint', x.checkpoint) end
   end
-  if ARGV[20] ~= '1' and not h['hl:uid'] then L.rate_return(q, member) end
+  if h['hl:rqmax'] then set('retries_left', L.int(max(L.num(h['hl:rqmax'], 1) - 1 - attempts, 0))) end -- what RQ's tools show
+  -- Kubernetes tells whole seconds, by its nodes' clocks: nothing started before it was claimed or ended before it started.
+  local claimed = L.num(h['hl:claimed'], nil)
+  local seen = L.num(h['hl:running'], nil) or claimed
+  x.ran = h['hl:running'] or x.started ~= ''
+  x.started = tonumber(x.started) or (seen and min(seen, NOW))
+  claimed = min(claimed or 0, NOW)
+  if x.started then x.started = max(x.started, claimed) end
+  x.ended = max(tonumber(x.ended) or NOW, x.started or claimed)
 end
 
-if next_ == 'retry' then
-  local due = delay > 0 and NOW + delay or nil
-  local known = { seq = seq, attempt = attempt, execution = f.execution, next = 'retry', started = started,
-    ended = ended, delay = delay, spend = spend, memory = tonumber(ARGV[22]) }
-  local outcome = L.outcome(body, known)
+-- What the end of an attempt means beyond its job: its place, its Job's PATCH, the breaker, and a start that was none.
+local uneasy = {}
+local function aftermath(x)
+  local q, f, h = x.q, x.f, x.h
+  local member, name = f.job .. ':' .. f.execution, h['hl:job']
+  L.leave(q, f.job, f.execution, h['hl:worker'], h['hl:install'])
+  if x.exists and name then L.owe_patch(h['hl:install'] or '', (h['hl:ns'] or '') .. '/' .. name, member) end
+  if uneasy[q] == nil or x.class == 'image' then uneasy[q] = x.class == 'image' or call('EXISTS', K.breaker(q), K.trouble(q)) > 0 end
+  if uneasy[q] and (x.class == 'image' or x.ran) then
+    L.breaker_ended(q, x.class, x.ran, member, x.class == 'image' and (L.object(x.body) or {}).message or '')
+  end
+  if not x.exists and not h['hl:uid'] then L.rate_return(q, member) end
+end
+
+local function write_retry(x, due)
+  local job, h = x.f.job, x.h
+  local known = { seq = x.seq, attempt = x.attempt, execution = x.f.execution, next = 'retry', started = x.started,
+    ended = x.ended, delay = x.delay, spend = x.spend, memory = tonumber(x.memory) }
+  local outcome = L.outcome(x.body, known)
   local set = { 'status', due and 'scheduled' or 'queued', 'hl:outcome', outcome, 'hl:history',
-    (L.history(h['hl:history'], small ~= '' and L.outcome(small, known) or outcome)), 'ended_at', L.utc(ended, 999), 'worker_name', '',
-    'hl:reason', class, 'enqueued_at', L.utc_now() }
-  for _, value in ipairs(fields) do set[#set + 1] = value end
+    (L.history(h['hl:history'], x.small and L.outcome(x.small, known) or outcome)), 'ended_at', L.utc(x.ended, 999),
+    'worker_name', '', 'hl:reason', x.class, 'enqueued_at', L.utc_now() }
+  for _, value in ipairs(x.fields) do set[#set + 1] = value end
   if due then
     set[#set + 1] = 'hl:due'
     set[#set + 1] = L.int(due)
   end
-  if h['hl:rqmax'] and call('HGET', K.job(f.job), 'enqueue_at_front_on_retry') == '1' then -- RQ's Retry asks for it
+  if h['hl:rqmax'] and call('HGET', K.job(job), 'enqueue_at_front_on_retry') == '1' then -- RQ's Retry asks for it
     h['hl:lifo'] = '1'
     set[#set + 1] = 'hl:lifo'
     set[#set + 1] = '1'
   end
-  call('HSET', K.job(f.job), unpack(set))
-  call('HDEL', K.job(f.job), 'hl:job', 'hl:uid', 'hl:claimed', 'hl:running', 'hl:evidence', unpack(L.EXECUTION_FIELDS))
+  call('HSET', K.job(job), unpack(set))
+  call('HDEL', K.job(job), 'hl:job', 'hl:uid', 'hl:claimed', 'hl:running', 'hl:evidence', unpack(L.EXECUTION_FIELDS))
+  return outcome
+end
+
+local function retry(x)
+  local q, f, h = x.q, x.f, x.h
+  local due = x.delay > 0 and NOW + x.delay or nil
+  local outcome = write_retry(x, due)
   L.place(q, f.job, h, false, due)
-  remember_job(q)
-  L.forget(q, f.job, f.execution, worker, h['hl:install'])
-  if due then call('PUBLISH', K.doorbell, q) end -- its place is free for another
-  L.count(q, 'retrying')
-  L.count(q, 'outcome:' .. class .. ':0')
-  L.emit(q, 'retrying', f.job, 'class', class, 'execution', f.execution, 'attempt', L.int(attempt), 'seq', L.int(seq),
-    'delay', L.int(delay), 'uid', h['hl:uid'] or '', 'worker', worker)
-  try('XADD', K.outbox, 'MAXLEN', '~', 10000, '*', 'event', 'retrying', 'job', f.job, 'queue', q, 'class', class,
-    'final', '0', 'at', L.int(NOW))
-  local hold = tonumber(ARGV[24])
-  if hold > max(call('PTTL', K.hold(q)), 0) then
+  if due then L.gather_ring(q) end -- its place is free for another
+  L.gather_count(q, 'retrying')
+  L.gather_count(q, 'outcome:' .. x.class .. ':0')
+  L.emit(q, 'retrying', f.job, 'class', x.class, 'execution', f.execution, 'attempt', L.int(x.attempt), 'seq', L.int(x.seq),
+    'delay', L.int(x.delay), 'uid', h['hl:uid'] or '', 'worker', h['hl:worker'] or '')
+  try('XADD', K.outbox, 'MAXLEN', '~', 10000, '*', 'event', 'retrying', 'job', f.job, 'queue', q, 'class', x.class,
+    'final', '0', 'at', NOW_MS)
+  local hold = x.hold
+  if hold > 0 and hold > max(call('PTTL', K.hold(q)), 0) then
     try('SET', K.hold(q), f.job, 'PX', L.int(hold))
     L.emit(q, 'rate-limited', f.job, 'ms', L.int(hold), 'execution', f.execution)
   end
-  aftermath()
+  aftermath(x)
   h.status = due and 'scheduled' or 'queued'
-  return reply('applied', outcome)
+  return answer(x, 'applied', outcome)
 end
 
-local states = { complete = 'completed', fail = 'failed', cancel = 'cancelled' }
-remember_job(q)
-local outcome = L.finish(q, f.job, h, { state = states[next_], body = body, history = small ~= '' and small or nil, class = class,
-  exc = ARGV[13], result = next_ == 'complete' and ARGV[16] ~= '' and ARGV[16] or nil,
-  value = ARGV[17] ~= '' and ARGV[17] or nil, execution = f.execution, seq = seq, attempt = attempt, started = started,
-  ended = ended, spend = spend, worker = worker, fields = fields })
-L.forget(q, f.job, f.execution, worker, h['hl:install'])
-aftermath()
-h.status = L.STATUS[states[next_]]
-return reply('applied', outcome)
+local function over(x)
+  local f, h, state = x.f, x.h, STATE[x.next]
+  local outcome = L.over(x.q, f.job, h, { state = state, body = x.body, history = x.small, class = x.class, exc = x.exc,
+    result = x.next == 'complete' and x.result or nil, value = x.value, execution = f.execution, seq = x.seq,
+    attempt = x.attempt, started = x.started, ended = x.ended, spend = x.spend, worker = h['hl:worker'] or '',
+    fields = x.fields, alone = x.alone })
+  aftermath(x)
+  h.status = L.STATUS[state]
+  return answer(x, 'applied', outcome)
+end
+
+-- Why this end is not written: verdict, stored outcome or nil, sentence; nil = it may be.
+local function refused(x, why, message)
+  local h = x.h
+  local verdict, reason = L.fence(h, why, message, x.f)
+  local stored = h and verdict == 'refused' and written(x)
+  if stored then return 'already', stored, '' end
+  x.q = h and h.origin
+  if not verdict and x.next == 'retry' then
+    for name, value in pairs(L.load(x.f.job, L.PLACED) or {}) do h[name] = value end
+    local wrong = L.unfit(x.q, h)
+    if wrong then verdict, reason = 'corrupt', wrong end
+  end
+  if verdict then L.refuse(x.q, verdict) end
+  return verdict, nil, reason
+end
+
+local function finish(n)
+  local x = read(n)
+  local h, why, message = L.load(x.f.job, FIELDS, room())
+  x.h, x.alone = h, not followed.any
+  if ends > 1 and too_much(x, why) then return redis.error_reply('TRYAGAIN one call does not do so much: ask for this end alone') end
+  local verdict, stored, reason = refused(x, why, message)
+  if verdict then return answer(x, verdict, stored, reason) end
+  overrule(x)
+  reckon(x)
+  return (x.next == 'retry' and retry or over)(x)
+end
+
+local waiting, answers = {}, {}
+for n = 1, ends do
+  local job = ARGV[3 + (n - 1) * WORDS]
+  waiting[#waiting + 1], waiting[#waiting + 2] = K.dependents(job), K.dependencies(job)
+end
+followed.any = call('EXISTS', unpack(waiting)) > 0
+for n = 1, ends do
+  local ok, found = pcall(finish, n)
+  if not ok and type(found) ~= 'table' then found = redis.error_reply('ERR ' .. tostring(found)) end
+  answers[n] = found
+end
+L.settle()
+return answers
