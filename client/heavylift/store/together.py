@@ -118,7 +118,10 @@ class Together:
 async def _says_something(connection: Any) -> bool:
     """Return whether a connection at rest has something to say, its end for one."""
     look = getattr(connection, "can_read", None) or connection.can_read_destructive  # its name before redis-py 8
-    return bool(await look())
+    try:
+        return bool(await look())
+    except FAULTS:
+        return True  # what redis-py before 8 says of an end
 
 
 async def _answer(connection: Any) -> Any:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 import redis.asyncio as aioredis
 from redis._parsers import _AsyncRESP2Parser
 from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from heavylift.errors import RedisUnavailableError
 from heavylift.store import AsyncStore, ops
@@ -117,8 +119,14 @@ async def test_what_is_no_answer_reaches_those_who_asked() -> None:
 async def test_a_connection_of_redis_py_before_8(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is kept, and made anew when it was closed, where the look at it has its former name."""
     look = getattr(AbstractConnection, "can_read", None) or AbstractConnection.can_read_destructive
+
+    async def can_read_destructive(connection: Any) -> bool:
+        if await look(connection):
+            raise RedisConnectionError("Connection closed by server.")
+        return False
+
     monkeypatch.delattr(AbstractConnection, "can_read", raising=False)
-    monkeypatch.setattr(AbstractConnection, "can_read_destructive", look)
+    monkeypatch.setattr(AbstractConnection, "can_read_destructive", can_read_destructive)
     monkeypatch.setattr(aioredis.ConnectionPool, "ensure_connection", lambda _, connection: connection.connect())
     async with AsyncStore.connect(w.server.url, patience=0) as store:
         for _ in range(2):
