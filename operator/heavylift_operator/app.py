@@ -24,7 +24,7 @@ from heavylift_operator.metrics.registry import Metrics
 from heavylift_operator.metrics_api.service import MetricsApi, Parts
 from heavylift_operator.services.finisher import Finisher
 from heavylift_operator.services.janitor import Janitor
-from heavylift_operator.services.leading import Leadership, lock_s
+from heavylift_operator.services.leading import Answers, Leadership, lock_s
 from heavylift_operator.services.queues import Queues
 from heavylift_operator.services.reconciler import Reconciler
 from heavylift_operator.services.schedules import Schedules
@@ -62,8 +62,7 @@ class Operator:
     external: MetricsApi | None = None
     """The external metrics API, where it is served."""
     _schedules_changed: asyncio.Event = field(default_factory=asyncio.Event)
-    _answered: bool = True
-    """The API server answered the last comparison, if only to refuse."""
+    _answers: Answers = field(default_factory=Answers)
     _beats: dict[str, Beat] = field(default_factory=dict)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _took_over: asyncio.Event = field(default_factory=asyncio.Event)
@@ -272,14 +271,14 @@ class Operator:
                 if self.leads:
                     await reconciler.once()
                 self.kubernetes.good()
-                self._answered = True
+                self._answers.note(answered=True)
             except RedisUnavailableError:
                 pass  # the link has said so
             except HeavyliftError as error:
                 self.kubernetes.bad(str(error))
-                self._answered = not isinstance(error, ClusterUnavailableError)
+                self._answers.note(answered=not isinstance(error, ClusterUnavailableError))
             self._beats["reconcile"].tick()
-            await self.service.pause_or(self._took_over, interval * random.uniform(0.9, 1.1))
+            await self.service.pause_or(self._took_over, self._answers.pause_s(interval * random.uniform(0.9, 1.1)))
 
     def _take_over(self, finisher: Finisher, janitor: Janitor) -> None:
         """Begin to lead: what another replica did is looked at anew, what was heard meanwhile is attended to."""
@@ -293,7 +292,7 @@ class Operator:
         self.metrics.watched.labels(Kind.JOB.value).set(0)
 
     def _reaches_cluster(self) -> bool:
-        return self._answered and self.hearing is not None and self.hearing.reached
+        return self._answers.come and self.hearing is not None and self.hearing.reached
 
     async def _serve_queues(self, queues: Queues) -> None:
         """Bring HeavyQueues and Redis together each interval and soon after any of them changed."""

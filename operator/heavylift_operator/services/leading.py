@@ -25,11 +25,35 @@ DEAF_S: Final = 10.0
 _YIELDS_EVERY_S: Final = 60.0
 """Where nobody hears the cluster, somebody must lead all the same: schedules tick, figures are shown."""
 _LEAVE_S: Final = 2.0
+ASKED_AGAIN_S: Final = 2.0
+"""An unanswered comparison is made again this soon, s: one lost reply is no reason to give the lock away."""
+_UNANSWERED_MAX: Final = 2
 
 
 def lock_s(interval_s: float) -> float:
     """Return for how long the lock is taken, where Redis and the cluster are compared at this interval."""
     return min(max(3 * interval_s, _SHORTEST_S), LOCK_S)
+
+
+@dataclass(slots=True)
+class Answers:
+    """Whether the API server answers comparisons, if only to refuse them."""
+
+    _unanswered: int = 0
+    """Comparisons without an answer, one after the other."""
+
+    @property
+    def come(self) -> bool:
+        """Whether it is there: at most one comparison was left without an answer."""
+        return self._unanswered < _UNANSWERED_MAX
+
+    def note(self, *, answered: bool) -> None:
+        """Take note of one comparison."""
+        self._unanswered = 0 if answered else self._unanswered + 1
+
+    def pause_s(self, interval_s: float) -> float:
+        """Return how long to wait for the next comparison, of what it is by the settings."""
+        return min(interval_s, ASKED_AGAIN_S) if self._unanswered == 1 else interval_s
 
 
 @dataclass(slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from heavylift.errors import RedisUnavailableError
 from heavylift.runtime.link import RedisLink
 from heavylift.runtime.service import Service
 from heavylift.store.steps import Call, Op
-from heavylift_operator.services.leading import DEAF_S, LOCK_S, Leadership, lock_s
+from heavylift_operator.services.leading import ASKED_AGAIN_S, DEAF_S, LOCK_S, Answers, Leadership, lock_s
 from tests.unit.worker.fakes import QuickClock
 
 
@@ -158,3 +158,15 @@ async def test_where_nobody_hears_the_cluster_somebody_leads_all_the_same(
 def test_the_lock_lasts_no_longer_than_needed(interval_s: float, ttl_s: float) -> None:
     """Three intervals of a comparison, within bounds."""
     assert lock_s(interval_s) == ttl_s
+
+
+def test_one_lost_reply_is_no_reason_to_give_the_lock_away() -> None:
+    """A comparison without an answer is made again soon; only the second one in a row says that nobody answers."""
+    answers = Answers()
+    assert (answers.come, answers.pause_s(20)) == (True, 20)
+    answers.note(answered=False)
+    assert (answers.come, answers.pause_s(20), answers.pause_s(1)) == (True, ASKED_AGAIN_S, 1)
+    answers.note(answered=False)
+    assert (answers.come, answers.pause_s(20)) == (False, 20)
+    answers.note(answered=True)
+    assert (answers.come, answers.pause_s(20)) == (True, 20)

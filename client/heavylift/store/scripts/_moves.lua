@@ -119,7 +119,7 @@ function L.refuse(q, verdict) if verdict == 'refused' and q then L.count(q, 'con
 
 -- What a job's incarnation belongs to: another value means that RQ enqueued the id anew over our fields.
 function L.source(job, h) return redis.sha1hex(job .. '\n' .. (h.created_at or '')) end
--- Whether the fields are of this incarnation, and its source; one that was never claimed may carry its beginning alone.
+-- Whether the fields are of this incarnation, and its source; one made by our client carries its beginning alone.
 function L.sound(job, h)
   local source = L.source(job, h)
   return h['hl:src'] == source or (not h['hl:src'] and h['hl:inc'] == string.sub(source, 1, 16)), source
