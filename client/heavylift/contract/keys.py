@@ -237,7 +237,7 @@ class Field:
     """Names of the side fields in a job's hash (values are UTF-8 text; times are integer ms since the epoch)."""
 
     INCARNATION = "hl:inc"
-    SOURCE = "hl:src"  # what the incarnation was derived from, where it may not be its beginning; another value = enqueued anew
+    SOURCE = "hl:src"  # what the incarnation comes from, if it is not its beginning; another value = enqueued anew
     SEQ = "hl:seq"  # sequence number of the current or last execution, from 1
     EXECUTION = "hl:exec"  # current execution id; absent when none
     WORKER = "hl:worker"
