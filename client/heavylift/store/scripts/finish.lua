@@ -7,7 +7,7 @@
 -- Returns: for each end {verdict, state, stored outcome JSON, message}, of an applied one whose Job exists under a name not
 --   known here also {install, namespace, queue, incarnation, seq}; or the error it met: TRYAGAIN = this call did enough.
 local WORDS = 22
-local ENOUGH = 50 -- where a call is about more than one end: dependents it looks at, and three times as many KB it takes in
+local ENOUGH = 50 -- where a call is about more than one end: dependents it looks at, and half as many KB again that it takes in
 local FIELDS = {
   'status', 'origin', 'created_at', 'result_ttl', 'failure_ttl', 'hl:inc', 'hl:src', 'hl:seq', 'hl:exec', 'hl:worker',
   'hl:install', 'hl:ns', 'hl:phase', 'hl:job', 'hl:uid', 'hl:claimed', 'hl:running', 'hl:attempts', 'hl:starts', 'hl:history',
@@ -67,7 +67,7 @@ end
 local followed = {}
 local function too_much(x, why)
   local f, h = x.f, x.h
-  local weight = floor((#x.body + #(x.result or '') + #(h and h['hl:history'] or '')) / 3000)
+  local weight = floor((#x.body + #(x.result or '') + #(h and h['hl:history'] or '')) / 1500)
   if why == 'missing' or (h and h['hl:exec'] ~= f.execution and L.stray(f.job, f.execution)) then weight = ENOUGH end
   if h and followed.any then
     x.alone = call('EXISTS', K.dependents(f.job), K.dependencies(f.job)) == 0
