@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from heavylift.allowed import check_allowed
@@ -71,6 +71,7 @@ def change(job: str, changes: Mapping[str, Any]) -> Op[None]:
     _raise(job, done, "changed")
 
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CHANGEABLE = ("priority", "delay", "data")
 _OF_THE_PLACE = ("lifo", "key", "dedupe")
 
@@ -186,7 +187,7 @@ def _since_ms(value: object) -> int:
             raise InvalidInputError(
                 "since has no time zone: pass datetime(..., tzinfo=UTC), or how long ago, like '24h'"
             )
-        return int(value.timestamp() * 1000)
+        return -((_EPOCH - value) // timedelta(milliseconds=1))  # an end is told in whole ms: none from before it
     return int(time.time() * 1000) - duration_ms("since", value if not isinstance(value, timedelta) else abs(value))
 
 

@@ -13,6 +13,7 @@ from typing import Any, Self
 from urllib.parse import urlencode, urlsplit
 
 import yaml
+from typing_extensions import override
 
 Json = dict[str, Any]
 OK = range(200, 300)
@@ -58,7 +59,7 @@ class Kube:
         url = urlsplit(cluster["server"])
         self._host, self._port = url.hostname or "", url.port or 443
         self._token: str = user.get("token", "")
-        self._tls = _tls(cluster, user, kubeconfig.parent)
+        self._tls = tls_context(cluster, user, kubeconfig.parent)
 
     def request(
         self, method: str, path: str, body: Json | None = None, *, content_type: str = "application/json"
@@ -177,8 +178,24 @@ class Kube:
         """Hold nothing, release nothing."""
 
 
-def _tls(cluster: Json, user: Json, folder: Path) -> ssl.SSLContext:
+class _Socket(ssl.SSLSocket):
+    """Closes itself where Python 3.11 leaves it open: when its peer was gone before the handshake began."""
+
+    @override
+    def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
+        """Read; without a handshake only ``SSLSocket._create`` does."""
+        try:
+            return super().recv(buflen, flags)
+        except OSError:
+            if self.version() is None:
+                self.close()
+            raise
+
+
+def tls_context(cluster: Json, user: Json, folder: Path) -> ssl.SSLContext:
+    """Return what a kubeconfig's cluster and user say of TLS; files are looked for in its folder."""
     context = ssl.create_default_context()
+    context.sslsocket_class = _Socket
     if cluster.get("insecure-skip-tls-verify"):
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

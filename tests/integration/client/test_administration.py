@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import threading
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -176,6 +176,12 @@ def test_failed_jobs_are_retried_in_bulk(served: Player, client: Client) -> None
     labelled, keyed, error = (fail_one(served, cls) for cls in kinds)
     assert [info.id for info in queue.jobs("failed", cls="oom", since="1h")] == [keyed, labelled]
     assert [info.id for info in queue.jobs("failed", since=datetime.now(UTC))] == []
+    (last, *_) = queue.jobs("failed")
+    assert last.ended_at is not None
+    assert last.id == error
+    assert error in [info.id for info in queue.jobs("failed", since=last.ended_at)]
+    after = last.ended_at + timedelta(microseconds=1)
+    assert error not in [info.id for info in queue.jobs("failed", since=after)]
     with pytest.raises(InvalidInputError, match="dedupe stays as the job was enqueued with"):
         queue.retry_failed(dedupe="other")  # type: ignore[call-arg]
     with pytest.raises(InvalidInputError, match="leave delay out"):

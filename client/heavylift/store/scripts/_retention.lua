@@ -82,7 +82,7 @@ end
 
 -- Take some of the oldest off: {job, ms it ended, ...}; returns how many went.
 local function trim_some(q, state, oldest, keep)
-  local keys, entries, off, held = {}, {}, {}, {}
+  local keys, entries, off, reasons, held = {}, {}, {}, {}, {}
   local freeing = state == 'completed' and L.type(K.todo) == 'set'
   for i = 1, #oldest, 2 do
     local job = oldest[i]
@@ -91,7 +91,7 @@ local function trim_some(q, state, oldest, keep)
     if what == 'removed' then belongings(keys, job, freeing and L.frees(job, state)) end
     if what == 'removed' or what == 'missing' then -- its own time to live ended, or RQ deleted it
       off[#off + 1] = job
-      L.emit(q, 'removed', job, 'reason', what == 'removed' and 'retention' or 'gone', 'prev', state)
+      reasons[#off] = what == 'removed' and 'retention' or 'gone'
     end
     if what == 'removed' then held[job] = h['hl:dedup'] end
   end
@@ -102,7 +102,10 @@ local function trim_some(q, state, oldest, keep)
     try('ZREM', K.registry(L.REGISTRY[state], q), unpack(off))
     L.count(q, 'trimmed', #off)
   end
-  for job, key in pairs(held) do L.dedup_end(q, key, job, nil) end
+  for i, job in ipairs(off) do
+    if held[job] then L.dedup_end(q, held[job], job, nil) end
+    L.emit(q, 'removed', job, 'reason', reasons[i], 'prev', state)
+  end
   return #entries
 end
 
