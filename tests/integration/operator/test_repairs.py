@@ -201,6 +201,25 @@ def test_two_replicas_side_by_side_do_no_harm(bench: Bench, reports: HeavyQueue)
     assert {final[one.claim.job] for one in started} == {1}
 
 
+def test_the_one_that_stood_by_takes_over_from_one_killed(bench: Bench, reports: HeavyQueue) -> None:
+    """It heard no Jobs so far: those that end when the leading one is dead have their outcome all the same, once."""
+    second = bench.operator().wait_ready()
+    heard = "heavylift_watch_last_event_timestamp_seconds"
+    assert second.metric(heard, kind="Job") == 0
+    bench.operators[0].kill()
+    started = [bench.start(reports, {"exit-code": number % 2 * 64}) for number in range(6)]
+    states = Counter(bench.ended(one).state for one in started)
+    assert states == {JobState.COMPLETED: 3, JobState.FAILED: 3}
+    assert bench.ended(bench.start(reports)).state is JobState.COMPLETED
+    until(lambda: second.metric(heard, kind="Job") > 0, "the other to hear Jobs")
+    bench.operators[0].start().wait_ready()
+    second.stop()
+    final = Counter(
+        event.job for event in bench.store.run(ops.events("reports", count=10_000)) if event.fields.get("final") == "1"
+    )
+    assert {final[one.claim.job] for one in started} == {1}
+
+
 def test_a_late_report_changes_nothing(bench: Bench, reports: HeavyQueue) -> None:
     """The outcome of an execution is immutable: a second one is a counted no-op."""
     started = bench.start(reports)
