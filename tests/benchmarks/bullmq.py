@@ -8,13 +8,13 @@ import json
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.servers import StoreServer, redis_binary, running
+from tests.benchmarks.backing import Backing
+from tests.servers import StoreServer
 
 VERSION: Final = "6.7.0"
 REDIS_CLIENT: Final = "ioredis@5"
@@ -92,14 +92,14 @@ class BullMq:
 
 
 @contextlib.contextmanager
-def bullmq() -> Iterator[BullMq]:
+def bullmq(backing: Backing) -> Iterator[BullMq]:
     """Give BullMQ on a fresh server.
 
     Raises:
         AbsentError: it cannot be had here.
     """
     place = folder()
-    with tempfile.TemporaryDirectory() as scratch, running(redis_binary(), Path(scratch)) as server:
+    with backing.server() as server:
         process = subprocess.Popen(
             ["node", str(SCRIPT), str(place), str(server.port)],
             stdin=subprocess.PIPE,

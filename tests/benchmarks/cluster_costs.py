@@ -40,7 +40,7 @@ def writes(effort: Effort) -> Iterator[Row]:
         policy, log = Path(folder, "policy.yaml"), Path(folder, "audit.log")
         policy.write_text(_POLICY)
         flags = (f"--audit-policy-file={policy}", f"--audit-log-path={log}", "--audit-log-maxsize=1000")
-        with control_plane(apiserver_flags=flags) as cluster, site(cluster) as here:
+        with control_plane(apiserver_flags=flags) as cluster, site(cluster, effort.backing) as here:
             here.serve()  # first with what a queue keeps by default: what stands then is not in the way of the other
             names = ("leading operator", "other operator", "dispatcher")
             daemons = dict(zip(names, [*here.operators(2), here.dispatcher(100)], strict=True))
@@ -105,7 +105,7 @@ def _written(log: Path) -> Counter[str]:
 def inflight(effort: Effort) -> Iterator[Row]:
     """The operators' memory and a full comparison's time with 2,000 and 10,000 Jobs in flight."""
     stages = (effort.of(2_000, 100), effort.of(10_000, 300))
-    with control_plane() as cluster, site(cluster) as here:
+    with control_plane() as cluster, site(cluster, effort.backing) as here:
         here.serve(ends=HOLD)
         leader, other = here.operators(2, RECONCILE_INTERVAL="10s")
         here.dispatcher(10_000)

@@ -27,7 +27,7 @@ _AT_A_TIME: Final = 4
 def latency(effort: Effort) -> Iterator[Row]:
     """From enqueue to the Job at the API server, one at a time, beside a bare POST of the same body."""
     count = effort.of(60, 20)
-    with control_plane() as cluster, site(cluster) as here:
+    with control_plane() as cluster, site(cluster, effort.backing) as here:
         cluster.stop(MANAGER)  # what it does with each Job would be measured with the next
         here.serve()
         here.dispatcher(WIDE)
@@ -72,7 +72,7 @@ async def _latencies(here: Site, count: int) -> tuple[list[float], list[float]]:
 def create(effort: Effort) -> Iterator[Row]:
     """Jobs created per second by one dispatcher, beside a bare POST loop of equal concurrency."""
     count = effort.of(600, 150)
-    with control_plane() as cluster, site(cluster) as here:
+    with control_plane() as cluster, site(cluster, effort.backing) as here:
         cluster.stop(MANAGER)  # creating alone is measured
         here.serve()
         here.dispatcher(WIDE)
@@ -111,7 +111,7 @@ def through(effort: Effort) -> Iterator[Row]:
         ("controller-manager raised", RAISED, effort.of(300, 60)),
         ("controller-manager at defaults", (), effort.of(40, 8)),
     ):
-        with control_plane(flags) as cluster, site(cluster) as here:
+        with control_plane(flags) as cluster, site(cluster, effort.backing) as here:
             yield from _through(here, words, count, effort.runs)
 
 
@@ -148,7 +148,7 @@ def _through(here: Site, words: str, count: int, runs: int) -> Iterator[Row]:
 def finished(effort: Effort) -> Iterator[Row]:
     """From a Job's Complete, as a watch of its own sees it, to the outcome in Redis."""
     count = effort.of(40, 10)
-    with control_plane() as cluster, site(cluster) as here:
+    with control_plane() as cluster, site(cluster, effort.backing) as here:
         here.serve()
         here.operators(2)
         here.dispatcher(WIDE)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,6 @@ def describe() -> Json:
         "versions": {
             name: importlib.metadata.version(name) for name in ("redis", "rq", "kopf", "kubernetes", "aiohttp")
         },
-        "redisServer": _first_line("redis-server", "--version"),
         "load": load(),
     }
 
@@ -36,11 +34,3 @@ def load() -> float:
 def _cpu() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
-def _first_line(*command: str) -> str:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-    except OSError:
-        return "absent"
-    return done.stdout.partition(" malloc")[0].strip()

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import statistics
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import redis
@@ -16,70 +14,59 @@ from heavylift import JobRequest
 from heavylift.contract import limits
 from heavylift.contract.outcomes import OutcomeClass
 from heavylift.store import Next, Outcome, scripts
+from tests.benchmarks.backing import COMPACT, Backing
 from tests.benchmarks.bullmq import AbsentError, bullmq
+from tests.benchmarks.load import DATA, QUEUE, TASK
 from tests.benchmarks.rounds import Effort, by_turns
 from tests.benchmarks.rows import Row, Target
-from tests.benchmarks.stores import DATA, QUEUE, SETTINGS, TASK, Ours, ours, theirs
-
-_CHART: Final = Path(__file__).parents[2] / "charts/heavylift/templates/redis.yaml"
-_COMPACT: Final = "hash-max-listpack-value"
-
-
-def compact() -> dict[str, str]:
-    """Return how the chart's own Redis keeps hashes; by default a value over 64 bytes takes a hash apart."""
-    found = re.search(rf"^ *{_COMPACT} (\d+)$", _CHART.read_text("utf-8"), re.MULTILINE)
-    if found is None:
-        raise LookupError(f"{_CHART} does not set {_COMPACT}")
-    return {_COMPACT: found[1]}
-
+from tests.benchmarks.rq_peer import theirs
+from tests.benchmarks.stores import SETTINGS, Ours, ours
 
 MS: Final = "ms"
 
 
 # -- bytes ------------------------------------------------------------------------------------------------------------
 def memory(effort: Effort) -> Iterator[Row]:
-    """Bytes per waiting and per finished job, beside RQ's and BullMQ's."""
+    """Bytes per waiting and per finished job, with the store at its defaults and as the chart sets it up."""
     count = effort.of(5_000, 1_000)
-    for words, options in (("", {}), (", Redis as the chart sets it up", compact())):
-        yield from _space(count, effort.runs, words, options)
+    if effort.backing.settings == "defaults":
+        yield from _space(count, effort.runs, effort.backing)
+    yield from _space(count, effort.runs, replace(effort.backing, settings="chart"))
 
 
-def _space(count: int, runs: int, words: str, options: dict[str, str]) -> Iterator[Row]:
-    limit = "RQ's fields and ours in one hash; a value over 64 bytes makes Redis keep each field by itself"
-    with ours(**options) as us, theirs(**options) as them:
+def _space(count: int, runs: int, backing: Backing) -> Iterator[Row]:
+    """Measure on a store; as the chart sets it up a waiting job has a bound."""
+    of_chart = backing.settings == "chart"
+    words = ", as the chart sets it up" if of_chart else ""
+    limit = f"RQ's fields and ours in one hash; {COMPACT} says up to which length values share its memory"
+    with ours(backing) as us, theirs(backing) as them:
         found = by_turns(
             {
                 "ours": lambda: _grown(us.redis, lambda: us.enqueue_many(count)) / count,
-                "rq": lambda: _grown(them.redis, lambda: them.enqueue_many(count)) / count,
+                "RQ": lambda: _grown(them.redis, lambda: them.enqueue_many(count)) / count,
             },
             runs,
         )
-    peers = {"RQ": found["rq"]} if options else {"RQ": found["rq"], "BullMQ": _bullmqs(count, runs)}
-    for peer, peer_runs in peers.items():
+    for peer, peer_runs in (("RQ", found["RQ"]), ("BullMQ", _bullmqs(count, runs, backing))):
         if peer_runs:
             yield Row(
-                bench="memory",
-                what=f"a waiting job{words}",
-                unit="B",
-                runs=found["ours"],
-                peer=peer,
-                peer_runs=peer_runs,
-                targets=(Target(800, "value", "most"),) if words else (),
+                bench="memory", what=f"a waiting job{words}", unit="B", runs=found["ours"], peer=peer,
+                peer_runs=peer_runs, targets=(Target(800, "value", "most"),) if of_chart and peer == "RQ" else (),
                 limit=limit,
-            )
-    yield _finished(min(count, 2_000), runs, words, options)
+            )  # fmt: skip
+    yield _finished(min(count, 2_000), runs, backing, words)
 
 
-def _bullmqs(count: int, runs: int) -> list[float]:
+def _bullmqs(count: int, runs: int, backing: Backing) -> list[float]:
     try:
-        with bullmq() as other, contextlib.closing(other.server.client()) as client:
+        with bullmq(backing) as other, contextlib.closing(other.server.client()) as client:
             return [_grown(client, lambda: other.do("enqueueMany", count)) / count for _ in range(runs)]
     except AbsentError:
         return []
 
 
-def _finished(count: int, runs: int, words: str, options: dict[str, str]) -> Row:
-    with ours(**options) as us, theirs(**options) as them:
+def _finished(count: int, runs: int, backing: Backing, words: str) -> Row:
+    with ours(backing) as us, theirs(backing) as them:
         us.serve(retention={**SETTINGS["retention"], "completed": {"count": 10_000_000, "age": 86_400_000}})
 
         def finish_ours() -> None:
@@ -90,8 +77,8 @@ def _finished(count: int, runs: int, words: str, options: dict[str, str]) -> Row
 
         def finish_theirs() -> None:
             them.enqueue_many(count)
-            them.claim(count)
-            them.finish(count)
+            them.claim_alone(count)
+            them.finish_alone(count)
 
         found = by_turns(
             {
@@ -145,9 +132,10 @@ def held(client: redis.Redis, work: Callable[[], object]) -> dict[str, list[floa
 
 def depth(effort: Effort) -> Iterator[Row]:
     """How a claim's time in Redis grows from 1,000 and 100,000 to 1,000,000 waiting, plain and with every option on."""
+    on = effort.backing
     least, low, high = 1_000, effort.of(100_000, 2_000), effort.of(1_000_000, 20_000)
     for load in _LOADS:
-        with ours() as small, ours() as shallow, ours() as deep:
+        with ours(on) as small, ours(on) as shallow, ours(on) as deep:
             for side, count in ((small, least), (shallow, low), (deep, high)):
                 side.serve(**load.settings)
                 load.fill(side, count)
@@ -208,7 +196,7 @@ def bounds(effort: Effort) -> Iterator[Row]:
     """The longest that one call of each script holds Redis when all its bounds are reached."""
     seen: dict[str, list[float]] = {}
     for _ in range(effort.runs):
-        with ours() as us:
+        with ours(effort.backing) as us:
             us.fill(effort.of(5_000, 500))
             for name, times in held(us.redis, lambda: _at_bounds(us, effort)).items():
                 seen.setdefault(name, []).append(max(times))

@@ -3,48 +3,72 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
+from tests.benchmarks.backing import Backing
 from tests.benchmarks.bullmq import AbsentError, BullMq, bullmq
+from tests.benchmarks.load import DATA, QUEUE, TASK
 from tests.benchmarks.rounds import Effort, by_turns, timed
 from tests.benchmarks.rows import Row, Target
-from tests.benchmarks.stores import DATA, QUEUE, TASK, Ours, Theirs, ours, theirs
+from tests.benchmarks.rq_peer import Theirs, theirs
+from tests.benchmarks.stores import Ours, ours
 
 RATE: Final = "jobs/s"
-CLIENT_LIMIT: Final = "one connection, one core for this process and one for Redis"
+CLIENT: Final = "RQ"
+"""RQ's client, which enqueues."""
+WORKER: Final = "RQ's worker"
+"""RQ's worker as it runs, heartbeats and states included: what targets are held against."""
+ALONE: Final = "its transactions alone"
+"""The steps of RQ's worker that concern a job, and nothing else of its loop."""
+BULLMQ: Final = "BullMQ"
+_CLIENT_LIMIT: Final = "one connection, one core for this process and one for Redis"
+_CLAIM_LIMIT: Final = "the script's time in Redis; RQ's worker asks Redis twelve times for a job, four of them about it"
+_END_LIMIT: Final = (
+    "the script's time in Redis: outcome, history, result, streams, channels, retention; ten share some; "
+    "RQ's worker asks Redis eight times at an end, three of them about the job"
+)
 
 
 @contextlib.contextmanager
-def _bullmq() -> Iterator[BullMq | str]:
+def _bullmq(backing: Backing) -> Iterator[BullMq | str]:
     """Give BullMQ, or why there is none."""
     with contextlib.ExitStack() as stack:
         try:
-            peer: BullMq | str = stack.enter_context(bullmq())
+            peer: BullMq | str = stack.enter_context(bullmq(backing))
         except AbsentError as error:
             peer = f"no BullMQ here: {error}"
         yield peer
 
 
-def _rates(count: int, **sides: Callable[[], object]) -> dict[str, Callable[[], float]]:
+def _rates(count: int, sides: Mapping[str, Callable[[], object]]) -> dict[str, Callable[[], float]]:
     return {name: lambda work=work: count / timed(work) for name, work in sides.items()}  # type: ignore[misc]
 
 
-def _rows(
-    bench: str, what: str, found: dict[str, list[float]], targets: tuple[Target, ...] = (), limit: str = ""
-) -> Iterator[Row]:
-    """Make a row beside RQ, and one beside BullMQ where it took part."""
-    for peer, name in (("rq", "RQ"), ("bullmq", "BullMQ")):
-        if peer in found:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """A question: what its rows are called, and what is demanded of the ratio to the first peer."""
+
+    bench: str
+    what: str
+    targets: tuple[Target, ...] = ()
+    limit: str = ""
+
+    def rows(self, found: Mapping[str, Sequence[float]]) -> Iterator[Row]:
+        """Make a row beside each peer; targets are held against the first."""
+        peers = [name for name in found if name != "ours"]
+        for peer in peers:
             yield Row(
-                bench=bench, what=what, unit=RATE, runs=found["ours"], peer=name, peer_runs=found[peer],
-                targets=targets if peer == "rq" else (), limit=limit,
+                bench=self.bench, what=self.what, unit=RATE, runs=found["ours"], peer=peer, peer_runs=found[peer],
+                targets=self.targets if peer == peers[0] else (), limit=self.limit,
             )  # fmt: skip
 
 
+# -- enqueue ----------------------------------------------------------------------------------------------------------
 def enqueue(effort: Effort) -> Iterator[Row]:
-    """Enqueue one by one and in batches of 100 and of 1,000."""
-    with ours() as us, theirs() as them, _bullmq() as other:
+    """Enqueue one by one and in batches of 100 and of 1,000, beside RQ's client."""
+    with ours(effort.backing) as us, theirs(effort.backing) as them, _bullmq(effort.backing) as other:
         client = us.client.queue(QUEUE)
         singles = effort.of(1_000, 200)
 
@@ -52,10 +76,11 @@ def enqueue(effort: Effort) -> Iterator[Row]:
             for _ in range(singles):
                 client.enqueue(TASK, DATA)
 
-        sides = _rates(singles, ours=one_by_one, rq=lambda: them.enqueue(singles))
+        sides = _rates(singles, {"ours": one_by_one, CLIENT: lambda: them.enqueue(singles)})
         if isinstance(other, BullMq):
-            sides["bullmq"] = lambda: singles / other.do("enqueue", singles)
-        yield from _rows("enqueue", "one by one", by_turns(sides, effort.runs), limit=CLIENT_LIMIT)
+            sides[BULLMQ] = lambda: singles / other.do("enqueue", singles)
+        asked = _Asked(bench="enqueue", what="one by one", limit=_CLIENT_LIMIT)
+        yield from asked.rows(by_turns(sides, effort.runs))
         for size in (100, 1_000):
             times = effort.of(3_000, 1_000) // size
             yield from _batches(us, them, other, size, times, effort.runs)
@@ -66,145 +91,160 @@ def enqueue(effort: Effort) -> Iterator[Row]:
 def _batches(us: Ours, them: Theirs, other: BullMq | str, size: int, times: int, runs: int) -> Iterator[Row]:
     total = size * times
     sides = _rates(
-        total,
-        ours=lambda: us.enqueue_many(size, times),
-        rq=lambda: them.enqueue_many(size, times),
+        total, {"ours": lambda: us.enqueue_many(size, times), CLIENT: lambda: them.enqueue_many(size, times)}
     )
     if isinstance(other, BullMq):
-        sides["bullmq"] = lambda: total / sum(other.do("enqueueMany", size) for _ in range(times))
-    targets = (Target(2.0),) if size == 1_000 else ()
-    limit = "encoding and checking each job in Python, then one script's time in Redis per job"
-    yield from _rows("enqueue", f"enqueue_many, {size:,} at once", by_turns(sides, runs), targets, limit)
+        sides[BULLMQ] = lambda: total / sum(other.do("enqueueMany", size) for _ in range(times))
+    yield from _Asked(
+        bench="enqueue", what=f"enqueue_many, {size:,} at once", targets=(Target(2.0),) if size == 1_000 else (),
+        limit="encoding and checking each job in Python, then one script's time in Redis per job",
+    ).rows(by_turns(sides, runs))  # fmt: skip
+
+
+# -- claims and ends --------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast jobs were claimed and ended, in jobs per second."""
+
+    claims: float
+    ends: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Peers:
+    """Who else claims and ends so many jobs; what each run takes was enqueued just before, so that the depth stays."""
+
+    them: Theirs
+    bullmq: BullMq | None
+    count: int
+
+    def sides(self) -> dict[str, Callable[[], Pace]]:
+        """Return what measures each, the one that targets are held against first."""
+        found = {WORKER: self._worker, ALONE: self._alone}
+        return found if self.bullmq is None else {**found, BULLMQ: self._bullmq}
+
+    def claims(self) -> dict[str, Callable[[], float]]:
+        """Return what measures the claims of each."""
+        return {name: lambda run=run: run().claims for name, run in self.sides().items()}  # type: ignore[misc]
+
+    def ends(self) -> dict[str, Callable[[], float]]:
+        """Return what measures the ends of each."""
+        return {name: lambda run=run: run().ends for name, run in self.sides().items()}  # type: ignore[misc]
+
+    def _worker(self) -> Pace:
+        self.them.enqueue_many(self.count + 1)
+        spent = self.them.work(self.count)
+        return Pace(self.count / spent.claims, self.count / spent.ends)
+
+    def _alone(self) -> Pace:
+        self.them.enqueue_many(self.count)
+        claims = self.count / timed(lambda: self.them.claim_alone(self.count))
+        return Pace(claims, self.count / timed(lambda: self.them.finish_alone(self.count)))
+
+    def _bullmq(self) -> Pace:
+        if self.bullmq is None:
+            raise LookupError("BullMQ takes no part")
+        self.bullmq.do("enqueueMany", self.count)
+        claims = self.count / self.bullmq.do("claim", self.count)
+        return Pace(claims, self.count / self.bullmq.do("finish", self.count))
+
+
+_Measure = Callable[[Ours, _Peers, int, Effort], Iterator[Row]]
+
+
+def _at_depths(depths: tuple[int, ...], measure: _Measure, count: int, effort: Effort) -> Iterator[Row]:
+    """Measure with so many jobs waiting on each side; BullMQ takes part at the first depth."""
+    for depth in depths:
+        bullmqs = _bullmq(effort.backing) if depth == depths[0] else contextlib.nullcontext("at the first depth only")
+        with ours(effort.backing) as us, theirs(effort.backing) as them, bullmqs as found:
+            other = found if isinstance(found, BullMq) else None
+            us.fill(depth)
+            them.fill(depth)
+            if other is not None:
+                other.do("enqueueMany", depth)
+            yield from measure(us, _Peers(them, other, count), depth, effort)
 
 
 def claim(effort: Effort) -> Iterator[Row]:
-    """Claim beside RQ's worker at 1,000 and at 1,000,000 waiting jobs; and how the time grows with the depth."""
-    yield from _at_depths((1_000, effort.of(1_000_000, 20_000)), _claims, effort)
+    """Claim 1, 10 and 20 at once beside RQ's worker, at 1,000 and at 1,000,000 waiting jobs."""
+    yield from _at_depths((1_000, effort.of(1_000_000, 20_000)), _claims, 200, effort)
 
 
-def _at_depths(
-    depths: tuple[int, ...], measure: Callable[[Ours, Theirs, BullMq | str, int, Effort], Iterator[Row]], effort: Effort
-) -> Iterator[Row]:
-    """Measure with so many jobs waiting on each side; BullMQ takes part at the first depth."""
-    for depth in depths:
-        with ours() as us, theirs() as them, _bullmq() as other:
-            us.fill(depth)
-            them.fill(depth)
-            if isinstance(other, BullMq) and depth == depths[0]:
-                other.do("enqueueMany", depth)
-            yield from measure(us, them, other if depth == depths[0] else "", depth, effort)
-
-
-def _claims(us: Ours, them: Theirs, other: BullMq | str, depth: int, effort: Effort) -> Iterator[Row]:
-    count = 200  # of each side and run, given back after it: the depth stays
+def _claims(us: Ours, peers: _Peers, depth: int, effort: Effort) -> Iterator[Row]:
+    count = peers.count
 
     def taking(most: int) -> float:
-        seconds = timed(lambda: us.claim(most, count // most))
+        seconds = us.signs.with_dispatchers(timed(lambda: us.claim(most, count // most)))
         us.record()
         us.finish_many(len(us.claims))
         us.confirm()
         us.fill(count)
         return count / seconds
 
-    def rqs() -> float:
-        seconds = timed(lambda: them.claim(count))
-        them.finish(count)
-        them.fill(count)
-        return count / seconds
-
-    def bullmqs() -> float:
-        if not isinstance(other, BullMq):
-            raise TypeError(other)
-        seconds = other.do("claim", count)
-        other.do("finish", count)
-        other.do("enqueueMany", count)
-        return count / seconds
-
     for most in (1, 10, 20):
-        sides: dict[str, Callable[[], float]] = {"ours": lambda most=most: taking(most), "rq": rqs}  # type: ignore[misc]
-        if isinstance(other, BullMq):
-            sides["bullmq"] = bullmqs
-        targets = (Target(10.0),) if most == 10 else ()
-        what = f"claim, {most} at once, {depth:,} waiting"
-        limit = "the script's time in Redis; RQ needs three round trips a job"
-        yield from _rows("claim", what, by_turns(sides, max(effort.runs, 5)), targets, limit)
+        sides: dict[str, Callable[[], float]] = {"ours": lambda most=most: taking(most), **peers.claims()}  # type: ignore[misc]
+        yield from _Asked(
+            bench="claim", what=f"{most} at once, {depth:,} waiting", targets=(Target(10.0),) if most == 10 else (),
+            limit=_CLAIM_LIMIT,
+        ).rows(by_turns(sides, max(effort.runs, 5)))  # fmt: skip
 
 
 def finish(effort: Effort) -> Iterator[Row]:
-    """Finish one by one and ten in a pipeline, beside RQ's worker, at 1,000 and at 1,000,000 waiting jobs."""
-    yield from _at_depths((1_000, effort.of(1_000_000, 5_000)), _finishes, effort)
+    """Finish one by one and ten in a pipeline beside RQ's worker, at 1,000 and at 1,000,000 waiting jobs."""
+    depths = (1_000, effort.of(1_000_000, 5_000))
+    yield from _at_depths(depths, _finishes, effort.of(500, 100), effort)
 
 
-def _finishes(us: Ours, them: Theirs, other: BullMq | str, depth: int, effort: Effort) -> Iterator[Row]:
-    count = effort.of(500, 100)
+def _finishes(us: Ours, peers: _Peers, depth: int, effort: Effort) -> Iterator[Row]:
+    count = peers.count
 
     def ends(work: Callable[[int], None]) -> float:
         us.enqueue_many(count)
         us.claim(20, count // 20)
         us.record()
-        seconds = timed(lambda: work(count))
+        seconds = us.signs.with_operators(timed(lambda: work(count)))
         us.confirm()
         return count / seconds
 
-    def rqs() -> float:
-        them.enqueue_many(count)
-        them.claim(count)
-        return count / timed(lambda: them.finish(count))
-
-    def bullmqs() -> float:
-        if not isinstance(other, BullMq):
-            raise TypeError(other)
-        other.do("enqueueMany", count)
-        other.do("claim", count)
-        return count / other.do("finish", count)
-
     for what, work, targets in (
-        ("finish, one by one", us.finish, ()),
-        ("finish, ten in a pipeline", us.finish_many, (Target(9.0),)),
+        ("one by one", us.finish, ()),
+        ("ten in a pipeline", us.finish_many, (Target(9.0),)),
     ):
-        sides: dict[str, Callable[[], float]] = {"ours": lambda work=work: ends(work), "rq": rqs}  # type: ignore[misc]
-        if isinstance(other, BullMq):
-            sides["bullmq"] = bullmqs
-        limit = "the script's time in Redis: outcome, history, result, streams, channels, retention; ten share some"
-        yield from _rows("finish", f"{what}, {depth:,} waiting", by_turns(sides, effort.runs), targets, limit)
+        sides: dict[str, Callable[[], float]] = {"ours": lambda work=work: ends(work), **peers.ends()}  # type: ignore[misc]
+        asked = _Asked(bench="finish", what=f"{what}, {depth:,} waiting", targets=targets, limit=_END_LIMIT)
+        yield from asked.rows(by_turns(sides, effort.runs))
 
 
+# -- every option on --------------------------------------------------------------------------------------------------
 _ON: Final = {
     "concurrencyMax": 1_000_000,
     "concurrencyPerKey": 1_000_000,
     "rateLimit": {"limit": 1_000_000, "period": 60_000},
 }
 """All bounds on, none of them reached: what they cost, not what they hold back."""
+_WORDS: Final = ", every option on"
 
 
 def options(effort: Effort) -> Iterator[Row]:
     """Batches, claims and finishes with every option on, beside RQ's without any: it has none of them."""
     size, count = effort.of(1_000, 200), effort.of(500, 100)
-    with ours() as us, theirs() as them:
+    with ours(effort.backing) as us, theirs(effort.backing) as them:
         us.serve(**_ON)
-        sides = _rates(size, ours=lambda: us.enqueue_with_all(size), rq=lambda: them.enqueue_many(size))
-        words = ", every option on"
-        yield from _rows(
-            "options", f"enqueue_many, {size:,} at once{words}", by_turns(sides, effort.runs), (Target(2.0),)
-        )
+        sides = _rates(size, {"ours": lambda: us.enqueue_with_all(size), CLIENT: lambda: them.enqueue_many(size)})
+        asked = _Asked(bench="options", what=f"enqueue_many, {size:,} at once{_WORDS}", targets=(Target(2.0),))
+        yield from asked.rows(by_turns(sides, effort.runs))
+        paces = by_turns({"ours": lambda: _with_all(us, count), **_Peers(them, None, count).sides()}, effort.runs)
+    claims = {name: [pace.claims for pace in runs] for name, runs in paces.items()}
+    yield from _Asked(bench="options", what=f"claim, 10 at once{_WORDS}", targets=(Target(10.0),)).rows(claims)
+    ends = {name: [pace.ends for pace in runs] for name, runs in paces.items()}
+    yield from _Asked(bench="options", what=f"finish, ten in a pipeline{_WORDS}", targets=(Target(9.0),)).rows(ends)
 
-        def taken() -> float:
-            return count / timed(lambda: us.claim(10, count // 10))
 
-        def ended() -> float:
-            us.record()
-            seconds = timed(lambda: us.finish_many(count))
-            us.confirm()
-            return count / seconds
-
-        found: dict[str, list[float]] = {"claim": [], "finish": [], "rq claim": [], "rq finish": []}
-        for _ in range(effort.runs):
-            us.enqueue_with_all(count)
-            found["claim"].append(taken())
-            found["finish"].append(ended())
-            them.enqueue_many(count)
-            found["rq claim"].append(count / timed(lambda: them.claim(count)))
-            found["rq finish"].append(count / timed(lambda: them.finish(count)))
-        for name, what, target in (("claim", "claim, 10 at once", 10.0), ("finish", "finish, ten in a pipeline", 9.0)):
-            beside = {"ours": found[name], "rq": found[f"rq {name}"]}
-            yield from _rows("options", f"{what}{words}", beside, (Target(target),))
+def _with_all(us: Ours, count: int) -> Pace:
+    """Claim and end so many jobs that use every option."""
+    us.enqueue_with_all(count)
+    claims = us.signs.with_dispatchers(timed(lambda: us.claim(10, count // 10)))
+    us.record()
+    ends = us.signs.with_operators(timed(lambda: us.finish_many(count)))
+    us.confirm()
+    return Pace(count / claims, count / ends)

@@ -6,27 +6,31 @@ import gc
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
+from tests.benchmarks.backing import Backing
+
 K = TypeVar("K", bound=str)
+V = TypeVar("V")
 
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How much is measured."""
+    """How much is measured, and on which store."""
 
     runs: int = 5
     quick: bool = False
+    backing: Backing = field(default_factory=Backing)
 
     def of(self, full: int, quick: int) -> int:
         """Return a count of things: the first, or with ``--quick`` the second."""
         return quick if self.quick else full
 
 
-def by_turns(sides: Mapping[K, Callable[[], float]], runs: int) -> dict[K, list[float]]:
+def by_turns(sides: Mapping[K, Callable[[], V]], runs: int) -> dict[K, list[V]]:
     """Run each side so many times, by turns, and each round in the other order; return what they gave."""
-    found: dict[K, list[float]] = {name: [] for name in sides}
+    found: dict[K, list[V]] = {name: [] for name in sides}
     for run in range(runs):
         names = list(sides)
         for name in names if run % 2 == 0 else reversed(names):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import statistics
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from itertools import groupby
+from typing import Any, Final, Literal
 
 Json = dict[str, Any]
 
@@ -91,36 +93,52 @@ class Row:
         }
 
 
+WIDTH: Final = 80
+_BESIDE: Final = 48
+"""Longer questions stand above their figures."""
+_HEAD: Final = ("ours", "peer", "ratio", "target", "")
+
+
 def table(rows: Sequence[Row]) -> str:
-    """Return rows as aligned text, grouped by benchmark, with what limits each group below it."""
-    head = ("", "ours", "peer", "ratio", "target", "")
-    body = [(row, _cells(row)) for row in rows]
-    widths = [max([len(head[i]), *(len(cells[i]) for _, cells in body)]) for i in range(len(head))]
-    lines, group, said = [_line(head, widths).rstrip()], "", list[str]()
-    for row, cells in body:
-        if row.bench != group:
-            lines += [f"    limit: {words}" for words in said]
-            lines += [f"{row.bench}"]
-            group, said = row.bench, []
-        lines.append(_line(cells, widths).rstrip())
-        if row.limit and row.limit not in said:
-            said.append(row.limit)
-    return "\n".join([*lines, *(f"    limit: {words}" for words in said)])
+    """Return rows for a terminal of 80 columns: by benchmark and question, a line per peer, below them what limits."""
+    return "\n\n".join(_group(bench, list(those)) for bench, those in groupby(rows, key=lambda row: row.bench))
 
 
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    first, *rest = (
-        cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(cells, widths, strict=True))
-    )
-    return "  ".join([f"  {first}", *rest])
+def _group(bench: str, rows: Sequence[Row]) -> str:
+    """Return one benchmark's part; its figures are aligned among themselves."""
+    lines: list[tuple[str, tuple[str, ...]]] = [(bench, _HEAD)]
+    for (what, unit), those in groupby(rows, key=lambda row: (row.what, row.unit)):
+        named = [(row.peer, _cells(row)) for row in those]
+        question = f"  {what}, {unit}" if unit else f"  {what}"
+        if len(named) == 1 and not named[0][0] and len(question) <= _BESIDE:
+            lines.append((question, named[0][1]))
+        else:
+            lines.append((question, ()))
+            lines += [(f"    {peer}", cells) for peer, cells in named]
+    columns = [[cells[i] for _, cells in lines if cells] for i in range(len(_HEAD))]
+    widths = [max(map(len, column)) if any(column[1:]) else 0 for column in columns]
+    first = max(len(name) for name, cells in lines if cells)
+    printed = [
+        f"{name:<{first}}{_figures(cells, widths)}".rstrip() if cells else _folded(name) for name, cells in lines
+    ]
+    limits = dict.fromkeys(row.limit for row in rows if row.limit)
+    return "\n".join([*printed, *(_folded(f"  limit: {words}") for words in limits)])
+
+
+def _figures(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return "".join(f"  {cell:>{width}}" if width else "" for cell, width in zip(cells, widths, strict=True))
+
+
+def _folded(line: str) -> str:
+    return textwrap.fill(line, WIDTH, subsequent_indent="    ")
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    peer = f"{number(row.peer_value)} {row.peer}" if row.peer_value is not None else ""
+    peer = number(row.peer_value) if row.peer_value is not None else ""
     ratio = f"{row.ratio:.2f}x" if row.ratio is not None else ""
     verdict = {True: "met", False: "MISSED", None: ""}[row.met]
     wanted = ", ".join(target.words(row.unit) for target in row.targets)
-    return (row.what, f"{number(row.value)} {row.unit}", peer, ratio, wanted, verdict)
+    return (number(row.value), peer, ratio, wanted, verdict)
 
 
 def number(value: float) -> str:

@@ -20,14 +20,15 @@ from heavylift.spec import HeavyQueue
 from heavylift.spec import settings as settings_of
 from heavylift.spec.render import render
 from heavylift.store import Claim, Event, Store, ops
+from tests.benchmarks.backing import Backing
+from tests.benchmarks.load import DATA, TASK
 from tests.benchmarks.raw import Order
-from tests.benchmarks.stores import DATA, TASK
 from tests.cluster import Cluster, ClusterSpec, down, up
 from tests.proofs.install import apply_queue, ensure_namespace, heavyqueue, install_crds
 from tests.proofs.kube import Kube
 from tests.proofs.processes import Daemon, stop_all
 from tests.proofs.waiting import until
-from tests.servers import StoreServer, redis_binary, running
+from tests.servers import StoreServer
 
 Json = dict[str, Any]
 RAISED: Final = ("--kube-api-qps=500", "--kube-api-burst=1000", "--concurrent-job-syncs=20")
@@ -215,12 +216,12 @@ def when(event: Event) -> float:
 
 
 @contextlib.contextmanager
-def site(cluster: Cluster) -> Iterator[Site]:
-    """Give an installation without processes."""
+def site(cluster: Cluster, backing: Backing | None = None) -> Iterator[Site]:
+    """Give an installation without processes, on Redis at its defaults unless told."""
     install_crds(Kube(cluster.kubeconfig))
     with (
         tempfile.TemporaryDirectory() as folder,
-        running(redis_binary(), Path(folder)) as server,
+        (backing or Backing()).server() as server,
         Store.connect(server.url) as store,
         Client(server.url) as client,
     ):
