@@ -14,7 +14,7 @@ from tests.benchmarks import machine
 from tests.benchmarks import watch as watching
 from tests.benchmarks.backing import SETTINGS, STORES, Backing, words
 from tests.benchmarks.catalogue import BENCHES, Bench
-from tests.benchmarks.rounds import Effort
+from tests.benchmarks.rounds import LEAST, Effort
 from tests.benchmarks.rows import WIDTH, Json, Row, table
 from tests.benchmarks.site import control_plane, site
 
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     effort = Effort(runs=args.runs or (2 if args.quick else 5), quick=args.quick, backing=backing)
     rows: list[Row] = []
     report = _report(rows, effort)
-    say(f"beside each other on {words(report['store'])}, {effort.runs} rounds")
+    say(f"beside each other on {words(report['store'])}")
     for bench in BENCHES:
         if not args.only or bench.name in args.only:
             rows += _run(bench, effort)
@@ -64,7 +64,8 @@ def _heading(report: Json) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in on["versions"].items())
     taken = (
         f"{words(report['store'])}; {on['cores']} cores ({on['cpu']}), {on['memoryGiB']} GiB, {on['system']}, "
-        f"Python {on['python']}, {versions}; load at the start {on['load']}; medians of {report['runs']} rounds"
+        f"Python {on['python']}, {versions}; load at the start {on['load']}; medians; "
+        f"rounds: {report['runs']} (of claim and depth never fewer than {LEAST})"
     )
     quick = "quick: few and small runs, which show that it works, not how fast" if report["quick"] else ""
     return "\n".join(textwrap.fill(line, WIDTH) for line in (taken, quick) if line)

@@ -17,7 +17,7 @@ from heavylift.store import Next, Outcome, scripts
 from tests.benchmarks.backing import COMPACT, Backing
 from tests.benchmarks.bullmq import AbsentError, bullmq
 from tests.benchmarks.load import DATA, QUEUE, TASK
-from tests.benchmarks.rounds import Effort, by_turns
+from tests.benchmarks.rounds import LEAST, Effort, by_turns
 from tests.benchmarks.rows import Row, Target
 from tests.benchmarks.rq_peer import theirs
 from tests.benchmarks.stores import SETTINGS, Ours, ours
@@ -144,7 +144,7 @@ def depth(effort: Effort) -> Iterator[Row]:
                 "shallow": lambda: _claim_ms(shallow, load),  # noqa: B023
                 "small": lambda: _claim_ms(small, load),  # noqa: B023
             }
-            found = by_turns(sides, max(effort.runs, 5))
+            found = by_turns(sides, max(effort.runs, LEAST))
         for peer, count, targets in (("shallow", low, (Target(1.1, at="most"),)), ("small", least, ())):
             yield Row(
                 bench="depth", what=f"claim of 10, {high:,} waiting{load.words}", unit=MS, runs=found["deep"],

@@ -10,7 +10,7 @@ from typing import Final
 from tests.benchmarks.backing import Backing
 from tests.benchmarks.bullmq import AbsentError, BullMq, bullmq
 from tests.benchmarks.load import DATA, QUEUE, TASK
-from tests.benchmarks.rounds import Effort, by_turns, timed
+from tests.benchmarks.rounds import LEAST, Effort, by_turns, timed
 from tests.benchmarks.rows import Row, Target
 from tests.benchmarks.rq_peer import Theirs, theirs
 from tests.benchmarks.stores import Ours, ours
@@ -20,7 +20,7 @@ CLIENT: Final = "RQ"
 """RQ's client, which enqueues."""
 WORKER: Final = "RQ's worker"
 """RQ's worker as it runs, heartbeats and states included: what targets are held against."""
-ALONE: Final = "its transactions alone"
+ALONE: Final = "RQ's transactions alone"
 """The steps of RQ's worker that concern a job, and nothing else of its loop."""
 BULLMQ: Final = "BullMQ"
 _CLIENT_LIMIT: Final = "one connection, one core for this process and one for Redis"
@@ -186,7 +186,7 @@ def _claims(us: Ours, peers: _Peers, depth: int, effort: Effort) -> Iterator[Row
         yield from _Asked(
             bench="claim", what=f"{most} at once, {depth:,} waiting", targets=(Target(10.0),) if most == 10 else (),
             limit=_CLAIM_LIMIT,
-        ).rows(by_turns(sides, max(effort.runs, 5)))  # fmt: skip
+        ).rows(by_turns(sides, max(effort.runs, LEAST)))  # fmt: skip
 
 
 def finish(effort: Effort) -> Iterator[Row]:

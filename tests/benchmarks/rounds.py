@@ -7,12 +7,14 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from tests.benchmarks.backing import Backing
 
 K = TypeVar("K", bound=str)
 V = TypeVar("V")
+LEAST: Final = 5
+"""Rounds of what a disturbed one would decide otherwise, however few are asked for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ def test_a_benchmark_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     ]
     assert held == [(WORKER, [">= 9x"]), (ALONE, [])] * 2, "targets are held against RQ's worker as it runs"
     printed = capsys.readouterr()
-    assert "medians of 1 rounds" in " ".join(printed.out.split())
+    assert "medians; rounds: 1" in " ".join(printed.out.split())
     assert max(map(len, printed.out.splitlines())) <= 80
     assert "written to" in printed.err
 
