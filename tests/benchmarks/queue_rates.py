@@ -79,13 +79,12 @@ def enqueue(effort: Effort) -> Iterator[Row]:
         sides = _rates(singles, {"ours": one_by_one, CLIENT: lambda: them.enqueue(singles)})
         if isinstance(other, BullMq):
             sides[BULLMQ] = lambda: singles / other.do("enqueue", singles)
-        asked = _Asked(bench="enqueue", what="one by one", limit=_CLIENT_LIMIT)
+        limit = _CLIENT_LIMIT if isinstance(other, BullMq) else f"{_CLIENT_LIMIT}; {other}"
+        asked = _Asked(bench="enqueue", what="one by one", limit=limit)
         yield from asked.rows(by_turns(sides, effort.runs))
         for size in (100, 1_000):
             times = effort.of(3_000, 1_000) // size
             yield from _batches(us, them, other, size, times, effort.runs)
-    if isinstance(other, str):
-        yield Row(bench="enqueue", what="beside BullMQ", unit="", runs=[0.0], limit=other)
 
 
 def _batches(us: Ours, them: Theirs, other: BullMq | str, size: int, times: int, runs: int) -> Iterator[Row]:
