@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from heavylift.allowed import Admission
@@ -53,8 +55,8 @@ class Maker:
         else:
             incarnation, fingerprint = ids.new_incarnation(), payload.fingerprint_of(task, plain)
         key, held = self._key(options), "" if dedupe is None else dedupe.key
-        own = ops.own_lines(job, incarnation, fingerprint, "", (self._priority(options), _lifo(options), key, held))
-        return ops.Entry(job, header, own, payload.wrap(task, text), ops.work_of(key))
+        own = ops.own_parts(job, incarnation, fingerprint, "", (self._priority(options), _lifo(options), key, held))
+        return ops.Entry(job, header, own + payload.wrap(task, text), ops.work_of(key))
 
     def _header(self, task: str, options: Mapping[str, Any], dedupe: Dedupe | None) -> str:
         like: Any = [task]
@@ -112,9 +114,14 @@ class Batch:
     accepted: list[Enqueued] = field(default_factory=list)
     errors: list[tuple[int, HeavyliftError]] = field(default_factory=list)
     """By the place of the entry; in any order."""
+    _places: deque[int] = field(default_factory=deque)
+    """Of entries that are good, and of which it is not known yet what became of them."""
+    _parts: deque[list[ops.Entry]] = field(default_factory=deque)
+    _read: int = 0
+    """Answers."""
 
-    def made(self, maker: Maker, requests: Sequence[JobRequest], indexes: list[int]) -> Iterator[ops.Entry]:
-        """Yield the entries that are good, and note at which indexes they were."""
+    def made(self, maker: Maker, requests: Sequence[JobRequest]) -> Iterator[ops.Entry]:
+        """Yield the entries that are good, and note where they were."""
         for index, request in enumerate(requests):
             try:
                 entry = maker.entry(request)
@@ -125,17 +132,37 @@ class Batch:
                 unreadable.__cause__ = error
                 self.errors.append((index, unreadable))
             else:
-                indexes.append(index)
+                self._places.append(index)
                 yield entry
 
-    def read(self, places: Iterator[int], made: Sequence[Enqueued], queue: str) -> None:
-        """Note what became of the entries at the next indexes."""
-        for found in made:
-            index, error = next(places), refusal(found, queue) if found.error else None
-            if error is None:
-                self.accepted.append(found)
-            else:
-                self.errors.append((index, _at(index, error)))
+    def calls(self, entries: Iterator[ops.Entry]) -> Iterator[Call]:
+        """Yield the calls that accept the entries."""
+        for part in ops.batches(entries):
+            self._parts.append(part)
+            yield ops.enqueue_call(part)
+
+    def read(self, answers: Sequence[Any], queue: str) -> None:
+        """Note what became of the entries whose answers are there and were not read yet; an error ends them.
+
+        Raises:
+            HeavyliftError: the answer is one that is not about Redis being reachable.
+        """
+        for rows in islice(answers, self._read, None):
+            if isinstance(rows, HeavyliftError):
+                raise rows
+            self._read += 1
+            for row, entry in zip(rows, self._parts.popleft(), strict=True):
+                index, found = self._places.popleft(), ops.enqueued(entry, row)
+                if not found.error:
+                    self.accepted.append(found)
+                elif error := refusal(found, queue):
+                    self.errors.append((index, _at(index, error)))
+
+    def unconfirmed(self, why: RedisUnavailableError, last: int) -> None:
+        """Note that of the entries that were not read, up to the last of all, nothing is known."""
+        first = self._places[0]
+        lost = RedisUnavailableError(f"entries {first} to {last} are not confirmed: {why}")
+        self.errors.append((first, lost))
 
     def refused(self, jobs: Sequence[Any]) -> BatchError | None:
         """Return the error to raise, holding the handles of the accepted jobs; None when all were accepted."""
@@ -150,29 +177,21 @@ class Batch:
 def enqueue_many(queue: str, requests: Sequence[JobRequest], *, strict: bool) -> AheadOp[Batch]:
     """Enqueue a batch: entries that are refused do not keep the others out.
 
-    While Redis takes one part of it, the next is made.
+    While Redis takes one part of it, the next is made, and the answer to the one before is read.
     """
-    batch = Batch()
+    batch, answers = Batch(), list[Any]()
     maker = Maker(queue, Admission.of((yield from ops.get_settings(queue))), strict=strict)
-    indexes: list[int] = []
-    parts: list[list[ops.Entry]] = []
 
     def calls() -> Iterator[Call]:
-        for part in ops.batches(batch.made(maker, requests, indexes)):
-            parts.append(part)
-            yield ops.enqueue_call(part)
+        for call in batch.calls(batch.made(maker, requests)):
+            yield call
+            batch.read(answers, queue)
 
-    answers = yield Ahead(calls())
-    places = iter(indexes)
-    for part, rows in zip(parts, answers, strict=False):
-        if isinstance(rows, RedisUnavailableError):
-            first, last = next(places), len(requests) - 1
-            lost = RedisUnavailableError(f"entries {first} to {last} are not confirmed: {rows}")
-            batch.errors.append((first, lost))
-        elif isinstance(rows, HeavyliftError):
-            raise rows
-        else:
-            batch.read(places, ops.enqueued(part, rows), queue)
+    yield Ahead(calls(), answers)
+    try:
+        batch.read(answers, queue)
+    except RedisUnavailableError as error:
+        batch.unconfirmed(error, len(requests) - 1)
     return batch
 
 

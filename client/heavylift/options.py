@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import lru_cache
 from typing import Any, Final, Literal, TypedDict, Unpack
 
 from heavylift.contract import limits
@@ -80,7 +81,12 @@ class Backoff:
     ) -> Backoff:
         if max_ms is not None and max_ms < delay_ms:
             raise InvalidInputError("backoff: max is shorter than delay; give a longer max")
-        return cls(kind, delay_ms, max_ms, _percent(jitter))
+        return cls._shared(kind, delay_ms, max_ms, _percent(jitter))
+
+    @classmethod
+    @lru_cache(maxsize=256)  # jobs of one batch mostly say the same, and it does not change
+    def _shared(cls, kind: Literal["Exponential", "Fixed"], delay_ms: int, max_ms: int | None, jitter: int) -> Backoff:
+        return cls(kind, delay_ms, max_ms, jitter)
 
     def to_json(self) -> dict[str, Any]:
         """Return the shape stored with the job; durations in ms, None left out."""

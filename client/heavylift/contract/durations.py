@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from functools import lru_cache
 
 from heavylift.errors import InvalidDurationError
 
@@ -32,6 +33,7 @@ def to_ms(value: Duration) -> int:
     return _checked(_parse(value) / 1000)
 
 
+@lru_cache(maxsize=256)  # jobs of one batch mostly say the same
 def _parse(text: str) -> int:
     if text == "0":
         return 0

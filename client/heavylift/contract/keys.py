@@ -111,6 +111,10 @@ class Keys:
         """Hash key -> its place in ``ring``."""
         return f"{self.ours}:slots:{queue}"
 
+    def back(self, queue: str) -> str:
+        """The highest rank that was given at the back of any lane; absent = look into each. Expires after a day."""
+        return f"{self.ours}:back:{queue}"
+
     def keyof(self, queue: str) -> str:
         """Hash ``job:execution`` -> key of what runs: ``keyed`` the other way round."""
         return f"{self.ours}:keyof:{queue}"

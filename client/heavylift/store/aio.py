@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from types import TracebackType
 from typing import Any, Self
 
@@ -47,6 +47,7 @@ class AsyncStore:
         self.where = where or f"{given.get('host', given.get('path', '?'))}:{given.get('port', '')}"
         self._owned = owned
         self._together = Together(redis)
+        self._taught: set[str] = set()
 
     @classmethod
     def connect(
@@ -79,7 +80,7 @@ class AsyncStore:
             step = next(op)
             while True:
                 try:
-                    reply = await (self._take_ahead(step.calls) if isinstance(step, Ahead) else self._take(step))
+                    reply = await (self._take_ahead(step) if isinstance(step, Ahead) else self._take(step))
                 except HeavyliftError as error:
                     step = op.throw(error)
                 else:
@@ -149,12 +150,16 @@ class AsyncStore:
         asked = _cancel_requests_at(step)
         return await patiently(self, once, step)
 
-    async def _take_ahead(self, calls: Iterator[Call]) -> list[Any]:
+    async def _take_ahead(self, ahead: Ahead) -> list[Any]:
         """Take calls while the answer to the one before each is on its way; as of ``Store``."""
-        answers: list[Any] = []
+        calls, answers = ahead.calls, ahead.answers
         try:
             for call in islice(calls, 1):
-                answers.append(await self._take(call))  # noqa: PERF401 - an error leaves the answers before it
+                if call.script in self._taught:
+                    calls = chain((call,), calls)
+                else:
+                    answers.append(await self._take(call))
+                    self._taught.add(call.script)
             while waiting := await self._stream(calls, answers):
                 while waiting:
                     answers.append(await self._take(waiting.popleft()))

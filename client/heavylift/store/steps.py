@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from heavylift.contract.keys import Keys
@@ -41,6 +41,8 @@ class Ahead:
     """
 
     calls: Iterator[Call]
+    answers: list[Any] = field(default_factory=list)
+    """Filled as they come: who makes the calls can read the first of them while Redis works."""
 
 
 Op = Generator[Step, Any, T]
@@ -66,13 +68,13 @@ def in_steps(op: AheadOp[T]) -> Op[T]:
 
 
 def _in_turn(ahead: Ahead) -> Op[list[Any]]:
-    answers: list[Any] = []
     for call in ahead.calls:
         try:
-            answers.append((yield call))
+            ahead.answers.append((yield call))
         except HeavyliftError as error:
-            return [*answers, error]
-    return answers
+            ahead.answers.append(error)
+            break
+    return ahead.answers
 
 
 def key_of(step: Step, keys: Keys) -> str:

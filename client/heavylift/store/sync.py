@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from types import TracebackType
 from typing import Any, Self
 
@@ -46,6 +46,7 @@ class Store:
         self.patience = patience
         self.where = where or f"{given.get('host', given.get('path', '?'))}:{given.get('port', '')}"
         self._owned = owned
+        self._taught: set[str] = set()
 
     @classmethod
     def connect(
@@ -78,7 +79,7 @@ class Store:
             step = next(op)
             while True:
                 try:
-                    reply = self._take_ahead(step.calls) if isinstance(step, Ahead) else self._take(step)
+                    reply = self._take_ahead(step) if isinstance(step, Ahead) else self._take(step)
                 except HeavyliftError as error:
                     step = op.throw(error)
                 else:
@@ -146,14 +147,19 @@ class Store:
 
         return patiently(self, once, step)
 
-    def _take_ahead(self, calls: Iterator[Call]) -> list[Any]:
+    def _take_ahead(self, ahead: Ahead) -> list[Any]:
         """Take calls while the answer to the one before each is on its way; see ``Ahead``.
 
-        From the second on: at the first Redis may have to learn the script.
+        The first call of a script is awaited: Redis may have to learn it.
         """
-        answers: list[Any] = []
+        calls, answers = ahead.calls, ahead.answers
         try:
-            answers.extend(self._take(call) for call in islice(calls, 1))
+            for call in islice(calls, 1):
+                if call.script in self._taught:
+                    calls = chain((call,), calls)
+                else:
+                    answers.append(self._take(call))
+                    self._taught.add(call.script)
             while waiting := self._stream(calls, answers):
                 while waiting:  # alone each knows what to do about it
                     answers.append(self._take(waiting.popleft()))

@@ -41,14 +41,15 @@ class Entry:
     follows: str = ""
 
     @classmethod
-    def read(cls, header: str, own: str, data: bytes) -> Entry:
-        """Return an entry of its header of lines, its own lines and its data."""
-        part, (id_, incarnation, fingerprint, trace, *order) = header.split("\n"), own.split("\n")
-        priority, lifo, key, dedup = order or ("0", "0", "", "")
+    def read(cls, header: str, own: bytes) -> Entry:
+        """Return an entry of its header of lines, and of its own parts with the data at their end."""
+        *texts, data = own.split(b"\0", 8)
+        id_, incarnation, fingerprint, trace, priority, lifo, key, dedup = (text.decode() for text in texts)
+        part = header[1:].split("\n")
         return cls(
             queue=part[0], id=id_, task=part[1], incarnation=incarnation, if_exists=part[2], fingerprint=fingerprint,
             delay=int(part[3]), expires=int(part[4]) if part[4] else None, options=part[5], description=part[6],
-            trace=trace, strict=part[7] == "1", priority=int(priority), lifo=lifo == "1", key=key, dedup=dedup,
+            trace=trace, strict=part[7] == "1", priority=int(priority or 0), lifo=lifo == "1", key=key, dedup=dedup,
             mode=part[8], ttl=int(part[9]) if part[9] else None, tag=part[11], data=data,
             depends=tuple(other for other in part[10].split(",") if other),
         )  # fmt: skip

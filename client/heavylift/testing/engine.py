@@ -86,9 +86,11 @@ class Engine(Scheduling, Ending, Gauging):
 
     def _enqueue(self, args: list[Any]) -> list[Any]:
         entries, header = [], ""
-        for i in range(0, len(args), 3):
-            header = args[i] or header
-            entries.append(Entry.read(header, args[i + 1], args[i + 2]))
+        for part in args:
+            if isinstance(part, str):
+                header = part
+            else:
+                entries.append(Entry.read(header, part))
         return [self.accept(entry) for entry in entries]
 
     def _dedupe_holder(self, args: list[Any]) -> str:

@@ -207,8 +207,8 @@ class Scheduling(Accepting, Changing):
         self._postpone(schedule, h, problem)
         return ["applied", problem]
 
-    def _accepted(self, header: str, own: str, data: bytes) -> list[str]:
-        entry = Entry.read(header, own, data)
+    def _accepted(self, header: str, own: bytes) -> list[str]:
+        entry = Entry.read(header, own)
         made = self.accept(entry)
         return [entry.id, "1", made, "", ""] if isinstance(made, str) else made
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -11,7 +11,7 @@ from typing_extensions import override
 from heavylift.contract.keys import Keys
 from heavylift.errors import HeavyliftError
 from heavylift.store import AsyncStore, Store
-from heavylift.store.steps import Call, Step
+from heavylift.store.steps import Ahead, Call, Step
 from heavylift.testing.engine import Engine
 
 _KEYS = Keys()
@@ -42,8 +42,9 @@ class MemoryStore(Store):
         return answer(self.engine, step, self.idle)
 
     @override
-    def _take_ahead(self, calls: Iterator[Call]) -> list[Any]:
-        return [self._take(call) for call in calls]
+    def _take_ahead(self, ahead: Ahead) -> list[Any]:
+        ahead.answers.extend(self._take(call) for call in ahead.calls)
+        return ahead.answers
 
     @override
     def _take_many(self, steps: Sequence[Step]) -> list[Any]:
@@ -77,8 +78,10 @@ class AsyncMemoryStore(AsyncStore):
         return answer(self.engine, step, self.idle)
 
     @override
-    async def _take_ahead(self, calls: Iterator[Call]) -> list[Any]:
-        return [await self._take(call) for call in calls]
+    async def _take_ahead(self, ahead: Ahead) -> list[Any]:
+        for call in ahead.calls:
+            ahead.answers.append(await self._take(call))
+        return ahead.answers
 
     @override
     def subscribe(self, *channels: str) -> Any:

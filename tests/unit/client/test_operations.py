@@ -69,7 +69,7 @@ def test_bad_entries_are_refused_before_redis_is_asked_to_store_them() -> None:
 
     assert isinstance(step, Call)
     header, *_ = step.args
-    assert (step.script, str(header).splitlines()[1], len(step.args)) == ("enqueue", "fine", 3)
+    assert (step.script, str(header).splitlines()[2], len(step.args)) == ("enqueue", "fine", 2)
 
 
 class Lazy(UserDict[str, int]):

@@ -40,7 +40,7 @@ from heavylift.store.ops.jobs import (
     enqueue_many,
     enqueued,
     header,
-    own_lines,
+    own_parts,
     work_of,
 )
 from heavylift.store.ops.keys import KeyCursor, KeyStanding, key_standing, sweep_keys
@@ -145,7 +145,7 @@ __all__ = [
     "now",
     "observe",
     "own_claims",
-    "own_lines",
+    "own_parts",
     "page_jobs",
     "page_schedules",
     "pause",

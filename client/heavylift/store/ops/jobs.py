@@ -52,12 +52,11 @@ CLAIM_ENDS = {
 """What claim itself may find; the payload's content is judged by the dispatcher."""
 
 
-_HEADER_LINES, _OWN_LINES, _ORDER_LINES = 12, 4, 8
-_NO_ORDER = (0, False, "", "")
+_HEADER_LINES, _OWN_PARTS = 12, 8
 
 
 def header(req: EnqueueRequest) -> str:
-    """Return what entries share, as scripts take it (L.entry in _accept.lua): all but what ``own_lines`` holds.
+    """Return what entries share, as scripts take it (L.entry in _accept.lua): all but what ``own_parts`` holds.
 
     Raises:
         InvalidInputError: a part holds a line break.
@@ -78,26 +77,26 @@ def header(req: EnqueueRequest) -> str:
     text = "\n".join(lines)
     if text.count("\n") != _HEADER_LINES - 1:
         raise _broken(req.id)
-    return text
+    return f"\n{text}"
 
 
 OWN_FIELDS = frozenset({"priority", "lifo", "key", "dedupe"})
 """Options that stand in fields of their own in the job's hash: scripts act on them."""
 
 
-def own_lines(job: str, incarnation: str, fingerprint: str, trace: str, order: tuple[int, bool, str, str]) -> str:
-    """Return an entry's own lines; ``order`` = its priority, whether it is lifo, its key and deduplication key.
+def own_parts(job: str, incarnation: str, fingerprint: str, trace: str, order: tuple[int, bool, str, str]) -> bytes:
+    """Return what an entry has of its own in front of its data, each part with a NUL at its end.
+
+    ``order`` = its priority, whether it is lifo, its key and deduplication key.
 
     Raises:
-        InvalidInputError: a part holds a line break.
+        InvalidInputError: a part holds a line break or a NUL.
     """
-    text, lines = f"{job}\n{incarnation}\n{fingerprint}\n{trace}", _OWN_LINES
-    if order != _NO_ORDER:
-        priority, lifo, key, dedupe = order
-        text, lines = f"{text}\n{priority}\n{'1' if lifo else '0'}\n{key}\n{dedupe}", _ORDER_LINES
-    if text.count("\n") != lines - 1:
+    priority, lifo, key, dedupe = order
+    text = f"{job}\0{incarnation}\0{fingerprint}\0{trace}\0{priority or ''}\0{'1' if lifo else ''}\0{key}\0{dedupe}\0"
+    if text.count("\0") != _OWN_PARTS or "\n" in text:
         raise _broken(job)
-    return text
+    return text.encode()
 
 
 def _broken(job: str) -> InvalidInputError:
@@ -110,8 +109,8 @@ class Entry(NamedTuple):
     id: str
     header: str
     """Entries of one batch share the object, not only its text, where they can."""
-    own: str
-    data: bytes
+    own: bytes
+    """What ``own_parts`` gives, and its data."""
     work: int
     """What accepting it costs, of ``limits.BATCH_WORK``."""
 
@@ -120,13 +119,13 @@ def entry(req: EnqueueRequest) -> Entry:
     """Return a request as an entry.
 
     Raises:
-        InvalidInputError: a part holds a line break.
+        InvalidInputError: a part holds a line break or a NUL.
     """
     options, dedupe = req.options, decode.mapping(req.options.get("dedupe"))
     key, held = options.get("key") or "", dedupe.get("id") or ""
     order = (options.get("priority") or 0, bool(options.get("lifo")), key, held)
-    own = own_lines(req.id, req.incarnation, req.fingerprint, req.origin_trace, order)
-    return Entry(req.id, header(req), own, req.data, work_of(key))
+    own = own_parts(req.id, req.incarnation, req.fingerprint, req.origin_trace, order)
+    return Entry(req.id, header(req), own + req.data, work_of(key))
 
 
 def work_of(key: str) -> int:
@@ -135,12 +134,14 @@ def work_of(key: str) -> int:
 
 
 def arguments(entries: Iterable[Entry]) -> tuple[Arg, ...]:
-    """Return entries as scripts take them: of each its header (empty = as of the one before), own lines and data."""
+    """Return entries as scripts take them: of each its header, where that is another than before, and its own."""
     found: list[Arg] = []
     before = ""
     for each in entries:
-        found += ("" if each.header == before else each.header, each.own, each.data)
-        before = each.header
+        if each.header != before:
+            before = each.header
+            found.append(before)
+        found.append(each.own)
     return tuple(found)
 
 
@@ -175,7 +176,8 @@ def enqueue_many(reqs: Sequence[EnqueueRequest]) -> Op[list[Enqueued]]:
     """Accept many jobs, each on its own, in as few calls as their size allows."""
     accepted: list[Enqueued] = []
     for batch in batches(entry(req) for req in reqs):
-        accepted += enqueued(batch, (yield enqueue_call(batch)))
+        rows = yield enqueue_call(batch)
+        accepted += [enqueued(each, row) for row, each in zip(rows, batch, strict=True)]
     return accepted
 
 
@@ -184,9 +186,9 @@ def enqueue_call(batch: Sequence[Entry]) -> Call:
     return Call("enqueue", arguments(batch))
 
 
-def enqueued(batch: Sequence[Entry], rows: Any) -> list[Enqueued]:
-    """Return what became of the entries of one batch, from the answer to its call."""
-    return [_enqueued(row, each.id) for row, each in zip(rows, batch, strict=True)]
+def enqueued(entry: Entry, row: Any) -> Enqueued:
+    """Return what became of an entry, from its row in the answer to the call it was in."""
+    return _enqueued(row, entry.id)
 
 
 def batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
@@ -194,11 +196,11 @@ def batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
     batch: list[Entry] = []
     size = work = 0
     for each in entries:
-        if batch and (work + each.work > limits.BATCH_WORK or size + len(each.data) > _BATCH_BYTES):
+        if batch and (work + each.work > limits.BATCH_WORK or size + len(each.own) > _BATCH_BYTES):
             yield batch
             batch, size, work = [], 0, 0
         batch.append(each)
-        size += len(each.data)
+        size += len(each.own)
         work += each.work
     if batch:
         yield batch

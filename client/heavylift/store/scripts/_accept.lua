@@ -1,4 +1,5 @@
 -- How a job is accepted: shared by `enqueue` and `fire`.
+local cut, sha1 = string.sub, redis.sha1hex
 local function refuse(e, code, message, state) return { e.id, '0', state or 'failed', code, message } end
 
 local function conflicts(e, h)
@@ -24,7 +25,7 @@ end
 local known = {}
 local begun = false -- whether this call saw to the epoch
 
--- New jobs go to their places together, those of one place in their order: ids by list and command, {job, h, where, n} by
+-- New jobs go to their places together, those of one place in their order: ids by list and command, entries with keys by
 -- queue, and deduplication keys with their entries by queue. Whatever looks at those places settles first.
 local listed, keyed, held = {}, {}, {}
 -- What L.accept_all saw: no entry's job is there but those `written` since, and these deduplication keys are free.
@@ -39,14 +40,18 @@ local function settle()
 end
 
 local function put(e)
-  local q, p, h = e.queue, e.priority, e.placed
-  L.announce(q)
-  if e.key ~= '' and L.key(h) and L.rule(q).apart then
-    keyed[q] = keyed[q] or {}
-    keyed[q][#keyed[q] + 1] = { e.id, h, e.lifo and 'front' or 'back', L.next_put() }
+  local q, p = e.queue, e.priority
+  local of = known[q]
+  if not of.announced then
+    L.announce(q)
+    of.announced, of.apart = true, L.rule(q).apart
+  end
+  if e.key ~= '' and of.apart and L.usable_key(e.key) then
+    local puts = keyed[q] or {}
+    puts[#puts + 1], keyed[q] = e, puts
     return
   end
-  local list, of = K.level(q, p), known[q]
+  local list = K.level(q, p)
   if p ~= 0 and not of.used[p] then
     L.use_level(q, p)
     of.used[p], of.open = true, {}
@@ -58,13 +63,13 @@ local function put(e)
 end
 
 -- The key is the job's from now on, for a throttle until a time.
-local function hold(e)
-  local q, key, till = e.queue, e.dedup, e.mode == 'first' and e.ttl and NOW + e.ttl or false
-  if not (free[q] and free[q][key]) then return L.dedup_take(q, key, e.id, till) end
+local function hold(e, q, key)
+  local unheld, till = free[q], e.mode == 'first' and e.ttl and NOW + e.ttl or false
+  if not (unheld and unheld[key]) then return L.dedup_take(q, key, e.id, till) end
   local entries = held[q] or {}
-  entries[#entries + 1] = key
-  entries[#entries + 1] = till and e.id .. '|' .. L.int(till) or e.id
-  held[q], free[q][key] = entries, nil
+  local n = #entries
+  entries[n + 1], entries[n + 2] = key, till and e.id .. '|' .. L.int(till) or e.id
+  held[q], unheld[key] = entries, nil
 end
 
 -- The fields of a new job. RQ reads absent ones as empty or zero, and so do we: each costs 60 to 90 bytes. Those that
@@ -88,60 +93,69 @@ local function shared_fields(e, status, due)
   return set
 end
 
+-- One list for all entries of a header, whose own fields are written behind the shared ones; and how long it is.
 local function fields_of(e, status, due)
-  local shared = getmetatable(e).fields
-  if not shared[status] then shared[status] = shared_fields(e, status, due) end
-  local set = { 'data', e.data, unpack(shared[status]) }
-  local n = #set
-  local function add(name, value)
-    set[n + 1], set[n + 2], n = name, value, n + 2
+  local set = e.fields[status]
+  if not set then
+    set = { 'data', '', unpack(shared_fields(e, status, due)) }
+    set.n, e.fields[status] = #set, set
   end
-  local source = redis.sha1hex(e.id .. '\n' .. L.utc_now())
+  local n, source = set.n, sha1(e.id .. '\n' .. L.utc_now())
+  set[2] = e.data
   if e.fingerprint == '' then
-    add('hl:inc', string.sub(source, 1, 16))
+    set[n + 1], set[n + 2], n = 'hl:inc', cut(source, 1, 16), n + 2
   else -- a repeat is told by its incarnation
-    add('hl:inc', e.incarnation)
-    add('hl:src', source)
-    add('hl:fp', e.fingerprint)
+    set[n + 1], set[n + 2], set[n + 3], set[n + 4] = 'hl:inc', e.incarnation, 'hl:src', source
+    set[n + 5], set[n + 6], n = 'hl:fp', e.fingerprint, n + 6
   end
-  if e.trace ~= '' then add('hl:trace', e.trace) end
-  if e.priority ~= 0 then add('hl:priority', L.int(e.priority)) end
-  if e.lifo then add('hl:lifo', '1') end
-  if e.key ~= '' then add('hl:key', e.key) end
-  if e.dedup ~= '' then add('hl:dedup', e.dedup) end
-  if e.follows then add('hl:reason', 'follows ' .. e.follows) end
-  return set
+  if e.trace ~= '' then set[n + 1], set[n + 2], n = 'hl:trace', e.trace, n + 2 end
+  if e.priority ~= 0 then set[n + 1], set[n + 2], n = 'hl:priority', L.int(e.priority), n + 2 end
+  if e.lifo then set[n + 1], set[n + 2], n = 'hl:lifo', '1', n + 2 end
+  if e.key ~= '' then set[n + 1], set[n + 2], n = 'hl:key', e.key, n + 2 end
+  if e.dedup ~= '' then set[n + 1], set[n + 2], n = 'hl:dedup', e.dedup, n + 2 end
+  if e.follows then set[n + 1], set[n + 2], n = 'hl:reason', 'follows ' .. e.follows, n + 2 end
+  return set, n
+end
+
+local created = {} -- by queue
+-- The stream is cut at the first of a call.
+local function tell(q, id, state, task)
+  local n = created[q] or 0
+  created[q] = n + 1
+  if n == 0 then return L.emit(q, 'added', id, 'state', state, 'task', task) end
+  try('XADD', K.events(q), '*', 'event', 'added', 'job', id, 'at', NOW_MS, 'state', state, 'task', task)
 end
 
 local function write(e)
-  local deferred = e.follows or (#e.depends > 0 and unmet(e))
+  local q, id, dedup, depends = e.queue, e.id, e.dedup, e.depends
+  local deferred = e.follows or (depends[1] and unmet(e))
   local due = e.delay > 0 and NOW + e.delay or nil
   local status = deferred and 'deferred' or due and 'scheduled' or 'queued'
-  call('HSET', K.job(e.id), unpack(fields_of(e, status, due)))
-  written[e.id] = true
+  local set, n = fields_of(e, status, due)
+  call('HSET', e.at, unpack(set, 1, n))
+  written[id] = true
   if e.follows then
-    L.dedup_follow(e.queue, e.dedup, e.id)
-  elseif e.dedup ~= '' then
-    hold(e)
+    L.dedup_follow(q, dedup, id)
+  elseif dedup ~= '' then
+    hold(e, q, dedup)
   end
   if deferred then
-    for _, id in ipairs(e.depends) do
-      call('SADD', K.dependents(id), e.id)
-      call('SADD', K.dependencies(e.id), id)
+    for _, other in ipairs(depends) do
+      call('SADD', K.dependents(other), id)
+      call('SADD', K.dependencies(id), other)
     end
-    call('ZADD', K.registry('deferred', e.queue), NOW_S, e.id)
-    call('SADD', K.queues, K.queue(e.queue))
+    call('ZADD', K.registry('deferred', q), NOW_S, id)
+    call('SADD', K.queues, K.queue(q))
   elseif due then
-    L.place(e.queue, e.id, e.placed, false, due)
+    L.place(q, id, {}, false, due)
   else
     put(e)
   end
-  if not begun then try('SET', K.epoch, L.int(NOW) .. '-' .. string.sub(redis.sha1hex(e.id), 1, 16), 'NX') end
+  if not begun then try('SET', K.epoch, L.int(NOW) .. '-' .. cut(sha1(id), 1, 16), 'NX') end
   begun = true
-  L.count(e.queue, 'enqueued')
   local state = L.STATES[status]
-  L.emit(e.queue, 'added', e.id, 'state', state, 'task', e.task)
-  return { e.id, '1', state, '', '' }
+  tell(q, id, state, e.task)
+  return state
 end
 
 -- What is wrong with the keys an entry is written to, or nil; a queue's own are looked at once per call.
@@ -153,17 +167,17 @@ local function unfit(e)
     if wrong then return wrong end
     known[q] = { level = {}, open = {}, used = {} }
   end
-  local of = known[q]
+  local of, depends = known[q], e.depends
   if not of.level[p] then
     wrong = L.wrong(K.level(q, p), 'list')
     of.level[p] = not wrong
   end
-  if e.key ~= '' and not wrong and not of.keyed then
+  if e.key ~= '' and not of.keyed and not wrong then
     wrong = L.wrong_keys(q)
     of.keyed = not wrong
   end
-  if #e.depends > 0 then wrong = wrong or L.wrong(K.dependencies(e.id), 'set') end
-  for _, id in ipairs(e.depends) do wrong = wrong or L.wrong(K.dependents(id), 'set') end
+  if depends[1] then wrong = wrong or L.wrong(K.dependencies(e.id), 'set') end
+  for i = 1, #depends do wrong = wrong or L.wrong(K.dependents(depends[i]), 'set') end
   return wrong
 end
 
@@ -230,10 +244,12 @@ end
 -- Why nothing new is written for an entry now, or nil. What was accepted before is answered without: a repeat is told of
 -- its job, whatever the queue has become.
 local function barred(e)
-  local open = known[e.queue].open
-  local crowded = not open[e.priority] and L.crowded(e.queue, e.priority)
-  if crowded then return refuse(e, 'levels', crowded) end
-  open[e.priority] = true
+  local open, p = known[e.queue].open, e.priority
+  if not open[p] then
+    local crowded = L.crowded(e.queue, p)
+    if crowded then return refuse(e, 'levels', crowded) end
+    open[p] = true
+  end
   if e.tag ~= '' and e.tag ~= tag_of(e.queue) then return refuse(e, 'stale', 'the settings of its queue changed') end
   return nil
 end
@@ -241,7 +257,7 @@ end
 local function again(e, h)
   local state = L.STATES[h.status or ''] or 'waiting'
   local own = h['hl:inc'] == e.incarnation or (e.fingerprint == '' and not h['hl:fp'] and not conflicts(e, h))
-  if own then return { e.id, '1', state, '', '' } end
+  if own then return state end
   if e.if_exists == 'raise' then
     return refuse(e, 'exists', 'a job with the id ' .. e.id .. ' exists already (' .. state .. ')', state)
   end
@@ -276,7 +292,7 @@ end
 local function accept(e)
   local wrong = unfit(e)
   if wrong then return refuse(e, 'corrupt', wrong) end
-  if (not fresh or written[e.id]) and call('EXISTS', K.job(e.id)) == 1 then
+  if (not fresh or written[e.id]) and call('EXISTS', e.at) == 1 then
     settle()
     local h, _, message = L.load(e.id)
     return h and again(e, h) or refuse(e, 'corrupt', message)
@@ -289,7 +305,8 @@ local function accept(e)
     end
     of.served = true
   end
-  if e.dedup == '' or (free[e.queue] and free[e.queue][e.dedup]) then return write(e) end
+  local unheld = free[e.queue]
+  if e.dedup == '' or (unheld and unheld[e.dedup]) then return write(e) end
   settle()
   return deduplicated(e) or write(e)
 end
@@ -297,35 +314,42 @@ end
 -- One look for all entries at what each would look at by itself, of use while none of their jobs is there.
 local function foresee(entries)
   local jobs, asked = {}, {}
-  for i, e in ipairs(entries) do jobs[i] = K.job(e.id) end
+  for i = 1, #entries do jobs[i] = entries[i].at end
   if #entries < 2 or call('EXISTS', unpack(jobs)) > 0 then return end
   fresh = true
-  for _, e in ipairs(entries) do
-    if e.dedup ~= '' then
-      asked[e.queue] = asked[e.queue] or {}
-      asked[e.queue][#asked[e.queue] + 1] = e.dedup
+  for i = 1, #entries do
+    local q, dedup = entries[i].queue, entries[i].dedup
+    if dedup ~= '' then
+      local names = asked[q] or {}
+      names[#names + 1], asked[q] = dedup, names
     end
   end
   for q, names in pairs(asked) do
-    local found = try('HMGET', K.dedup(q), unpack(names))
-    free[q] = {}
-    for i, name in ipairs(names) do free[q][name] = not found.err and not found[i] or nil end
+    local found, unheld = try('HMGET', K.dedup(q), unpack(names)), {}
+    for i = 1, found.err and 0 or #names do unheld[names[i]] = not found[i] or nil end
+    free[q] = unheld
   end
 end
 
--- Entries of one call (L.entry), each all or nothing and safe to repeat. For each {id, '1' created | '0', state, error |
--- '', message}; the id is another job's when the entry was deduplicated.
+-- Entries of one call (L.entry), each all or nothing and safe to repeat. For each the state of the job it made, or {id, '0',
+-- state, error | '', message}; the id is another job's when the entry was deduplicated.
 function L.accept_all(entries)
   local replies = {}
   foresee(entries)
   local whole, message = pcall(function()
-    for i, e in ipairs(entries) do replies[i] = accept(e) end
+    for i = 1, #entries do replies[i] = accept(entries[i]) end
   end)
   settle()
+  for q, n in pairs(created) do L.count(q, 'enqueued', n) end
+  created = {}
   if not whole then error(message, 0) end -- as Redis put it
   return replies
 end
-function L.accept(e) return L.accept_all({ e })[1] end
+-- One entry: {id, '1' created | '0', state, error | '', message}.
+function L.accept(e)
+  local made = L.accept_all({ e })[1]
+  return type(made) == 'string' and { e.id, '1', made, '', '' } or made
+end
 
 -- What entries share: lines (queue, task, if_exists, delay ms, expires ms or '', options JSON or '', description, strict
 -- '1'|'0', mode of deduplication, its ttl ms or '', ids of dependencies with commas between, tag of the settings it was
@@ -339,32 +363,34 @@ local function header(text)
   local e = {
     queue = part[1], task = part[2], if_exists = part[3], delay = tonumber(part[4]), expires = tonumber(part[5]),
     options = part[6], description = part[7], strict = part[8] == '1', mode = part[9], ttl = tonumber(part[10]),
-    depends = {}, tag = part[12], fields = {}, priority = 0, lifo = false, key = '', dedup = '',
-    placed = { enqueued_at = L.utc_now() },
+    depends = {}, tag = part[12], fields = {},
   }
   for id in string.gmatch(part[11], '[^,]+') do e.depends[#e.depends + 1] = id end
   e.__index = e
   return e
 end
 
--- What an entry has of its own in its queue's order, where that is anything: lines (priority, lifo '1'|'0', concurrency key
--- or '', deduplication key or '').
-local function order(e, text)
-  local priority, lifo, key, dedup = string.match(text, '^([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)$')
-  e.priority, e.lifo, e.key, e.dedup = tonumber(priority), lifo == '1', key, dedup
-  e.placed = { enqueued_at = L.utc_now(), ['hl:priority'] = priority, ['hl:lifo'] = lifo == '1' and '1' or nil,
-    ['hl:key'] = key ~= '' and key or nil }
+local numbers = { [''] = 0 } -- those of one call are mostly the same
+local function number(text)
+  local found = numbers[text] or tonumber(text)
+  numbers[text] = found
+  return found
 end
 
--- The entry at ARGV[i], and where the next one begins: what it shares with others ('' = as the one before), its own lines
--- (id, incarnation, fingerprint or '', traceparent or '', its order), the data. Without a fingerprint the id is random:
--- nobody else means this job.
+-- The entry at ARGV[i], and where the next one begins. In front of it, where they are others than those before, what it
+-- shares with the next: a line break and the lines of `header`. Its own, each with a NUL at its end: id, incarnation,
+-- fingerprint or '', traceparent or '', priority or '', lifo '1' or '', concurrency key or '', deduplication key or '';
+-- then the data. Without a fingerprint the id is random: nobody else means this job.
 local shared
 function L.entry(i)
-  if ARGV[i] ~= '' then shared = header(ARGV[i]) end
-  local id, incarnation, fingerprint, trace, own =
-    string.match(ARGV[i + 1], '^([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)\n?(.*)$')
-  local e = { id = id, incarnation = incarnation, fingerprint = fingerprint, trace = trace, data = ARGV[i + 2] }
-  if own ~= '' then order(e, own) end
-  return setmetatable(e, shared), i + 3
+  local text = ARGV[i]
+  if string.byte(text) == 10 then
+    shared = header(cut(text, 2))
+    i, text = i + 1, ARGV[i + 1]
+  end
+  local id, incarnation, fingerprint, trace, priority, lifo, key, dedup, from = struct.unpack('ssssssss', text)
+  return setmetatable({
+    id = id, at = K.job(id), incarnation = incarnation, fingerprint = fingerprint, trace = trace, data = cut(text, from),
+    priority = number(priority), lifo = lifo == '1', key = key, dedup = dedup,
+  }, shared), i + 1
 end

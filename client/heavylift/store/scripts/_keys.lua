@@ -13,10 +13,8 @@ L.KEY_MAX = 200
 local rules = {}
 
 -- The job's key, or nil; a key that cannot be used ends the job when it is claimed.
-function L.key(h)
-  local key = h['hl:key']
-  return key and #key > 0 and #key <= L.KEY_MAX and not string.find(key, '%c') and key or nil
-end
+function L.usable_key(key) return #key > 0 and #key <= L.KEY_MAX and not string.find(key, '%c') and key or nil end
+function L.key(h) return h['hl:key'] and L.usable_key(h['hl:key']) end
 
 -- What the settings say about keys: {per = executions of a key at once or nil, fair, apart = keyed jobs wait in lanes,
 -- at = ms they were written}.
@@ -65,7 +63,7 @@ function L.lane_entry(member)
   return entry.key, entry.job
 end
 -- Sixteen digits, whatever rank a stranger's entry has that this one follows.
-local function digits(rank) return string.format('%016.0f', min(max(rank, 0), 2 * MIDDLE)) end
+local function digits(rank) return string.format('%016d', min(max(rank, 0), 2 * MIDDLE)) end
 
 -- The first job of a lane: {member, level, rank, job, place = of its key in the ring, where the order is not fair}, or nil. What is no such entry goes to the quarantine.
 function L.lane_head(q, key)
@@ -92,7 +90,12 @@ function L.lane_some(q, key, after, count)
   return found, false
 end
 
-local function in_level(level) return string.format('%04d', level + 1000) end
+local levels = {} -- those of one call are mostly the same
+local function in_level(level)
+  local text = levels[level] or string.format('%04d', level + 1000)
+  levels[level] = text
+  return text
+end
 -- Since when the first job of a lane waits (ms), by its rank.
 function L.head_ms(rank) return floor(math.abs(rank - MIDDLE) / 1000) end
 
@@ -207,76 +210,95 @@ function L.rank(h)
   return h['hl:lifo'] == '1' and MIDDLE - since or MIDDLE + since
 end
 
-local puts, known = -1, {}
--- Which put of this call the next one is: those of one batch stand in its order, over all keys.
-function L.next_put()
-  puts = puts + 1
-  return puts
+local BACK_MS = '86400000'
+-- The highest rank given at the back of any lane, where it is known: what ranks above it needs no look into its lane.
+local function highest(q)
+  local text = ask('GET', K.back(q))
+  local rank = text and #text <= 16 and string.match(text, '^%d+$') and tonumber(text)
+  return rank or (L.in_lanes(q) == 0 and 0) or nil
 end
 
--- The rank at the `front` or `back` of a level, or where a job stood in time (`since`); `given` = those of this batch.
-local function rank_in(lanes, stem, h, where, n, given)
+-- The rank at the front or the back of a level, or where a job stood in time (`one.since`), as the `n`th put of this call;
+-- `given` = those of this batch.
+local function rank_in(lanes, stem, one, n, given)
   local low, high = '[' .. stem, '(' .. stem .. ':'
   local function rank_of(found)
     local rank = found[1] and #found[1] > #stem + 16 and string.sub(found[1], #stem + 1, #stem + 16)
     return rank and string.match(rank, '^%d+$') and tonumber(rank)
   end
-  if where == 'since' then -- those of one batch have one time: they follow each other
-    local rank = L.rank(h)
+  if one.since then -- those of one batch have one time: they follow each other
+    local rank = L.rank(one.since)
     high = '(' .. stem .. digits(rank + 1000)
-    local last = rank_of(call('ZREVRANGEBYLEX', lanes, high, '[' .. stem .. digits(rank), 'LIMIT', 0, 1))
+    local last = rank_of(call('ZREVRANGEBYLEX', lanes, high, '[' .. stem .. digits(rank), 'LIMIT', '0', '1'))
     return last and last + 1 or rank
   end
-  local side = where .. stem
-  if where == 'front' then
-    local first = given[side] or rank_of(call('ZRANGEBYLEX', lanes, low, high, 'LIMIT', 0, 1))
+  local side = (one.lifo and 'front' or 'back') .. stem
+  if one.lifo then
+    local first = given[side] or rank_of(call('ZRANGEBYLEX', lanes, low, high, 'LIMIT', '0', '1'))
     given[side] = max(min(MIDDLE - NOW_US - n, first and first - 1 or math.huge), 0)
   else
-    local last = given[side] or rank_of(call('ZREVRANGEBYLEX', lanes, high, low, 'LIMIT', 0, 1))
+    local last = given[side] or rank_of(call('ZREVRANGEBYLEX', lanes, high, low, 'LIMIT', '0', '1'))
     given[side] = max(MIDDLE + NOW_US + n, last and last + 1 or 0)
   end
   return given[side]
 end
 
--- Those of these keys that a job at `places` changes nothing for: it stands behind their first, which has its place.
+-- Those of these keys that a job at `places` changes nothing for: it stands behind their first, which has its place. Where
+-- ring and slots are not as many, each is asked for.
 local function settled(q, keys, places)
   local out, asked, of = {}, {}, {}
   if L.rule(q).fair then return out end
-  for i, slot in ipairs(ask('HMGET', K.slots(q), unpack(keys)) or {}) do
-    local key = keys[i]
-    if slot and #slot == PLACE and string.match(slot, '^f%d+$') and slot <= places[key] then
-      asked[#asked + 1], of[#of + 1] = slot .. '\0' .. key, key
+  local slots, find = ask('HMGET', K.slots(q), unpack(keys)) or {}, string.find
+  for i = 1, #slots do
+    local slot, key = slots[i], keys[i]
+    if slot and #slot == PLACE and slot <= 'f' .. places[key] and find(slot, '^f%d+$') then
+      out[key], of[#of + 1] = true, i
     end
   end
-  for i, score in ipairs(#asked > 0 and ask('ZMSCORE', K.ring(q), unpack(asked)) or {}) do
-    if score then out[of[i]] = true end
-  end
+  if ask('ZCARD', K.ring(q)) == ask('HLEN', K.slots(q)) then return out end
+  for n, i in ipairs(of) do asked[n] = slots[i] .. '\0' .. keys[i] end
+  local scores = #of > 0 and ask('ZMSCORE', K.ring(q), unpack(asked)) or {}
+  for n, i in ipairs(of) do out[keys[i]] = scores[n] and true or nil end
   return out
 end
 
--- Put waiting jobs into their keys' lanes, {job, h, where, which put of this call} each: at the `front` or `back` of its
--- level, or where it stood in time (`since`).
+local puts, known = -1, {}
+-- Put waiting jobs into their keys' lanes, {id, key, priority, lifo, since} each, in their order: at the front (`lifo`) or
+-- back of its level, or where it stood in time (`since` = its hash, as of L.rank).
 function L.lanes_put(q, jobs)
   local lanes, members, fillers, given, keys, places = K.lanes(q), {}, {}, {}, {}, {}
-  for i, one in ipairs(jobs) do
-    local h = one[2]
-    local key, level = L.key(h), in_level(L.priority(h))
-    local rank = digits(rank_in(lanes, key .. '\0' .. level, h, one[3], one[4], given))
-    local place = 'f' .. level .. rank
-    members[2 * i - 1], members[2 * i], fillers[i] = 0, key .. '\0' .. level .. rank .. one[1], L.FILLER
-    if not places[key] then keys[#keys + 1] = key end
-    if not places[key] or place < places[key] then places[key] = place end
+  local top, now = highest(q), MIDDLE + NOW_US
+  local raised = top
+  for i = 1, #jobs do
+    local one = jobs[i]
+    local key, level, rank = one.key, in_level(one.priority), nil
+    puts = puts + 1 -- those of one batch stand in their order, over all keys
+    if raised and now + puts > raised and not one.lifo and not one.since then
+      rank = now + puts
+    else
+      rank = rank_in(lanes, key .. '\0' .. level, one, puts, given)
+    end
+    raised = raised and max(raised, rank)
+    local at = level .. digits(rank)
+    local lowest = places[key]
+    members[2 * i - 1], members[2 * i], fillers[i] = '0', key .. '\0' .. at .. one.id, L.FILLER
+    if not lowest then keys[#keys + 1] = key end
+    if not lowest or at < lowest then places[key] = at end
   end
+  if raised and raised ~= top then call('SET', K.back(q), digits(raised), 'PX', BACK_MS) end
   call('ZADD', lanes, unpack(members))
   try('RPUSH', K.lane_list(q), unpack(fillers))
   if not known[q] then try('SADD', K.queues, K.lane_list(q)) end
   known[q] = true
   local same = settled(q, keys, places)
-  for _, key in ipairs(keys) do
-    if not same[key] then L.regard(q, key) end
+  for i = 1, #keys do
+    if not same[keys[i]] then L.regard(q, keys[i]) end
   end
 end
-function L.lane_put(q, job, h, where) L.lanes_put(q, { { job, h, where, L.next_put() } }) end
+function L.lane_put(q, job, h, where)
+  local since = where == 'since' and h
+  L.lanes_put(q, { { id = job, key = L.key(h), priority = L.priority(h), lifo = where == 'front', since = since } })
+end
 
 -- A job's entry in its lane, if it stands among the first of its level or close to its time, or nil.
 local function lane_find(q, job, h)

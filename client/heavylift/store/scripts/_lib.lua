@@ -50,6 +50,7 @@ function K.lanes(q) return US .. ':lanes:' .. q end
 function K.heads(q) return US .. ':heads:' .. q end
 function K.ring(q) return US .. ':ring:' .. q end
 function K.slots(q) return US .. ':slots:' .. q end
+function K.back(q) return US .. ':back:' .. q end
 function K.keyof(q) return US .. ':keyof:' .. q end
 function K.full(q) return US .. ':full:' .. q end
 function K.keyed(q) return US .. ':keyed:' .. q end
@@ -260,7 +261,7 @@ function L.settings(q)
 end
 
 function L.emit(q, name, job, ...)
-  try('XADD', K.events(q), 'MAXLEN', '~', 10000, '*', 'event', name, 'job', job, 'at', NOW_MS, ...)
+  try('XADD', K.events(q), 'MAXLEN', '~', '10000', '*', 'event', name, 'job', job, 'at', NOW_MS, ...)
 end
 function L.count(q, name, n) try('HINCRBY', K.counters(q), name, n or 1) end
 
