@@ -48,7 +48,7 @@ local function put(e)
   end
   if e.key ~= '' and of.apart and L.usable_key(e.key) then
     local puts = keyed[q] or {}
-    puts[#puts + 1], keyed[q] = e, puts
+    puts[#puts + 1], keyed[q], e.turn = e, puts, L.next_put()
     return
   end
   local list = K.level(q, p)
@@ -363,7 +363,7 @@ local function header(text)
   local e = {
     queue = part[1], task = part[2], if_exists = part[3], delay = tonumber(part[4]), expires = tonumber(part[5]),
     options = part[6], description = part[7], strict = part[8] == '1', mode = part[9], ttl = tonumber(part[10]),
-    depends = {}, tag = part[12], fields = {},
+    depends = {}, tag = part[12], fields = {}, incarnation = '', fingerprint = '', trace = '',
   }
   for id in string.gmatch(part[11], '[^,]+') do e.depends[#e.depends + 1] = id end
   e.__index = e
@@ -381,7 +381,7 @@ end
 -- shares with the next: a line break and the lines of `header`. Its own, each with a NUL at its end: id, incarnation,
 -- fingerprint or '', traceparent or '', priority or '', lifo '1' or '', concurrency key or '', deduplication key or '';
 -- then the data. Without a fingerprint the id is random: nobody else means this job.
-local shared
+local shared, job_key = nil, K.job('')
 function L.entry(i)
   local text = ARGV[i]
   if string.byte(text) == 10 then
@@ -389,8 +389,9 @@ function L.entry(i)
     i, text = i + 1, ARGV[i + 1]
   end
   local id, incarnation, fingerprint, trace, priority, lifo, key, dedup, from = struct.unpack('ssssssss', text)
-  return setmetatable({
-    id = id, at = K.job(id), incarnation = incarnation, fingerprint = fingerprint, trace = trace, data = cut(text, from),
-    priority = number(priority), lifo = lifo == '1', key = key, dedup = dedup,
-  }, shared), i + 1
+  local e = { id = id, at = job_key .. id, data = cut(text, from), priority = number(priority), lifo = lifo == '1', key = key,
+    dedup = dedup, turn = false }
+  if incarnation ~= '' or fingerprint ~= '' then e.incarnation, e.fingerprint = incarnation, fingerprint end
+  if trace ~= '' then e.trace = trace end
+  return setmetatable(e, shared), i + 1
 end

@@ -210,7 +210,7 @@ function L.rank(h)
   return h['hl:lifo'] == '1' and MIDDLE - since or MIDDLE + since
 end
 
-local BACK_MS = '86400000'
+local BACK_S = '86400'
 -- The highest rank given at the back of any lane, where it is known: what ranks above it needs no look into its lane.
 local function highest(q)
   local text = ask('GET', K.back(q))
@@ -218,10 +218,10 @@ local function highest(q)
   return rank or (L.in_lanes(q) == 0 and 0) or nil
 end
 
--- The rank at the front or the back of a level, or where a job stood in time (`one.since`), as the `n`th put of this call;
--- `given` = those of this batch.
-local function rank_in(lanes, stem, one, n, given)
-  local low, high = '[' .. stem, '(' .. stem .. ':'
+-- The rank at the front or the back of a level, or where a job stood in time (`one.since`); `given` = those of this
+-- batch.
+local function rank_in(lanes, stem, one, given)
+  local n, low, high = one.turn, '[' .. stem, '(' .. stem .. ':'
   local function rank_of(found)
     local rank = found[1] and #found[1] > #stem + 16 and string.sub(found[1], #stem + 1, #stem + 16)
     return rank and string.match(rank, '^%d+$') and tonumber(rank)
@@ -263,20 +263,23 @@ local function settled(q, keys, places)
 end
 
 local puts, known = -1, {}
--- Put waiting jobs into their keys' lanes, {id, key, priority, lifo, since} each, in their order: at the front (`lifo`) or
--- back of its level, or where it stood in time (`since` = its hash, as of L.rank).
+-- Which put of this call the next one is: those of one batch stand in their order, over all keys.
+function L.next_put()
+  puts = puts + 1
+  return puts
+end
+
+-- Put waiting jobs into their keys' lanes, {id, key, priority, lifo, since, turn = which put of this call} each: at the
+-- front (`lifo`) or back of its level, or where it stood in time (`since` = its hash, as of L.rank).
 function L.lanes_put(q, jobs)
   local lanes, members, fillers, given, keys, places = K.lanes(q), {}, {}, {}, {}, {}
   local top, now = highest(q), MIDDLE + NOW_US
   local raised = top
   for i = 1, #jobs do
     local one = jobs[i]
-    local key, level, rank = one.key, in_level(one.priority), nil
-    puts = puts + 1 -- those of one batch stand in their order, over all keys
-    if raised and now + puts > raised and not one.lifo and not one.since then
-      rank = now + puts
-    else
-      rank = rank_in(lanes, key .. '\0' .. level, one, puts, given)
+    local key, level, rank = one.key, in_level(one.priority), now + one.turn
+    if not raised or rank <= raised or one.lifo or one.since then
+      rank = rank_in(lanes, key .. '\0' .. level, one, given)
     end
     raised = raised and max(raised, rank)
     local at = level .. digits(rank)
@@ -285,7 +288,10 @@ function L.lanes_put(q, jobs)
     if not lowest then keys[#keys + 1] = key end
     if not lowest or at < lowest then places[key] = at end
   end
-  if raised and raised ~= top then call('SET', K.back(q), digits(raised), 'PX', BACK_MS) end
+  if raised and raised ~= top then
+    call('SET', K.back(q), digits(raised))
+    call('EXPIRE', K.back(q), BACK_S)
+  end
   call('ZADD', lanes, unpack(members))
   try('RPUSH', K.lane_list(q), unpack(fillers))
   if not known[q] then try('SADD', K.queues, K.lane_list(q)) end
@@ -297,7 +303,8 @@ function L.lanes_put(q, jobs)
 end
 function L.lane_put(q, job, h, where)
   local since = where == 'since' and h
-  L.lanes_put(q, { { id = job, key = L.key(h), priority = L.priority(h), lifo = where == 'front', since = since } })
+  L.lanes_put(q, { { id = job, key = L.key(h), priority = L.priority(h), lifo = where == 'front', since = since,
+    turn = L.next_put() } })
 end
 
 -- A job's entry in its lane, if it stands among the first of its level or close to its time, or nil.
