@@ -44,11 +44,14 @@ def duration_ms(option: str, value: object) -> int:
         raise InvalidDurationError(f"{option}: {error}") from None
 
 
+BackoffType = Literal["Exponential", "Fixed"]
+
+
 @dataclass(frozen=True, slots=True)
 class Backoff:
     """How long to wait before the next attempt; made by ``exponential`` or ``fixed``."""
 
-    type: Literal["Exponential", "Fixed"]
+    type: BackoffType
     delay_ms: int
     max_ms: int | None = None
     jitter_percent: int = 0
@@ -67,31 +70,38 @@ class Backoff:
             InvalidDurationError: not a duration.
             InvalidInputError: a jitter outside 0 to 1, or ``max`` below ``delay``.
         """
-        max_ms = None if max is None else duration_ms("backoff max", max)
-        return cls._checked("Exponential", duration_ms("backoff delay", delay), max_ms, jitter)
+        return _shared(cls, "Exponential", delay, max, jitter)
 
     @classmethod
     def fixed(cls, delay: Duration, *, jitter: float = 0.0) -> Backoff:
         """Return the same wait after each failure; ``jitter`` as in ``exponential``."""
-        return cls._checked("Fixed", duration_ms("backoff delay", delay), None, jitter)
-
-    @classmethod
-    def _checked(
-        cls, kind: Literal["Exponential", "Fixed"], delay_ms: int, max_ms: int | None, jitter: float
-    ) -> Backoff:
-        if max_ms is not None and max_ms < delay_ms:
-            raise InvalidInputError("backoff: max is shorter than delay; give a longer max")
-        return cls._shared(kind, delay_ms, max_ms, _percent(jitter))
-
-    @classmethod
-    @lru_cache(maxsize=256)  # jobs of one batch mostly say the same, and it does not change
-    def _shared(cls, kind: Literal["Exponential", "Fixed"], delay_ms: int, max_ms: int | None, jitter: int) -> Backoff:
-        return cls(kind, delay_ms, max_ms, jitter)
+        return _shared(cls, "Fixed", delay, None, jitter)
 
     def to_json(self) -> dict[str, Any]:
         """Return the shape stored with the job; durations in ms, None left out."""
         shape = {"type": self.type, "delay": self.delay_ms, "max": self.max_ms, "jitterPercent": self.jitter_percent}
         return {key: value for key, value in shape.items() if value is not None}
+
+
+def _shared(cls: type[Backoff], kind: BackoffType, delay: Duration, longest: Duration | None, jitter: float) -> Backoff:
+    """Return a checked backoff, the same object for the same words: producers make one for each job of a batch."""
+    try:
+        return _remembered(cls, kind, delay, longest, jitter)  # type: ignore[arg-type]  # it takes a class for its objects
+    except TypeError:  # something that no cache can hold; the check names it
+        return _checked(cls, kind, delay, longest, jitter)
+
+
+def _checked(
+    cls: type[Backoff], kind: BackoffType, delay: Duration, longest: Duration | None, jitter: float
+) -> Backoff:
+    max_ms = None if longest is None else duration_ms("backoff max", longest)
+    delay_ms = duration_ms("backoff delay", delay)
+    if max_ms is not None and max_ms < delay_ms:
+        raise InvalidInputError("backoff: max is shorter than delay; give a longer max")
+    return cls(kind, delay_ms, max_ms, _percent(jitter))
+
+
+_remembered = lru_cache(maxsize=256, typed=True)(_checked)  # 1, 1.0 and True are equal
 
 
 def _percent(jitter: object) -> int:
