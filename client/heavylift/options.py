@@ -6,13 +6,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import lru_cache
 from typing import Any, Final, Literal, TypedDict, Unpack
 
 from heavylift.contract import limits
 from heavylift.contract.durations import Duration, to_ms
 from heavylift.dedupe import Dedupe, check_key, dedupe_of
 from heavylift.errors import InvalidDurationError, InvalidInputError
+from heavylift.remembered import remembered
 
 IfExists = Literal["return", "raise", "retry_failed", "replace"]
 IF_EXISTS: tuple[IfExists, ...] = ("return", "raise", "retry_failed", "replace")
@@ -44,14 +44,11 @@ def duration_ms(option: str, value: object) -> int:
         raise InvalidDurationError(f"{option}: {error}") from None
 
 
-BackoffType = Literal["Exponential", "Fixed"]
-
-
 @dataclass(frozen=True, slots=True)
 class Backoff:
     """How long to wait before the next attempt; made by ``exponential`` or ``fixed``."""
 
-    type: BackoffType
+    type: Literal["Exponential", "Fixed"]
     delay_ms: int
     max_ms: int | None = None
     jitter_percent: int = 0
@@ -70,12 +67,12 @@ class Backoff:
             InvalidDurationError: not a duration.
             InvalidInputError: a jitter outside 0 to 1, or ``max`` below ``delay``.
         """
-        return _shared(cls, "Exponential", delay, max, jitter)
+        return _backoff("Exponential", delay, max, jitter)
 
     @classmethod
     def fixed(cls, delay: Duration, *, jitter: float = 0.0) -> Backoff:
         """Return the same wait after each failure; ``jitter`` as in ``exponential``."""
-        return _shared(cls, "Fixed", delay, None, jitter)
+        return _backoff("Fixed", delay, None, jitter)
 
     def to_json(self) -> dict[str, Any]:
         """Return the shape stored with the job; durations in ms, None left out."""
@@ -83,25 +80,13 @@ class Backoff:
         return {key: value for key, value in shape.items() if value is not None}
 
 
-def _shared(cls: type[Backoff], kind: BackoffType, delay: Duration, longest: Duration | None, jitter: float) -> Backoff:
-    """Return a checked backoff, the same object for the same words: producers make one for each job of a batch."""
-    try:
-        return _remembered(cls, kind, delay, longest, jitter)  # type: ignore[arg-type]  # it takes a class for its objects
-    except TypeError:  # something that no cache can hold; the check names it
-        return _checked(cls, kind, delay, longest, jitter)
-
-
-def _checked(
-    cls: type[Backoff], kind: BackoffType, delay: Duration, longest: Duration | None, jitter: float
-) -> Backoff:
+@remembered
+def _backoff(kind: Any, delay: Duration, longest: Duration | None, jitter: float) -> Backoff:
     max_ms = None if longest is None else duration_ms("backoff max", longest)
-    delay_ms = duration_ms("backoff delay", delay)
-    if max_ms is not None and max_ms < delay_ms:
+    made = Backoff(kind, duration_ms("backoff delay", delay), max_ms, _percent(jitter))
+    if max_ms is not None and max_ms < made.delay_ms:
         raise InvalidInputError("backoff: max is shorter than delay; give a longer max")
-    return cls(kind, delay_ms, max_ms, _percent(jitter))
-
-
-_remembered = lru_cache(maxsize=256, typed=True)(_checked)  # 1, 1.0 and True are equal
+    return made
 
 
 def _percent(jitter: object) -> int:

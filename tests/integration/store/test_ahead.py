@@ -120,3 +120,48 @@ def test_an_error_of_the_callers_own_leaves_the_connection_usable(w: World) -> N
     assert len(answers) == 3
     assert answers[1] == answers[2]
     assert isinstance(w.redis, redis.Redis)
+
+
+@pytest.mark.parametrize("awaited", [False, True])
+def test_a_batch_after_another_waits_for_nothing_and_survives_that_redis_forgot(w: World, *, awaited: bool) -> None:
+    """Even the first call is sent ahead where Redis learned the script; what it forgot since, it is taught again."""
+    batches = [numbered(COUNT * 2)[:COUNT], numbered(COUNT * 2)[COUNT:]]
+
+    def op(requests: list[JobRequest]) -> AheadOp[Batch]:
+        return enqueue_many(QUEUE, requests, strict=True)
+
+    async def both() -> list[Batch]:
+        async with AsyncStore.connect(w.server.url) as store:
+            first = await store.run(op(batches[0]))
+            w.redis.script_flush()
+            return [first, await store.run(op(batches[1]))]
+
+    if awaited:
+        made = asyncio.run(both())
+    else:
+        made = [w.store.run(op(batches[0]))]
+        w.redis.script_flush()
+        made.append(w.store.run(op(batches[1])))
+    assert [one.id for batch in made for one in batch.accepted] == [f"n{n:04}" for n in range(COUNT * 2)]
+    assert w.waiting() == [f"n{n:04}" for n in range(COUNT * 2)]
+
+
+def test_answers_are_read_while_calls_are_made(w: World) -> None:
+    """Who makes the calls finds the answers to those before the last one."""
+    seen: list[int] = []
+    answers: list[Any] = []
+
+    def op() -> AheadOp[list[Any]]:
+        def calls() -> Iterator[Call]:
+            for _ in range(4):
+                seen.append(len(answers))
+                yield Call("counts", (QUEUE,))
+
+        found: list[Any] = yield Ahead(calls(), answers)
+        return found
+
+    for _ in range(2):
+        answers.clear()
+        assert w.store.run(op()) is answers
+        assert len(answers) == 4
+    assert seen == [0, 1, 1, 2, 0, 0, 1, 2]

@@ -21,7 +21,8 @@ local function unmet(e)
 end
 
 -- What one call looks at once for all its entries, by queue: {level = {[priority] = its list fits}, open = {[priority] = a
--- job more may have it}, used = {[priority] = it is known to be in use}, keyed = its keys' indexes fit, served}.
+-- job more may have it}, used = {[priority] = it is known to be in use}, keyed = its keys' indexes fit, served, announced, apart =
+-- jobs with keys wait in lanes}.
 local known = {}
 local begun = false -- whether this call saw to the epoch
 
@@ -42,10 +43,9 @@ end
 local function put(e)
   local q, p = e.queue, e.priority
   local of = known[q]
-  if not of.announced then
-    L.announce(q)
-    of.announced, of.apart = true, L.rule(q).apart
-  end
+  if not of.announced then L.announce(q) end
+  of.announced = true
+  if e.key ~= '' and of.apart == nil then of.apart = L.rule(q).apart end
   if e.key ~= '' and of.apart and L.usable_key(e.key) then
     local puts = keyed[q] or {}
     puts[#puts + 1], keyed[q], e.turn = e, puts, L.next_put()

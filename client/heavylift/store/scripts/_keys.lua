@@ -92,9 +92,8 @@ end
 
 local levels = {} -- those of one call are mostly the same
 local function in_level(level)
-  local text = levels[level] or string.format('%04d', level + 1000)
-  levels[level] = text
-  return text
+  levels[level] = levels[level] or string.format('%04d', level + 1000)
+  return levels[level]
 end
 -- Since when the first job of a lane waits (ms), by its rank.
 function L.head_ms(rank) return floor(math.abs(rank - MIDDLE) / 1000) end
@@ -210,7 +209,6 @@ function L.rank(h)
   return h['hl:lifo'] == '1' and MIDDLE - since or MIDDLE + since
 end
 
-local BACK_S = '86400'
 -- The highest rank given at the back of any lane, where it is known: what ranks above it needs no look into its lane.
 local function highest(q)
   local text = ask('GET', K.back(q))
@@ -218,8 +216,7 @@ local function highest(q)
   return rank or (L.in_lanes(q) == 0 and 0) or nil
 end
 
--- The rank at the front or the back of a level, or where a job stood in time (`one.since`); `given` = those of this
--- batch.
+-- The rank at the front or the back of a level, or where a job stood in time (`one.since`); `given` = of this batch.
 local function rank_in(lanes, stem, one, given)
   local n, low, high = one.turn, '[' .. stem, '(' .. stem .. ':'
   local function rank_of(found)
@@ -243,32 +240,23 @@ local function rank_in(lanes, stem, one, given)
   return given[side]
 end
 
--- Those of these keys that a job at `places` changes nothing for: it stands behind their first, which has its place. Where
--- ring and slots are not as many, each is asked for.
+-- Those of these keys that a job at `places` changes nothing for: it stands behind their first, which has its place. None
+-- where ring and slots are not as many: one of them was lost.
 local function settled(q, keys, places)
-  local out, asked, of = {}, {}, {}
-  if L.rule(q).fair then return out end
-  local slots, find = ask('HMGET', K.slots(q), unpack(keys)) or {}, string.find
-  for i = 1, #slots do
-    local slot, key = slots[i], keys[i]
-    if slot and #slot == PLACE and slot <= 'f' .. places[key] and find(slot, '^f%d+$') then
-      out[key], of[#of + 1] = true, i
-    end
+  local out, find = {}, string.find
+  if L.rule(q).fair or ask('ZCARD', K.ring(q)) ~= ask('HLEN', K.slots(q)) then return out end
+  for i, slot in ipairs(ask('HMGET', K.slots(q), unpack(keys)) or {}) do
+    local place = places[keys[i]]
+    out[keys[i]] = slot and #slot == PLACE and slot <= 'f' .. place and find(slot, '^f%d+$') and true or nil
   end
-  if ask('ZCARD', K.ring(q)) == ask('HLEN', K.slots(q)) then return out end
-  for n, i in ipairs(of) do asked[n] = slots[i] .. '\0' .. keys[i] end
-  local scores = #of > 0 and ask('ZMSCORE', K.ring(q), unpack(asked)) or {}
-  for n, i in ipairs(of) do out[keys[i]] = scores[n] and true or nil end
   return out
 end
 
-local puts, known = -1, {}
--- Which put of this call the next one is: those of one batch stand in their order, over all keys.
+local puts, known = -1, {} -- those of one batch stand in their order, over all keys
 function L.next_put()
   puts = puts + 1
   return puts
 end
-
 -- Put waiting jobs into their keys' lanes, {id, key, priority, lifo, since, turn = which put of this call} each: at the
 -- front (`lifo`) or back of its level, or where it stood in time (`since` = its hash, as of L.rank).
 function L.lanes_put(q, jobs)
@@ -288,10 +276,7 @@ function L.lanes_put(q, jobs)
     if not lowest then keys[#keys + 1] = key end
     if not lowest or at < lowest then places[key] = at end
   end
-  if raised and raised ~= top then
-    call('SET', K.back(q), digits(raised))
-    call('EXPIRE', K.back(q), BACK_S)
-  end
+  if raised and raised ~= top then call('SETEX', K.back(q), '86400', digits(raised)) end
   call('ZADD', lanes, unpack(members))
   try('RPUSH', K.lane_list(q), unpack(fillers))
   if not known[q] then try('SADD', K.queues, K.lane_list(q)) end
@@ -302,9 +287,8 @@ function L.lanes_put(q, jobs)
   end
 end
 function L.lane_put(q, job, h, where)
-  local since = where == 'since' and h
-  L.lanes_put(q, { { id = job, key = L.key(h), priority = L.priority(h), lifo = where == 'front', since = since,
-    turn = L.next_put() } })
+  L.lanes_put(q, { { id = job, key = L.key(h), priority = L.priority(h), turn = L.next_put(), lifo = where == 'front',
+    since = where == 'since' and h } })
 end
 
 -- A job's entry in its lane, if it stands among the first of its level or close to its time, or nil.
