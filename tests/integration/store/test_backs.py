@@ -59,7 +59,7 @@ HARM: dict[str, Callable[[World], Any]] = {
 
 
 @pytest.mark.parametrize("harm", HARM)
-@pytest.mark.parametrize("step", [-3_600_000_000, 0, 5, 1_000_000])
+@pytest.mark.parametrize("step", [-3_600_000_000, 5, 1_000_000])
 def test_a_batch_goes_behind_what_waits(w: World, clocked: Callable[[int], None], step: int, harm: str) -> None:
     """The clock may go back between two batches, and the mark may be lost or anything: each key keeps its order."""
     put(w.store, *range(12))
@@ -78,14 +78,18 @@ def test_a_batch_goes_behind_what_waits(w: World, clocked: Callable[[int], None]
 
 def test_a_job_put_back_where_it_stood_is_behind_the_mark(w: World, clocked: Callable[[int], None]) -> None:
     """Whatever comes into a lane raises the mark: later jobs go behind jobs that were moved there."""
+    hour = 3_600_000_000
+    clocked(NOW - 2 * hour)
+    put(w.store, *range(3))
     w.serve()  # keys are not kept apart
-    put(w.store, *range(9))
+    clocked(NOW)
+    put(w.store, *range(3, 9))
     w.serve(concurrencyPerKey=1)
     claims = w.ask().claims  # one of each key; what else it meets it moves into lanes
-    clocked(NOW)
+    clocked(NOW - hour)
     put(w.store, *range(9, 15))
     w.serve(concurrencyPerKey=1000)
-    clocked(NOW + 10_000_000)
+    clocked(NOW + hour)
     found = [*ids(claims), *taken(w)]
     for n in range(3):
         assert [job for job in found if int(job[1:]) % 3 == n] == [f"j{m:03}" for m in range(n, 15, 3)]
