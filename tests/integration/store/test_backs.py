@@ -1,4 +1,4 @@
-"""Ranks at the back of lanes: in order whatever the clock does, and whatever became of the mark that spares looks."""
+"""Ranks at the back of lanes: in order whatever the clock does, and whatever became of the rank that spares looks."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def taken(w: World) -> list[str]:
 
 
 def lose(w: World) -> None:
-    """Take the mark away."""
+    """Take the highest rank away."""
     assert w.redis.delete(BACK) == 1
 
 
@@ -61,7 +61,7 @@ HARM: dict[str, Callable[[World], Any]] = {
 @pytest.mark.parametrize("harm", HARM)
 @pytest.mark.parametrize("step", [-3_600_000_000, 5, 1_000_000])
 def test_a_batch_goes_behind_what_waits(w: World, clocked: Callable[[int], None], step: int, harm: str) -> None:
-    """The clock may go back between two batches, and the mark may be lost or anything: each key keeps its order."""
+    """The clock may go back between two batches, the highest rank may be lost or anything: each key keeps its order."""
     put(w.store, *range(12))
     HARM[harm](w)
     clocked(NOW + step)
@@ -76,8 +76,8 @@ def test_a_batch_goes_behind_what_waits(w: World, clocked: Callable[[int], None]
         assert found == [f"j{n:03}" for n in range(25)]
 
 
-def test_a_job_put_back_where_it_stood_is_behind_the_mark(w: World, clocked: Callable[[int], None]) -> None:
-    """Whatever comes into a lane raises the mark: later jobs go behind jobs that were moved there."""
+def test_a_job_put_back_where_it_stood_counts_too(w: World, clocked: Callable[[int], None]) -> None:
+    """Whatever comes into a lane raises the highest rank: later jobs go behind jobs that were moved there."""
     hour = 3_600_000_000
     clocked(NOW - 2 * hour)
     put(w.store, *range(3))
@@ -95,7 +95,7 @@ def test_a_job_put_back_where_it_stood_is_behind_the_mark(w: World, clocked: Cal
         assert [job for job in found if int(job[1:]) % 3 == n] == [f"j{m:03}" for m in range(n, 15, 3)]
 
 
-def test_the_mark_ends_by_itself(w: World, clocked: Callable[[int], None]) -> None:
+def test_the_highest_rank_ends_by_itself(w: World, clocked: Callable[[int], None]) -> None:
     """It is there while jobs come, and gone a day after the last."""
     clocked(NOW)
     put(w.store, *range(3))
