@@ -110,12 +110,13 @@ class JobInfo:
     max_attempts: int | None
     """None until the first claim, unless the producer set it."""
     attempts_made: int = 0
-    """Attempts spent so far; snoozes and retries of a class with a budget of its own spend none."""
+    """Attempts spent by failures so far; a success, a snooze and a retry from its class's own budget spend none."""
     starts: int = 0
     """Executions that got a Job, whatever became of them; at most 100 (limits.STARTS_MAX)."""
     priority: int
     position: int | None
-    """0-based place in the queue, or among the jobs of its key; None when not waiting or beyond the first 1,000."""
+    """0-based place in the queue, behind all sooner priorities; where keys are kept apart, among those of its key, or
+    without one. None when not waiting, or beyond the first 1,000 of its priority."""
     key: str = ""
     """Concurrency key; empty = none."""
     progress: None = None

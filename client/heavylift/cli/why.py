@@ -60,6 +60,10 @@ def _origin(around: Surroundings) -> Iterator[str]:
         yield f"Schedule {around.schedule} enqueued it (heavylift schedules show {around.schedule})."
 
 
+def _jobs(count: object) -> str:
+    return "1 job" if count == 1 else f"{count} jobs"
+
+
 _PLACES = 1000
 """How far a job's place in its queue is looked for."""
 
@@ -68,7 +72,7 @@ def _waiting(info: JobInfo, around: Surroundings) -> Iterator[str]:
     blocked = [*_queue_blocks(info.queue, around), *_key_blocks(info, around)]
     yield from blocked
     if info.position is not None:
-        ahead = f"{info.position} jobs are" if info.position != 1 else "1 job is"
+        ahead = f"{_jobs(info.position)}{_whose(info, around)} {'is' if info.position == 1 else 'are'}"
         yield f"It waits in queue {info.queue}; {ahead} ahead of it."
     elif around.counts is not None and around.counts.waiting <= _PLACES:
         yield (
@@ -82,7 +86,7 @@ def _waiting(info: JobInfo, around: Surroundings) -> Iterator[str]:
         yield f"It was put back last because of: {info.reason}."
     yield from _last_failure(info)
     if not blocked and info.position == 0:
-        yield "It is next: a dispatcher claims it within seconds; if not, check that one runs (heavylift doctor)."
+        yield from _next(_whose(info, around))
     if not blocked and around.inflight and around.dispatchers:
         yield (
             f"{around.dispatchers} dispatchers have {around.inflight} executions in flight: a job starts when one of "
@@ -90,6 +94,19 @@ def _waiting(info: JobInfo, around: Surroundings) -> Iterator[str]:
         )
     if info.expires_at is not None and not info.starts:
         yield f"It expires at {iso(info.expires_at)} if it has not started by then."
+
+
+def _whose(info: JobInfo, around: Surroundings) -> str:
+    """Return among which jobs its place is counted; empty = all of its queue."""
+    settings = around.settings or {}
+    if settings.get("concurrencyPerKey") is None and settings.get("concurrencyOrder") != "RoundRobin":
+        return ""
+    return f" of its key {info.key!r}" if info.key else " without a key"
+
+
+def _next(whose: str) -> Iterator[str]:
+    first = f"It is the first of those{whose}; others may have their turn before it" if whose else "It is next"
+    yield f"{first}: a dispatcher claims it within seconds; if not, check that one runs (heavylift doctor)."
 
 
 def _queue_blocks(queue: str, around: Surroundings) -> Iterator[str]:
@@ -107,7 +124,7 @@ def _queue_blocks(queue: str, around: Surroundings) -> Iterator[str]:
         yield "No dispatcher is running: jobs wait until one is (kubectl get pods, heavylift doctor)."
     cap = around.settings.get("concurrencyMax")
     if isinstance(cap, int) and around.counts is not None and around.counts.active >= cap:
-        yield f"Queue {queue} runs {around.counts.active} jobs, the most it may (spec.concurrency.max: {cap})."
+        yield f"Queue {queue} runs {_jobs(around.counts.active)}, the most it may (spec.concurrency.max: {cap})."
     yield from _rate(queue, around)
 
 
@@ -135,7 +152,7 @@ def _rate(queue: str, around: Surroundings) -> Iterator[str]:
         who = f"Job {around.counts.slowed_by}" if around.counts.slowed_by else "A job of it"
         yield f"Queue {queue} is held back: {who} raised RateLimited{following}."
     elif isinstance(limit, Mapping) and isinstance(limit.get("period"), int):
-        most = f"{limit.get('limit')} jobs in {format_ms(limit['period'])}"
+        most = f"{_jobs(limit.get('limit'))} in {format_ms(limit['period'])}"
         yield f"Queue {queue} may start {most} (spec.rateLimit), and did{following}."
 
 
@@ -143,8 +160,8 @@ def _key_blocks(info: JobInfo, around: Surroundings) -> Iterator[str]:
     standing = around.key
     if standing is not None and standing.cap is not None and standing.running >= standing.cap:
         yield (
-            f"Its key {info.key!r} runs {standing.running} jobs, the most it may "
-            f"(spec.concurrency.perKey: {standing.cap}); {standing.waiting} wait."
+            f"Its key {info.key!r} runs {_jobs(standing.running)}, the most it may "
+            f"(spec.concurrency.perKey: {standing.cap}); {standing.waiting} wait{'s' * (standing.waiting == 1)}."
         )
 
 

@@ -27,15 +27,14 @@ class Reading(Claiming):
         return ["ok", "", self._told(job, fields), -1 if position is None else position]
 
     def _position(self, job: str, fields: Fields) -> int | None:
-        """Return the place of a job that waits: in its level, in its key's lane, or in the one list that RQ knows."""
-        there = self.state.queue(fields["origin"])
-        level = there.levels.get(priority_of(fields), [])
-        if job in level:
-            return level.index(job)
+        """Return the place of a job that waits: among the levels, in its key's lane, or in RQ's own list."""
+        there, own = self.state.queue(fields["origin"]), priority_of(fields)
+        if job in there.levels.get(own, []):
+            return there.place(job, own)
         found = self.lane_find(fields["origin"], job, fields)
         if found:
             return there.lanes[key_of(fields)].index(found)
-        return there.levels[0].index(job) if job in there.levels[0] else None
+        return there.place(job, 0) if job in there.levels[0] else None
 
     def _told(self, job: str, fields: Fields) -> list[Any]:
         """Return a job's fields; of one that RQ's client scheduled, its registry says when it is due."""

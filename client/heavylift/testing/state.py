@@ -112,6 +112,10 @@ class QueueState:
         listed = [job for level in sorted(self.levels) for job in self.levels[level]]
         return listed + [job for key in sorted(self.lanes, key=str.encode) for _, _, job in self.lanes[key]]
 
+    def place(self, job: str, level: int) -> int:
+        """Return how many stand before a job of this level, those of sooner levels included."""
+        return sum(len(self.levels[one]) for one in self.levels if one < level) + self.levels[level].index(job)
+
 
 @dataclass(slots=True)
 class State:

@@ -319,6 +319,13 @@ def test_position_of_a_waiting_job(w: World) -> None:
     assert [record.position for record in found if record] == [0, 1, 2]
 
 
+def test_a_position_counts_sooner_priorities(w: World) -> None:
+    """All of the priorities that go first are ahead of a waiting job."""
+    jobs = [w.enqueue(options={"priority": priority}).id for priority in (0, 7, -3, 7, 0, -3, -1000)]
+    found = [w.run(ops.get_job(job, position=True)) for job in jobs]
+    assert [record.position for record in found if record] == [3, 5, 1, 6, 4, 2, 0]
+
+
 def test_events_can_be_followed(w: World) -> None:
     """Events come in order, from an id on, and a wait ends empty when nothing happens."""
     w.enqueue(id="a")

@@ -98,9 +98,19 @@ OOM = Attempt(
         ),
         pytest.param(
             replace(JOB, key="acme"),
-            replace(AROUND, key=KeyStanding(running=1, waiting=7, cap=2, fair=False)),
-            ["It is next"],
+            replace(
+                AROUND,
+                key=KeyStanding(running=1, waiting=7, cap=2, fair=False),
+                settings={"concurrencyPerKey": 2, "concurrencyOrder": "Fifo"},
+            ),
+            ["0 jobs of its key 'acme' are ahead of it.", "It is the first of those of its key 'acme'; others may"],
             id="key with room",
+        ),
+        pytest.param(
+            replace(JOB, position=1),
+            replace(AROUND, settings={"concurrencyPerKey": None, "concurrencyOrder": "RoundRobin"}),
+            ["1 job without a key is ahead of it."],
+            id="without a key where keys take turns",
         ),
         pytest.param(
             JOB,
