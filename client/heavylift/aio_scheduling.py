@@ -83,4 +83,4 @@ class AsyncQueueSchedules:
 
     async def unschedule(self, id: str) -> bool:  # noqa: A002 - as in ``schedule``
         """As ``Queue.unschedule``."""
-        return await self._client.run(schedules.delete(id, self._client.actor))
+        return await self._client.run(schedules.delete(id, self._client.actor, self.name))

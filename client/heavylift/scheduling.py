@@ -98,5 +98,5 @@ class QueueSchedules:
         return self._client.run(schedules.schedules(self.name))
 
     def unschedule(self, id: str) -> bool:  # noqa: A002 - as in ``schedule``
-        """Delete a schedule; jobs it enqueued stay. False = there was none. Raises ScheduleOwnedError."""
-        return self._client.run(schedules.delete(id, self._client.actor))
+        """Delete a schedule of this queue; jobs it enqueued stay. False = there was none. Raises ScheduleOwnedError."""
+        return self._client.run(schedules.delete(id, self._client.actor, self.name))

@@ -146,12 +146,14 @@ def _word(kind: type[_W], option: str, value: object) -> _W:
     raise InvalidInputError(f"{option} is {str(value)[:40]!r}: use one of {', '.join(kind)}")
 
 
-def check_schedule_id(name: str) -> str:
+def check_schedule_id(name: object) -> str:
     """Return a schedule's id if it is usable: as a job's id, at most 150 characters.
 
     Raises:
         InvalidInputError: it is not.
     """
+    if not isinstance(name, str):
+        raise InvalidInputError(f"the schedule id is {str(name)[:60]!r}: give text")
     if len(name) > ID_MAX:
         raise InvalidInputError(
             f"the schedule id {name[:60]!r} is longer than {ID_MAX} characters: choose a shorter one"

@@ -153,10 +153,12 @@ class Scheduling(Accepting, Changing):
 
     def schedule_delete(self, args: list[Any]) -> list[str]:
         """Delete a schedule; its jobs stay."""
-        schedule, uid, by = args
+        schedule, uid, by, queue = args
         h = self.state.schedules.get(schedule)
         if h and h.get("uid", "") != uid:
             return ["refused", _foreign(h)]
+        if h and queue and h["queue"] != queue:
+            return ["refused", f"it is of the queue {h['queue']}: delete it there"]
         for index in (self.state.due, self.state.failing):
             index.pop(schedule, None)
         if h is None:

@@ -192,6 +192,20 @@ def test_one_of_a_heavyschedule_is_changed_there_only(served: Player, client: Cl
     assert schedule.info().state == "active"
 
 
+def test_a_queue_deletes_its_own_schedules_only(served: Player, client: Client) -> None:
+    """An id of another queue's schedule is refused, with that queue's name; an id that is no text is told so."""
+    served.serve("mails")
+    reports, mails = client.queue("reports"), client.queue("mails")
+    reports.schedule("daily", "annual", {}, **NINE)
+    with pytest.raises(ScheduleOwnedError, match="of the queue reports: delete it there"):
+        mails.unschedule("daily")
+    assert [each.id for each in client.schedules()] == ["daily"]
+    assert reports.unschedule("daily")
+    number: Any = 5
+    with pytest.raises(InvalidInputError, match="the schedule id is '5': give text"):
+        reports.schedule(number, "annual", {}, **NINE)
+
+
 @pytest.mark.usefixtures("served")
 def test_more_schedules_than_a_page_are_all_seen(client: Client) -> None:
     """Listing goes on until the end."""

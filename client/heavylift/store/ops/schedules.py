@@ -157,7 +157,10 @@ def resume_schedule(schedule: str, *, by: str, mark: int, next_: int | None) -> 
     return reply(answer)
 
 
-def delete_schedule(schedule: str, *, by: str, uid: str = "") -> Op[Reply]:
-    """Delete a schedule of a client, or of the HeavySchedule with this UID; its jobs stay. REFUSED, MISSING."""
-    answer = yield Call("schedule_delete", (schedule, uid, bodies.clip(by, 200)))
+def delete_schedule(schedule: str, *, by: str, uid: str = "", queue: str = "") -> Op[Reply]:
+    """Delete a schedule of a client, or of the HeavySchedule with this UID; its jobs stay. REFUSED, MISSING.
+
+    With ``queue`` only one of that queue.
+    """
+    answer = yield Call("schedule_delete", (schedule, uid, bodies.clip(by, 200), queue))
     return reply(answer)
