@@ -22,7 +22,7 @@ from heavylift.errors import (
 )
 from heavylift.jobs import JobInfo
 from heavylift.operations import not_found, parse_state, record
-from heavylift.options import check_priority, duration_ms, stored_options
+from heavylift.options import RetryOptions, check_priority, duration_ms, stored_options
 from heavylift.requests import data_json
 from heavylift.store import ops
 from heavylift.store.model import Change, JobRecord, Reply, Verdict
@@ -81,7 +81,7 @@ def _change(changes: Mapping[str, Any], settings: Mapping[str, Any] | None) -> C
     own = {name: value for name, value in changes.items() if name not in _CHANGEABLE}
     if fixed := [name for name in _OF_THE_PLACE if name in own]:
         raise InvalidInputError(f"{fixed[0]} stays as the job was enqueued with: leave it out, or enqueue another job")
-    options = stored_options(own)
+    options = stored_options(own, RetryOptions.__annotations__)
     priority, delay = changes.get("priority"), changes.get("delay")
     change = Change(
         priority=None if priority is None else check_priority(priority),
@@ -136,7 +136,7 @@ def _retry_change(changes: Mapping[str, Any]) -> Change | None:
     if not given:
         return None
     own = {name: value for name, value in given.items() if name not in {"priority", "data"}}
-    if not stored_options(own) and not {"priority", "data"} & given.keys():
+    if not stored_options(own, RetryOptions.__annotations__) and not {"priority", "data"} & given.keys():
         return None
     return _change(given, None)
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final, Literal, TypedDict, Unpack
+from typing import Any, Literal, TypedDict, Unpack
 
 from heavylift.contract import limits
 from heavylift.contract.durations import Duration, to_ms
 from heavylift.dedupe import Dedupe, check_key, dedupe_of
+from heavylift.elsewhere import unknown
 from heavylift.errors import InvalidDurationError, InvalidInputError
 from heavylift.remembered import remembered
 
@@ -268,8 +269,14 @@ class RetryOptions(TypedDict, total=False):
     labels: Mapping[str, str]
 
 
-def stored_options(options: Mapping[str, Any]) -> dict[str, Any]:
+def stored_options(
+    options: Mapping[str, Any], known: Collection[str] = EnqueueOptions.__annotations__
+) -> dict[str, Any]:
     """Return the shape in which a job's own options are stored: only what was set, durations in ms.
+
+    Args:
+        options: some of those in ``known`` that say how a job is run.
+        known: names of all that may be given there, told when one is unknown.
 
     Raises:
         InvalidInputError: an option is unknown, not available yet, or not usable; the message names it.
@@ -277,42 +284,10 @@ def stored_options(options: Mapping[str, Any]) -> dict[str, Any]:
     stored: dict[str, Any] = {}
     for name, value in options.items():
         if name not in _CHECKS:
-            raise _unknown(name)
+            raise unknown(name, known)
         if value is not None:
             _CHECKS[name](stored, value)
     return stored
-
-
-_RQS: Final[Mapping[str, str]] = {
-    "at_front": "lifo=True",
-    "args": "data",
-    "description": "labels=",
-    "failure_ttl": "spec.retention.failed of the HeavyQueue",
-    "job_id": "id=",
-    "job_timeout": "timeouts=Timeouts(run=...)",
-    "kwargs": "data",
-    "meta": "labels=",
-    "on_failure": "queue.events or job.wait",
-    "on_stopped": "queue.events or job.wait",
-    "on_success": "queue.events or job.wait",
-    "pipeline": "queue.enqueue_many",
-    "rate_limit": "key= and spec.concurrency.perKey of the HeavyQueue",
-    "repeat": "queue.schedule(every=...)",
-    "result_ttl": "spec.retention.completed of the HeavyQueue",
-    "retry": "max_attempts= (one more than Retry.max) and backoff=",
-    "timeout": "timeouts=Timeouts(run=...)",
-    "ttl": "expires=",
-    "unique": "if_exists=, or dedupe= for a key",
-    "webhooks": "queue.events",
-}
-"""RQ's option -> what says the same here."""
-
-
-def _unknown(name: str) -> InvalidInputError:
-    known = f"options of a job are {', '.join(sorted(_CHECKS))}"
-    if name in _RQS:
-        return InvalidInputError(f"{name} is an option of RQ: here it is {_RQS[name]}; {known}")
-    return InvalidInputError(f"there is no option {name!r}; {known}")
 
 
 def _set_attempts(stored: dict[str, Any], value: object) -> None:

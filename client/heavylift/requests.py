@@ -8,6 +8,7 @@ from typing import Any
 
 from heavylift.allowed import Admission
 from heavylift.contract import ids, limits, payload
+from heavylift.contract.durations import format_ms
 from heavylift.contract.plain import to_plain
 from heavylift.errors import InvalidInputError, InvalidPayloadError, PayloadTooLargeError
 from heavylift.options import IF_EXISTS, duration_ms, stored_options
@@ -49,13 +50,13 @@ def draft(task: str, data: Any, options: Mapping[str, Any]) -> Draft:
         raise InvalidInputError(f"id is {given_id!r}: a job id is text")
     if if_exists not in IF_EXISTS:
         raise InvalidInputError(f"if_exists is {if_exists!r}: use one of {', '.join(IF_EXISTS)}")
-    expires = options.get("expires")
     if not isinstance(task, str):
         raise InvalidInputError(f"task is {task!r}: give the registered name as text, or call .enqueue of the task")
     stored = stored_options(own)
     depends_on = _dependencies(options.get("depends_on"))
     if depends_on and stored.get("dedupe", {}).get("mode") == "keep_last":
         raise InvalidInputError("dedupe with keep_last cannot be combined with depends_on: it orders its jobs itself")
+    delay_ms = _delay(options.get("delay"), stored.get("dedupe", {}))
     text = payload.compact(plain_data(data))
     check_size(text, limits.PAYLOAD_MAX)
     return Draft(
@@ -64,8 +65,8 @@ def draft(task: str, data: Any, options: Mapping[str, Any]) -> Draft:
         id=ids.check_job_id(given_id) if given_id is not None else ids.new_job_id(),
         if_exists=if_exists,
         named=given_id is not None or stored.get("dedupe", {"mode": "first"})["mode"] != "first",
-        delay_ms=_delay(options.get("delay"), stored.get("dedupe", {})),
-        expires_ms=None if expires is None else _positive("expires", duration_ms("expires", expires)),
+        delay_ms=delay_ms,
+        expires_ms=_expires(options.get("expires"), delay_ms),
         depends_on=depends_on,
         options=stored,
     )
@@ -155,9 +156,17 @@ def _delay(value: Any, dedupe: Mapping[str, Any]) -> int:
     return int(dedupe["ttl"])
 
 
-def _positive(option: str, ms: int) -> int:
+def _expires(value: Any, delay_ms: int) -> int | None:
+    if value is None:
+        return None
+    ms = duration_ms("expires", value)
     if ms == 0:
-        raise InvalidInputError(f"{option} is 0: give a positive duration, or leave it out")
+        raise InvalidInputError("expires is 0: give a positive duration, or leave it out")
+    if ms <= delay_ms:
+        raise InvalidInputError(
+            f"expires is {format_ms(ms)}, but the job may start only {format_ms(delay_ms)} from now: both count from "
+            "the enqueue; give a longer expires, or leave it out"
+        )
     return ms
 
 

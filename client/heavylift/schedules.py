@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, TypedDict
 from heavylift.contract import ids, payload
 from heavylift.contract.durations import Duration
 from heavylift.dedupe import check_key
+from heavylift.elsewhere import unknown
 from heavylift.errors import (
     InvalidInputError,
     ScheduleNotFoundError,
@@ -97,6 +98,8 @@ def define(queue: str, task: str, data: Any, options: Mapping[str, Any]) -> Sche
     for name, remedy in _REFUSED.items():
         if options.get(name) is not None:
             raise InvalidInputError(f"{name} does not go with a schedule: {remedy}")
+    if strange := options.keys() - ScheduleOptions.__annotations__.keys():
+        raise unknown(min(strange), ScheduleOptions.__annotations__.keys() - _REFUSED.keys())
     own = {name: value for name, value in options.items() if name in _OWN and value is not None}
     checked = draft(task, data, {name: value for name, value in options.items() if name not in _OWN})
     limit, deadline = own.get("limit"), own.get("starting_deadline")
@@ -329,9 +332,9 @@ def resume(schedule: str, by: str) -> Op[None]:
     _judge(schedule, (yield from ops.resume_schedule(schedule, by=by, mark=now, next_=following)))
 
 
-def delete(schedule: str, by: str) -> Op[bool]:
-    """Delete a client's schedule; False = there was none. Raises ScheduleOwnedError."""
-    reply = yield from ops.delete_schedule(schedule, by=by)
+def delete(schedule: str, by: str, queue: str = "") -> Op[bool]:
+    """Delete a client's schedule, of this queue if one is named; False = there was none. Raises ScheduleOwnedError."""
+    reply = yield from ops.delete_schedule(schedule, by=by, queue=queue)
     if reply.verdict is not Verdict.MISSING:
         _judge(schedule, reply)
     return reply.verdict is Verdict.APPLIED

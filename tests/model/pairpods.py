@@ -33,7 +33,7 @@ QUEUE = QUEUES[0]
 WORK, OTHER, PLAIN = "pairs.work", "pairs.other", f"{__name__}.plain"
 SCHEDULE, BY_RQ = "s1", "j4"
 DELAY_MS = 5_000
-_EXPIRES_MS = {"1h": 3_600_000, "4s": 4_000}
+_EXPIRES_MS = {"1h": 3_600_000, "12s": 12_000}
 _RQ_WAITS = (3_000, 5_000)
 _GIVEN = {"pending": 20_000, "run": 15_000, "total": 30_000}
 _BUILT_IN = {"pending": 60_000, "run": 40_000}
@@ -261,7 +261,7 @@ class Pods(Worker):
             _same(found.expires is None, row["expires"] is None, f"{claim.job} has no end of its waiting")
         if found.expires is not None and claim.seq == 1:
             left, most = found.expires - claim.claimed_at, _EXPIRES_MS[row["expires"]]
-            floor = 0 if row["expires"] == "4s" else _EXPIRES_MS["4s"]
+            floor = 0 if row["expires"] == "12s" else _EXPIRES_MS["12s"]
             _same(floor < left <= most, True, f"{left} ms left of {most} to start {claim.job}")
         if row["depends"] and not alone and row["dedupe"] != "keep_last":
             parent = self.store.run(ops.get_job("j3"))

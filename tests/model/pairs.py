@@ -17,7 +17,7 @@ PARAMETERS: dict[str, Sequence[Any]] = {
     "key": (None, "red"),
     "dedupe": (None, "first", "throttle", "keep_last", "debounce"),
     "delay": (None, "5s"),
-    "expires": (None, "1h", "4s"),
+    "expires": (None, "1h", "12s"),
     "max_attempts": (None, 1, 3),
     "backoff": (None, "exponential", "fixed"),
     "jitter": (0, 0.5),

@@ -92,6 +92,10 @@ def _waiting(info: JobInfo, around: Surroundings) -> Iterator[str]:
             f"{around.dispatchers} dispatchers have {around.inflight} executions in flight: a job starts when one of "
             "their slots is free (dispatcher.slots)."
         )
+    yield from _expires(info)
+
+
+def _expires(info: JobInfo) -> Iterator[str]:
     if info.expires_at is not None and not info.starts:
         yield f"It expires at {iso(info.expires_at)} if it has not started by then."
 
@@ -179,6 +183,7 @@ def _delayed(info: JobInfo, around: Surroundings) -> Iterator[str]:
         yield f"It is delayed until {iso(info.not_before)} ({until(info.not_before, around.now)})."
     yield from _last_failure(info)
     yield from _queue_blocks(info.queue, around)
+    yield from _expires(info)
 
 
 def _last_failure(info: JobInfo) -> Iterator[str]:

@@ -190,7 +190,7 @@ def test_data_may_be_a_structure(served: Player, client: Client, data: object) -
             *("annual", {}, {"dedupe": Dedupe("a", mode="keep_last"), "depends_on": "x"}),
             *(InvalidInputError, "keep_last cannot be combined with depends_on"),
         ),
-        ("annual", {}, {"max_retries": 3}, InvalidInputError, "there is no option 'max_retries'"),
+        ("annual", {}, {"max_tries": 3}, InvalidInputError, "there is no option 'max_tries'"),
         ("annual", {}, {"depends_on": [7]}, InvalidInputError, "pass jobs or their ids"),
     ],
 )

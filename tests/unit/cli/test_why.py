@@ -172,6 +172,12 @@ OOM = Attempt(
             id="delayed after a failure",
         ),
         pytest.param(
+            replace(JOB, state=JobState.DELAYED, expires_at=datetime(2026, 11, 22, 10, 5, tzinfo=UTC)),
+            AROUND,
+            ["It expires at 2026-11-22T10:05:00Z if it has not started by then."],
+            id="delayed and to expire",
+        ),
+        pytest.param(
             replace(JOB, state=JobState.WAITING_CHILDREN),
             replace(AROUND, dependencies={"b": JobState.ACTIVE, "c": JobState.FAILED, "d": None}),
             ["job b, which is active", "job c, which failed", "job d, which is gone"],

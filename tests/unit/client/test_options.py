@@ -10,12 +10,15 @@ from typing import Any
 import pytest
 from rq import Queue
 
-from heavylift import Backoff, InvalidDurationError, InvalidInputError, JobRequest, Timeouts, WaitTimeoutError
+from heavylift import Backoff, Dedupe, InvalidDurationError, InvalidInputError, JobRequest, Timeouts, WaitTimeoutError
+from heavylift.administration import retry
 from heavylift.allowed import check_allowed, payload_limit
 from heavylift.errors import RedisUnavailableError
 from heavylift.jobs import Attempt, moment
 from heavylift.operations import OUTAGE_S, POLL_S, Patience
 from heavylift.options import EnqueueOptions, check_env, check_labels, check_resources, stored_options
+from heavylift.requests import draft
+from heavylift.schedules import define
 
 
 def test_backoff_is_stored_in_the_wires_units() -> None:
@@ -159,6 +162,56 @@ def test_an_option_of_rq_names_ours() -> None:
             stored_options({name: 1})
         used = set(re.findall(r"([a-z_]+)=", str(told.value).partition(";")[0])) - {"run", "every"}
         assert used <= set(EnqueueOptions.__annotations__)
+
+
+@pytest.mark.parametrize(
+    ("name", "system", "ours"),
+    [
+        ("attempts", "BullMQ", "max_attempts="),
+        ("jobId", "BullMQ", "id="),
+        ("countdown", "Celery", "delay="),
+        ("max_retries", "Celery", "max_attempts= "),
+        ("unique_for", "Sidekiq", "dedupe="),
+    ],
+)
+def test_an_option_of_another_queue_names_ours(name: str, system: str, ours: str) -> None:
+    """Those who come from elsewhere are told what it is called here."""
+    with pytest.raises(InvalidInputError, match=f"^{name} is an option of {system}: here it is {ours}"):
+        draft("annual", {}, {name: 1})
+
+
+def test_an_unknown_option_names_all_there_are() -> None:
+    """Of an enqueue, of a retry, of a schedule: what may be given there, and nothing else."""
+    with pytest.raises(InvalidInputError) as told:
+        draft("annual", {}, {"dely": 1})
+    assert (
+        str(told.value) == f"there is no option 'dely'; options are {', '.join(sorted(EnqueueOptions.__annotations__))}"
+    )
+    with pytest.raises(InvalidInputError, match=r"priority, resources, timeouts$"):
+        next(retry("j", "ann", {"dely": 1}))
+    with pytest.raises(InvalidInputError, match=r"^tz is an option of BullMQ: here it is timezone= ") as told:
+        define("reports", "annual", {}, {"cron": "@daily", "tz": "UTC"})
+    assert "cron, delay, end" in str(told.value)
+    assert "dedupe" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"delay": "2h", "expires": "1h"},
+        {"delay": "1h", "expires": "1h"},
+        {"dedupe": Dedupe("k", mode="debounce", ttl="2h"), "expires": "1h"},
+    ],
+    ids=str,
+)
+def test_what_would_expire_before_it_may_start_is_refused(options: dict[str, Any]) -> None:
+    """Such a job could never start: whoever asks for it is told so, at the enqueue and of a schedule's jobs."""
+    with pytest.raises(InvalidInputError, match=r"^expires is 1h, but the job may start only [12]h from now"):
+        draft("annual", {}, options)
+    if "dedupe" not in options:
+        with pytest.raises(InvalidInputError, match=r"^expires is 1h"):
+            define("reports", "annual", {}, {"every": "1h", **options})
+    assert draft("annual", {}, {**options, "expires": "2h1ms"}).expires_ms == 7_200_001
 
 
 def test_job_request_shows_what_it_is() -> None:

@@ -143,8 +143,8 @@ def test_time_stands_still_until_it_is_moved(client: testing.Client) -> None:
     client.serve("q", {"rateLimit": {"limit": 1, "period": "1m"}})
     queue = client.queue("q")
     late = queue.enqueue("double.add", {"a": 1, "b": 1}, delay="1h")
-    gone = queue.enqueue("double.add", {"a": 1, "b": 2}, expires="10s", delay="11s")
     first, second = (queue.enqueue("double.add", {"a": i, "b": 3}) for i in range(2))
+    gone = queue.enqueue("double.add", {"a": 1, "b": 2}, expires="10s")
 
     assert client.run_all(wait=False) == 1
     assert [job.info().state.value for job in (first, second, late)] == ["completed", "waiting", "delayed"]
