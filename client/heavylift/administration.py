@@ -191,8 +191,24 @@ def _since_ms(value: object) -> int:
     return int(time.time() * 1000) - duration_ms("since", value if not isinstance(value, timedelta) else abs(value))
 
 
+def check_limit(value: object) -> int:
+    """Return a limit of jobs if it is a whole number of 1 or more.
+
+    Raises:
+        InvalidInputError: it is not; a negative one would count from the end.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InvalidInputError(f"limit is {value!r}: give a whole number of 1 or more")
+    return value
+
+
 def jobs(queue: str, wanted: Filter, limit: int) -> Op[list[JobInfo]]:
-    """Return up to ``limit`` jobs: ended ones newest first, others in their order."""
+    """Return up to ``limit`` jobs: ended ones newest first, others in their order.
+
+    Raises:
+        InvalidInputError: the limit is not usable.
+    """
+    check_limit(limit)
     found: list[JobInfo] = []
     start, more = 0, True
     while more and len(found) < limit:
@@ -258,8 +274,10 @@ class BulkRetry:
         """Retry them, in bounded steps; each job for itself.
 
         Raises:
-            InvalidInputError: a change is not usable or not allowed.
+            InvalidInputError: a change is not usable or not allowed, or the limit is not usable.
         """
+        if self.limit is not None:
+            check_limit(self.limit)
         change = _retry_change(self.changes)
         if change is not None:
             settings = yield from ops.get_settings(self.queue)

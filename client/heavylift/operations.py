@@ -42,13 +42,17 @@ _SETTINGS_READS = 3
 """How often an enqueue reads settings that change under it before it takes what it read."""
 
 
-def redis_settings(url: str | None) -> dict[str, Any]:
+def redis_settings(url: object) -> dict[str, Any]:
     """Return how to connect: the URL given, else what HEAVYLIFT_REDIS_* say.
 
     Raises:
-        ConfigurationError: neither is there.
+        ConfigurationError: neither is there, or the URL is no text.
     """
     if url is not None:
+        if not isinstance(url, str):
+            raise ConfigurationError(
+                f"the URL is a {type(url).__name__}: write redis://host:6379/0, or pass an existing client as redis="
+            )
         return {"url": url}
     found = os.environ.get("HEAVYLIFT_REDIS_URL", "")
     if not found:

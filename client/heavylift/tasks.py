@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar,
 from heavylift.context import Context, RateLimited, RetryAfter, Snooze, UnrecoverableError
 from heavylift.contract.durations import Duration, to_ms
 from heavylift.errors import ConfigurationError, InvalidInputError
-from heavylift.options import Backoff, EnqueueOptions, Timeouts, check_attempts
+from heavylift.options import Backoff, EnqueueOptions, Timeouts, check_attempts, check_priority
 from heavylift.typed import Schema
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ class TaskSettings:
     """Errors that end the job at once; stronger than ``retry_on``."""
     backoff: Backoff | BackoffFunction | None = None
     timeouts: Timeouts | None = None
+    priority: int | None = None
     validate: bool = True
     """Whether data is held against the function's annotations."""
 
@@ -104,6 +105,8 @@ class TaskSettings:
             options["backoff"] = self.backoff
         if self.timeouts is not None:
             options["timeouts"] = self.timeouts
+        if self.priority is not None:
+            options["priority"] = self.priority
         return options
 
 
@@ -249,6 +252,7 @@ def task(
     no_retry_on: Errors = ...,
     backoff: Backoff | BackoffFunction | None = ...,
     timeouts: Timeouts | None = ...,
+    priority: int | None = ...,
     validate: bool = ...,
 ) -> _Decorator: ...
 def task(function: Callable[..., Any] | None = None, /, *, name: str | None = None, **settings: Any) -> Any:
@@ -259,7 +263,7 @@ def task(function: Callable[..., Any] | None = None, /, *, name: str | None = No
         name: the registered name; the function's own name when left out.
         settings: ``queue`` (the default one of ``enqueue``), ``max_attempts``, ``retry_on`` and ``no_retry_on``
             (tuples of exception types), ``backoff`` (a Backoff, or a function of Failure called in the pod),
-            ``timeouts``, ``validate`` (False: data is not held against the function's annotations).
+            ``timeouts``, ``priority``, ``validate`` (False: data is not held against the function's annotations).
 
     Raises:
         ConfigurationError: another function has this name, or a setting is not usable.
@@ -274,11 +278,17 @@ class _Decorator:
     def __init__(self, name: str | None, settings: Mapping[str, Any]) -> None:
         unknown = settings.keys() - TaskSettings.__slots__
         if unknown:
-            raise ConfigurationError(f"@task does not know {', '.join(sorted(unknown))}")
+            known = ", ".join(sorted(TaskSettings.__slots__))
+            raise ConfigurationError(
+                f"@task does not know {', '.join(sorted(unknown))}: it takes {known}; other options go with "
+                "each enqueue: .options(...).enqueue(...)"
+            )
         for option in ("retry_on", "no_retry_on"):
             _check_errors(option, settings.get(option, ()))
         if settings.get("max_attempts") is not None:
             check_attempts(settings["max_attempts"])
+        if settings.get("priority") is not None:
+            check_priority(settings["priority"])
         backoff = settings.get("backoff")
         if backoff is not None and not isinstance(backoff, Backoff) and not callable(backoff):
             raise ConfigurationError("@task: backoff is a Backoff or a function of heavylift.Failure")

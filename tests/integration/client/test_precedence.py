@@ -93,8 +93,27 @@ def test_precedence(player: Player, client: Client) -> None:
 
 
 @pytest.mark.parametrize(
+    ("settings", "given", "want"),
+    [({}, {}, 5), ({"priority": 3}, {}, 3), ({"priority": 3}, {"priority": 0}, 0), ({"priority": 0}, {}, 0)],
+    ids=str,
+)
+def test_precedence_of_priorities(
+    player: Player, client: Client, settings: dict[str, Any], given: dict[str, Any], want: int
+) -> None:
+    """Enqueue before @task before the queue, and 0 is a priority as any other."""
+    player.serve("reports", defaults={"priority": 5})
+
+    @heavylift.task(queue="reports", **settings)
+    def annual(year: int) -> int:
+        return year
+
+    assert annual.options(client=client, **given).enqueue(2026).info().priority == want
+
+
+@pytest.mark.parametrize(
     ("settings", "given", "words"),
     [
+        ({"priority": -1}, {}, "priority is -1, more urgent than the 0 that spec.allow.minPriority"),
         ({"max_attempts": 11}, {}, "max_attempts is 11, more than the 10 that spec.allow.maxAttempts"),
         ({}, {"max_attempts": 11}, "max_attempts is 11"),
         ({"timeouts": Timeouts(run="25h")}, {}, "timeouts.run is 25h, more than the 24h that spec.allow.runTimeout"),

@@ -8,10 +8,21 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import redis
 from rq import Queue
 
-from heavylift import Backoff, Dedupe, InvalidDurationError, InvalidInputError, JobRequest, Timeouts, WaitTimeoutError
-from heavylift.administration import retry
+from heavylift import (
+    Backoff,
+    Client,
+    ConfigurationError,
+    Dedupe,
+    InvalidDurationError,
+    InvalidInputError,
+    JobRequest,
+    Timeouts,
+    WaitTimeoutError,
+)
+from heavylift.administration import BulkRetry, Filter, jobs, retry
 from heavylift.allowed import check_allowed, payload_limit
 from heavylift.errors import RedisUnavailableError
 from heavylift.jobs import Attempt, moment
@@ -212,6 +223,21 @@ def test_what_would_expire_before_it_may_start_is_refused(options: dict[str, Any
         with pytest.raises(InvalidInputError, match=r"^expires is 1h"):
             define("reports", "annual", {}, {"every": "1h", **options})
     assert draft("annual", {}, {**options, "expires": "2h1ms"}).expires_ms == 7_200_001
+
+
+@pytest.mark.parametrize("limit", [0, -1, "9", True, 1.5])
+def test_a_limit_is_a_whole_number_of_one_or_more(limit: Any) -> None:
+    """A negative one must not mean all but the last ones, to a listing or to a bulk retry."""
+    bulk = BulkRetry(queue="reports", wanted=Filter(), changes={}, limit=limit)
+    for act in (jobs("reports", Filter(), limit), bulk.run("ann")):
+        with pytest.raises(InvalidInputError, match=r"^limit is .*: give a whole number of 1 or more"):
+            next(act)
+
+
+def test_a_client_given_as_the_url_is_told_apart() -> None:
+    """The first argument is text; a client of redis-py goes by name."""
+    with pytest.raises(ConfigurationError, match=r"the URL is a Redis: .* existing client as redis="):
+        Client(redis.Redis())  # type: ignore[arg-type]  # that is the mistake
 
 
 def test_job_request_shows_what_it_is() -> None:
