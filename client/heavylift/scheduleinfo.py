@@ -57,7 +57,7 @@ class ScheduleInfo:
     @classmethod
     def read(cls, found: ScheduleRecord) -> ScheduleInfo:
         """Return the view of a record; what is missing or odd becomes empty."""
-        state = "suspended" if found.suspended is not None else "active" if found.next is not None else "ended"
+        state = "suspended" if found.suspended is not None else "active" if found.upcoming is not None else "ended"
         definition = found.definition
         job = definition.get("job")
         job = job if isinstance(job, Mapping) else {}
@@ -68,7 +68,7 @@ class ScheduleInfo:
             task=str(job.get("task") or ""),
             data=job.get("data"),
             last=moment(found.last),
-            next=moment(found.next) if state == "active" else None,
+            next=moment(found.upcoming) if state == "active" else None,
             state=state,
             last_job=found.last_job,
             jobs=found.jobs,

@@ -74,6 +74,13 @@ class ScheduleRecord:
     by: str
     owner: ScheduleOwner | None
 
+    @property
+    def upcoming(self) -> int | None:
+        """The next tick that fires a job; None once the limit is reached, be it by a definition of just now."""
+        limit = self.definition.get("limit")
+        over = isinstance(limit, int) and not isinstance(limit, bool) and self.fired >= limit
+        return None if over else self.next
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScheduleFire:

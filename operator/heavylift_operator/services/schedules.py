@@ -148,7 +148,7 @@ def _standing(record: ScheduleRecord | None, trouble: tuple[ScheduleReason, str]
         trouble=trouble,
         suspended=record.suspended is not None,
         last=record.last,
-        next=record.next,
+        next=record.upcoming,
         last_job=record.last_job,
         active=len(record.jobs),
         fired=record.fired,

@@ -187,6 +187,20 @@ async def test_limit_and_end_stop_it(stand: Stand) -> None:
     assert stand.hours("thrice")[3:] == ["01 08:00"]
 
 
+async def test_a_limit_that_is_reached_already_promises_no_tick(stand: Stand) -> None:
+    """What was fired counts against a limit that is lowered, and stays counted over another timing: it has ended."""
+    for name, limit in (("lowered", 9), ("moved", 2)):
+        stand.define(name, every="1h", limit=limit)
+    for hour in (1, 2):
+        await stand.at(f"2025-01-01T{hour:02}:00")
+    stand.define("lowered", every="1h", limit=2)
+    stand.define("moved", every="30m", limit=2)
+    infos = stand.client.queue(QUEUE).schedules()
+    assert [(info.id, info.state, info.next, info.fired) for info in infos] == [
+        ("lowered", "ended", None, 2), ("moved", "ended", None, 2),
+    ]  # fmt: skip
+
+
 async def test_defined_anew_with_the_same_timing_nothing_is_fired_twice_or_lost(stand: Stand) -> None:
     """Neither a tick that was fired nor one that is overdue is touched; the new job is what later ticks enqueue."""
     stand.define("daily", cron="0 * * * *")
