@@ -16,6 +16,7 @@ from heavylift.store.model import Change
 from tests.integration.store.kit import INSTALL, QUEUE, World, request
 
 FOREVER = 3_600_000
+DEEP = [f"ghost-{number}" for number in range(10_001)]
 SCHEDULED, DELAYED = f"rq:scheduled:{QUEUE}", f"heavylift:delayed:{QUEUE}"
 
 
@@ -78,18 +79,35 @@ def test_priority_of_a_delayed_and_of_an_active_job(w: World) -> None:
 
 
 def test_a_priority_changed_deep_in_a_list_holds(w: World) -> None:
-    """The place it leaves in a list too deep to search is a ghost: the job starts once, at its new level."""
+    """The place it leaves far from both ends of its list is a ghost: the job starts once, at its new level."""
+    w.redis.rpush(f"rq:queue:{QUEUE}@3", *DEEP)
     moved = w.enqueue(options={"priority": 3}).id
-    w.redis.rpush(f"rq:queue:{QUEUE}@3", *(f"ghost-{number}" for number in range(10_001)))
+    w.redis.rpush(f"rq:queue:{QUEUE}@3", *DEEP)
     assert change(w, moved, priority=9) is Verdict.APPLIED
     urgent = w.enqueue(options={"priority": 8}).id
     claimed = []
-    for _ in range(100):
+    for _ in range(200):
         claimed += [claim.job for claim in w.ask().claims]
         if len(claimed) == 2:
             break
     assert claimed == [urgent, moved]
     assert w.ask().claims == ()
+
+
+@pytest.mark.parametrize("priority", [0, 3])
+def test_what_is_taken_out_near_an_end_of_a_deep_list_counts_no_more(w: World, priority: int) -> None:
+    """First and last jobs of a long backlog are cancelled, removed and moved, and what waits is what is counted."""
+    level = f"rq:queue:{QUEUE}" + (f"@{priority}" if priority else "")
+    enqueued = [w.enqueue(options={"priority": priority}).id for _ in range(6)]
+    w.redis.rpush(level, *DEEP)
+    for job in enqueued[3:]:  # to the other end
+        w.redis.lrem(level, 1, job)
+        w.redis.rpush(level, job)
+    for cancelled, removed, moved in (enqueued[:3], enqueued[3:]):
+        assert w.run(ops.cancel(cancelled, by="ann", reason="")).verdict is Verdict.APPLIED
+        assert w.run(ops.remove(removed)).verdict is Verdict.APPLIED
+        assert change(w, moved, delay_ms=FOREVER) is Verdict.APPLIED
+    assert w.redis.llen(level) == w.run(ops.counts(QUEUE)).waiting == len(DEEP)
 
 
 def test_more_priorities_than_a_look_goes_through_are_refused(w: World) -> None:

@@ -70,14 +70,22 @@ function L.take_off(list, job)
   call('LREM', list, 1, job)
 end
 
--- Take a waiting, delayed or deferred job out of every place it may stand in. A deep list keeps the id: a ghost that
--- claim drops costs less than a search through it.
-function L.displace(q, job, h)
-  local key = K.level(q, L.priority(h))
-  for _, list in ipairs({ key, K.queue(q) }) do
-    local depth = try('LLEN', list)
-    if type(depth) == 'number' and depth > 0 and depth <= 10000 then try('LREM', list, 1, job) end
+-- Take an id out of a list, if it stands near one of its ends: each look costs 0.15 ms. A deep list keeps the others: a
+-- ghost that claim drops costs less than a search through it.
+local NEAR = 10000
+local function pull(list, job)
+  local depth = try('LLEN', list)
+  if type(depth) ~= 'number' or depth == 0 then return end
+  if depth <= NEAR then return try('LREM', list, 1, job) end
+  for _, side in ipairs({ 1, -1 }) do
+    if call('LPOS', list, job, 'RANK', side, 'MAXLEN', NEAR) then return try('LREM', list, side, job) end
   end
+end
+
+-- Take a waiting, delayed or deferred job out of every place it may stand in.
+function L.displace(q, job, h)
+  pull(K.level(q, L.priority(h)), job)
+  pull(K.queue(q), job) -- RQ knows one list, and may have put it there a second time
   L.lane_leave(q, job, h)
   try('ZREM', K.delayed(q), job)
   try('ZREM', K.registry('scheduled', q), job)
