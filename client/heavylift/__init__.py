@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     )
     from heavylift.jobs import Attempt, Job, JobEvent, JobInfo, QueueCounts
     from heavylift.options import Backoff, EnqueueOptions, JobRequest, Timeouts
+    from heavylift.queueinfo import QueueInfo
     from heavylift.scheduleinfo import ScheduleInfo
     from heavylift.schedules import ScheduleOptions
     from heavylift.scheduling import Schedule
@@ -60,6 +61,7 @@ _HOMES = {
     "heavylift.dedupe": ("Dedupe",),
     "heavylift.jobs": ("Attempt", "Job", "JobEvent", "JobInfo", "QueueCounts"),
     "heavylift.options": ("Backoff", "EnqueueOptions", "JobRequest", "Timeouts"),
+    "heavylift.queueinfo": ("QueueInfo",),
     "heavylift.scheduleinfo": ("ScheduleInfo",),
     "heavylift.schedules": ("ScheduleOptions",),
     "heavylift.scheduling": ("Schedule",),
@@ -104,6 +106,7 @@ __all__ = [
     "PayloadTooLargeError",
     "Queue",
     "QueueCounts",
+    "QueueInfo",
     "RateLimited",
     "RedisUnavailableError",
     "RetryAfter",

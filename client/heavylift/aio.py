@@ -18,6 +18,7 @@ from heavylift.dedupe import check_key
 from heavylift.errors import RedisUnavailableError
 from heavylift.jobs import JobEvent, JobInfo, QueueCounts
 from heavylift.options import ChangeOptions, EnqueueOptions, JobRequest, RetryOptions
+from heavylift.queueinfo import QueueInfo, queue_info
 from heavylift.requests import draft
 from heavylift.store import AsyncStore, ops
 from heavylift.store.steps import AheadOp, T
@@ -199,6 +200,10 @@ class AsyncQueue(AsyncQueueSchedules):
     async def counts(self) -> QueueCounts:
         """As ``Queue.counts``."""
         return await self._client.run(ops.counts(self.name))
+
+    async def info(self) -> QueueInfo:
+        """As ``Queue.info``."""
+        return await self._client.run(queue_info(self.name))
 
     async def pause(self, reason: str = "", *, wait: Duration | None = None) -> None:
         """As ``Queue.pause``."""

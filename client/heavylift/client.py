@@ -17,6 +17,7 @@ from heavylift.dedupe import check_key
 from heavylift.errors import RedisUnavailableError
 from heavylift.jobs import Job, JobEvent, JobInfo, QueueCounts
 from heavylift.options import EnqueueOptions, JobRequest, RetryOptions
+from heavylift.queueinfo import QueueInfo, queue_info
 from heavylift.requests import draft
 from heavylift.scheduling import ClientSchedules, QueueSchedules
 from heavylift.store import Store, ops
@@ -221,6 +222,10 @@ class Queue(QueueSchedules):
     def counts(self) -> QueueCounts:
         """Return how many jobs are in each state."""
         return self._client.run(ops.counts(self.name))
+
+    def info(self) -> QueueInfo:
+        """Return its bounds, what they leave now and in how long, and whether it is paused, by whom."""
+        return self._client.run(queue_info(self.name))
 
     def pause(self, reason: str = "", *, wait: Duration | None = None) -> None:
         """Start no more jobs of this queue until ``resume``; what runs goes on.

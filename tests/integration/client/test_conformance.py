@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 
 import pytest
 
@@ -30,6 +31,7 @@ from tests.integration.client.conftest import Player
 from tests.servers import StoreServer
 
 YEAR = {"year": 2026}
+HOUR = timedelta(hours=1)
 
 
 @dataclass
@@ -78,6 +80,34 @@ def test_a_job_goes_from_enqueue_to_its_result(stage: Stage) -> None:
     assert [event.name for event in job.events()] == ["added", "active", "recorded", "running", "completed"]
     counts = stage.client.queue("reports").counts()
     assert (counts.waiting, counts.active, counts.completed) == (0, 0, 1)
+
+
+async def test_a_queue_tells_its_bounds_and_what_they_leave(stage: Stage) -> None:
+    """Cap, keys, rate with the time until it admits one more, both holders of a pause; to both clients."""
+    spec = {"concurrency": {"max": 3, "perKey": 2, "order": "RoundRobin"}, "rateLimit": {"limit": 2, "period": "1h"}}
+    stage.player.serve("reports", **spec)
+    queue = stage.client.queue("reports")
+    queue.enqueue_many([JobRequest("annual", YEAR) for _ in range(4)])
+    before = queue.info()
+    assert (before.name, before.served, before.paused, before.held, before.startable) == ("reports", True, False, "", 2)
+    assert (before.concurrency, before.per_key, before.order) == (3, 2, "RoundRobin")
+    assert (before.rate_limit, before.rate_period, before.rate_left, before.rate_next) == (2, HOUR, 2, None)
+    stage.take()
+    stage.take()
+    queue.pause(reason="upgrade")
+    async with stage.asynchronous as asynchronous:
+        found = await asynchronous.queue("reports").info()
+    assert (found.paused, found.pause["reason"], found.held, found.startable) == (True, "upgrade", "paused", 0)
+    assert (found.counts, found.rate_left) == (queue.counts(), 0)
+    assert found.rate_next is not None
+    assert timedelta() < found.rate_next <= HOUR
+    queue.resume()
+    stage.player.serve("reports", paused=True)
+    free = queue.info()
+    assert (free.paused, free.pause, free.concurrency, free.per_key, free.order) == (True, {}, None, None, "Fifo")
+    assert (free.rate_limit, free.rate_period, free.rate_left, free.rate_next) == (None, None, None, None)
+    unserved = stage.client.queue("nobody").info()
+    assert (unserved.served, unserved.held, unserved.counts.waiting) == (False, "no-heavyqueue", 0)
 
 
 def test_a_failed_job_says_why_and_runs_again(stage: Stage) -> None:
