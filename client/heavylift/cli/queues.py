@@ -87,7 +87,7 @@ def show(context: typer.Context, name: Name, output: Output = Format.TABLE) -> N
         pause, quarantine = client.run(ops.paused(name)), client.run(ops.quarantine(name, 5))
         row["oldest"] = iso(moment(client.queue(name).counts().oldest_waiting))
         row["pause"] = pause or {}
-        row["heavyQueue"] = f"{owner.namespace}/{name}" if owner else ""
+        row["heavyQueue"] = f"{owner.namespace}/{(settings or {}).get('name') or name}" if owner else ""
         row["install"] = owner.install if owner else ""
         for limit in ("concurrencyMax", "concurrencyPerKey", "concurrencyOrder"):
             row[limit] = (settings or {}).get(limit)

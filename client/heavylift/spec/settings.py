@@ -16,6 +16,7 @@ def settings(queue: HeavyQueue) -> dict[str, Any]:
     spec = queue.spec
     return {
         "queue": queue.queue,
+        "name": queue.name,
         "generation": queue.generation,
         "paused": spec.paused,
         "concurrencyMax": spec.concurrency.max,

@@ -14,6 +14,8 @@ import pytest
 import yaml
 
 from heavylift.contract.outcomes import OutcomeClass
+from heavylift.spec import HeavyQueue, settings
+from heavylift.store import ops
 from heavylift.store.model import Outcome
 
 if TYPE_CHECKING:
@@ -262,6 +264,19 @@ def test_queues_are_listed_paused_and_resumed(served: Player, run: Run) -> None:
     assert shown["pause"]["reason"] == "upgrade"
     assert shown["heavyQueue"] == "analytics/reports"
     assert served.claim() is not None
+
+
+def test_a_queue_shows_its_heavyqueue_by_its_own_name(player: Player, run: Run) -> None:
+    """What kubectl calls it, which need not be the queue's name."""
+    pod = {"spec": {"containers": [{"name": "main", "image": "example"}]}}
+    post = HeavyQueue.parse({
+        "apiVersion": "heavylift.dev/v1alpha1", "kind": "HeavyQueue",
+        "metadata": {"name": "post", "namespace": "analytics", "uid": "u", "generation": 1},
+        "spec": {"queue": "mails", "jobTemplate": {"spec": {"template": pod}}},
+    })  # fmt: skip
+    put = ops.put_settings("mails", settings(post), generation=1, install="i", namespace="analytics", uid="u")
+    player.store.run(put)
+    assert run("queues", "show", "mails", "-o", "json").json["heavyQueue"] == "analytics/post"
 
 
 def test_why_names_what_holds_a_job(served: Player, run: Run) -> None:

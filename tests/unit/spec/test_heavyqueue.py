@@ -74,6 +74,7 @@ def test_a_minimal_queue_has_the_documented_defaults() -> None:
     """Everything left out has the value of the reference, in ms and bytes."""
     assert settings(HeavyQueue.parse(QUEUE)) == {
         "queue": "reports",
+        "name": "reports",
         "generation": 3,
         "paused": False,
         "concurrencyPerKey": None,
