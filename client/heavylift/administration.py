@@ -38,7 +38,13 @@ def _raise(job: str, done: Reply, what: str) -> None:
     if done.verdict is Verdict.CORRUPT:
         raise StoreCorruptError(done.message)
     if done.verdict not in {Verdict.APPLIED, Verdict.ALREADY}:
-        raise JobStateError(f"job {job} cannot be {what}: {done.message}")
+        raise JobStateError(f"job {job} cannot be {what}: {done.message}{_remedy(done.message)}")
+
+
+def _remedy(message: str) -> str:
+    """Return what to do about a refusal of the store that does not say it, or nothing."""
+    held = message.endswith("holds its deduplication key")
+    return ": wait for its end, cancel it, or free the key (queue.release_key)" if held else ""
 
 
 # -- one job ----------------------------------------------------------------------------------------------------------
@@ -123,7 +129,7 @@ def retry(job: str, by: str, changes: Mapping[str, Any]) -> Op[None]:
     reply = yield from ops.retry(job, changed, by=by)
     if reply.verdict is Verdict.REFUSED:
         over = found.state in {JobState.FAILED, JobState.CANCELLED}
-        hint = "" if over else ": only failed and cancelled jobs can be retried"
+        hint = _remedy(reply.message) if over else ": only failed and cancelled jobs can be retried"
         raise JobStateError(f"job {job} cannot be retried, {reply.message or f'it is {found.state.value}'}{hint}")
     _raise(job, reply, "retried")
 

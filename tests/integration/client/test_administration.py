@@ -21,6 +21,7 @@ from heavylift import (
     JobNotFoundError,
     JobRequest,
     JobState,
+    JobStateError,
     PayloadTooLargeError,
     WaitTimeoutError,
     aio,
@@ -202,6 +203,24 @@ def test_failed_jobs_are_retried_in_bulk(served: Player, client: Client) -> None
     claim = served.claim()
     assert claim is not None
     assert (claim.job, claim.options["resources"]) == (labelled, {"memory": "8Gi"})
+
+
+def test_a_retry_that_another_job_holds_back_says_how_to_go_on(served: Player, client: Client) -> None:
+    """One or many: the job that has the key, and what to do about it."""
+    reports = client.queue("reports")
+    failed = reports.enqueue("annual", YEAR, dedupe="a")
+    claim = served.claim()
+    assert claim is not None
+    served.fail(claim)
+    rival = reports.enqueue("annual", YEAR, dedupe="a")
+    words = f"the job {rival.id} holds its deduplication key: wait for its end, cancel it, or free the key"
+    with pytest.raises(JobStateError, match=words):
+        failed.retry()
+    with pytest.raises(BatchError) as refused:
+        reports.retry_failed()
+    assert words in str(refused.value.exceptions[0])
+    reports.release_key("a")
+    failed.retry()
 
 
 def test_purge_tells_waiting_callers(served: Player, client: Client) -> None:
