@@ -87,6 +87,12 @@ class Changing(Bounds):
             return "it is a job of plain RQ: its data cannot be changed"
         return "" if priority == "" else self.crowded(fields["origin"], int(priority))
 
+    def _too_late(self, fields: Fields, wait: int) -> str:
+        """Return why a job that never started cannot wait so long, or nothing."""
+        expires = number(fields, "hl:expires") if number(fields, "hl:starts") == 0 else 0
+        late = wait > 0 and 0 < expires <= self.state.now + wait
+        return "it expires before it could start: give a shorter delay" if late else ""
+
     def promote(self, args: list[Any]) -> list[str]:
         """Let a delayed job wait now."""
         (job,) = args
@@ -119,6 +125,7 @@ class Changing(Bounds):
         if fields.get("hl:op") == token:
             return ["already", ""]
         refused = self._fixed(fields, state, data or wait != "") or self._unchangeable(fields, priority, data)
+        refused = refused or self._too_late(fields, int(wait or 0))
         if refused:
             return ["refused", refused]
         queue, before = fields["origin"], priority_of(fields)

@@ -21,6 +21,7 @@ from heavylift import (
     JobNotFoundError,
     JobRequest,
     JobState,
+    JobStateError,
     PayloadTooLargeError,
     UnknownQueueError,
     testing,
@@ -108,6 +109,20 @@ async def test_a_queue_tells_its_bounds_and_what_they_leave(stage: Stage) -> Non
     assert (free.rate_limit, free.rate_period, free.rate_left, free.rate_next) == (None, None, None, None)
     unserved = stage.client.queue("nobody").info()
     assert (unserved.served, unserved.held, unserved.counts.waiting) == (False, "no-heavyqueue", 0)
+
+
+def test_a_delay_beyond_its_expiry_is_refused(stage: Stage) -> None:
+    """A job that never started cannot be put off until it expired; one that has started can."""
+    job = stage.client.queue("reports").enqueue("annual", YEAR, delay="1h", expires="2h", max_attempts=2)
+    with pytest.raises(JobStateError, match="it expires before it could start: give a shorter delay"):
+        job.change(delay="2h")
+    job.change(delay="119m")
+    job.change(delay=0)
+    claim = stage.take()
+    stage.player.running(claim)
+    stage.player.fail(claim, retry_ms=60_000)
+    job.change(delay="3h")
+    assert job.info().state is JobState.DELAYED
 
 
 def test_a_failed_job_says_why_and_runs_again(stage: Stage) -> None:

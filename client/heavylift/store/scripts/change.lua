@@ -14,6 +14,10 @@ local priority, delay = tonumber(ARGV[5]), tonumber(ARGV[6])
 if active and (delay or ARGV[7] ~= '') then return { 'refused', 'it is active: only its priority can be changed' } end
 local set, refused = L.changed(h, priority, ARGV[7], ARGV[8])
 refused = refused or (priority and L.crowded(q, priority))
+local expires = L.num(h['hl:starts'], 0) == 0 and L.num(h['hl:expires'], nil)
+if not refused and delay and delay > 0 and expires and expires <= NOW + delay then
+  refused = 'it expires before it could start: give a shorter delay'
+end
 if refused then return { 'refused', refused } end
 local wrong = L.unfit(q, h) or L.unfit(q, { ['hl:priority'] = priority and L.int(priority) or h['hl:priority'] })
 if wrong then return { 'corrupt', wrong } end
