@@ -57,13 +57,14 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One ended attempt."""
+    """One ended attempt, or the end of a job while no attempt was under way: cancelled between two of them, expired."""
 
     seq: int
-    """Number of the execution, from 1; requeues that spent no attempt count too."""
+    """Number of the execution, from 1; requeues that spent no attempt count too. 0 = no attempt was under way."""
     attempt: int
-    """1-based."""
+    """1-based; 0 = no attempt was under way."""
     execution: str
+    """Empty when no attempt was under way."""
     outcome: Outcome | None
     started_at: datetime | None
     ended_at: datetime | None
@@ -79,10 +80,11 @@ class Attempt:
     @classmethod
     def read(cls, stored: Mapping[str, Any]) -> Attempt:
         """Return the attempt of a history entry; what is missing or odd becomes 0, empty or None."""
+        execution = str(stored.get("execution") or "")
         return cls(
-            seq=_whole(stored.get("seq")),
-            attempt=_whole(stored.get("attempt")),
-            execution=str(stored.get("execution") or ""),
+            seq=_whole(stored.get("seq")) if execution else 0,  # stored: the last one there was, and the one to come
+            attempt=_whole(stored.get("attempt")) if execution else 0,
+            execution=execution,
             outcome=Outcome.read(stored),
             started_at=moment(_optional(stored.get("startedAt"))),
             ended_at=moment(_optional(stored.get("endedAt"))),
@@ -124,7 +126,7 @@ class JobInfo:
     outcome: Outcome | None = None
     result: Any = None
     history: tuple[Attempt, ...] = ()
-    """Ended attempts, newest last, at most 20."""
+    """Ended attempts, newest last, at most 20; with the end of the job itself, if that came between them."""
     labels: Mapping[str, str] = field(default_factory=dict)
     lifo: bool = False
     """Whether it goes to the front of its priority."""
@@ -203,9 +205,10 @@ def read_result(record: JobRecord) -> Any:
 def _attempt(record: JobRecord) -> int:
     if record.state is JobState.ACTIVE:
         return record.attempts_made + 1
-    if record.seq == 0 or not record.history:  # never started
+    last = next((entry for entry in reversed(record.history) if entry.get("execution")), None)
+    if record.seq == 0 or last is None:  # never started
         return record.attempts_made
-    return max(record.attempts_made, _whole(record.history[-1].get("attempt")))
+    return max(record.attempts_made, _whole(last.get("attempt")))
 
 
 def _whole(value: object) -> int:

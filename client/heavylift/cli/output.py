@@ -216,8 +216,8 @@ def _ended(entry: Row) -> dict[str, Any]:
     outcome = entry["outcome"] or {}
     following = f"{entry['next']} after {entry['delay']}" if entry["delay"] else entry["next"]
     return {
-        "start": entry["seq"],
-        "attempt": entry["attempt"],
+        "start": entry["seq"] or None,  # the job ended while no attempt was under way
+        "attempt": entry["attempt"] or None,
         "class": outcome.get("class"),
         "ended": entry["endedAt"],
         "next": following,

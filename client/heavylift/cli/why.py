@@ -60,8 +60,12 @@ def _origin(around: Surroundings) -> Iterator[str]:
         yield f"Schedule {around.schedule} enqueued it (heavylift schedules show {around.schedule})."
 
 
+def _many(count: object, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
 def _jobs(count: object) -> str:
-    return "1 job" if count == 1 else f"{count} jobs"
+    return _many(count, "job")
 
 
 _PLACES = 1000
@@ -88,15 +92,20 @@ def _waiting(info: JobInfo, around: Surroundings) -> Iterator[str]:
     if not blocked and info.position == 0:
         yield from _next(_whose(info, around))
     if not blocked and around.inflight and around.dispatchers:
-        yield (
-            f"{around.dispatchers} dispatchers have {around.inflight} executions in flight: a job starts when one of "
-            "their slots is free (dispatcher.slots)."
-        )
-    yield from _expires(info)
+        have = f"{_many(around.dispatchers, 'dispatcher')} {'has' if around.dispatchers == 1 else 'have'}"
+        flight = _many(around.inflight, "execution")
+        yield f"{have} {flight} in flight: a job starts when a slot is free (dispatcher.slots)."
+    yield from _expiry(info, around)
 
 
-def _expires(info: JobInfo) -> Iterator[str]:
-    if info.expires_at is not None and not info.starts:
+def _expiry(info: JobInfo, around: Surroundings) -> Iterator[str]:
+    if info.expires_at is None or info.starts:
+        return
+    if info.expires_at <= around.now:
+        yield f"It expired at {iso(info.expires_at)}: it never starts, and ends as failed when its turn comes."
+    elif info.not_before is not None and info.expires_at <= info.not_before:
+        yield f"It expires at {iso(info.expires_at)}, before its delay is over: it never starts."
+    else:
         yield f"It expires at {iso(info.expires_at)} if it has not started by then."
 
 
@@ -183,7 +192,7 @@ def _delayed(info: JobInfo, around: Surroundings) -> Iterator[str]:
         yield f"It is delayed until {iso(info.not_before)} ({until(info.not_before, around.now)})."
     yield from _last_failure(info)
     yield from _queue_blocks(info.queue, around)
-    yield from _expires(info)
+    yield from _expiry(info, around)
 
 
 def _last_failure(info: JobInfo) -> Iterator[str]:
@@ -205,7 +214,7 @@ def _inherited(info: JobInfo) -> Iterator[str]:
 
 
 def _name(attempt: Attempt) -> str:
-    return f"Attempt {attempt.attempt} (start {attempt.seq})"
+    return f"Attempt {attempt.attempt} (start {attempt.seq})" if attempt.seq else "It had"
 
 
 _FOLLOWS = "follows "
@@ -216,7 +225,10 @@ def _deferred(info: JobInfo, around: Surroundings) -> Iterator[str]:
         if state is None:
             yield f"It waits for job {job}, which is gone: if no other it waits for can complete, it is cancelled soon."
         elif state in {JobState.FAILED, JobState.CANCELLED}:
-            yield f"It waits for job {job}, which {state.value}: retry that one (heavylift jobs retry {job})."
+            ended = "failed" if state is JobState.FAILED else "was cancelled"
+            yield f"It waits for job {job}, which {ended}: retry that one (heavylift jobs retry {job})."
+        elif state is JobState.WAITING_CHILDREN:
+            yield f"It waits for job {job}, which waits for others itself."
         elif state is not JobState.COMPLETED:
             yield f"It waits for job {job}, which is {state.value}."
     if info.reason.startswith(_FOLLOWS):
@@ -225,6 +237,7 @@ def _deferred(info: JobInfo, around: Surroundings) -> Iterator[str]:
     elif not around.dependencies:
         yield "It waits for other jobs to complete."
     yield from _queue_blocks(info.queue, around)
+    yield from _expiry(info, around)
 
 
 def _active(info: JobInfo, _around: Surroundings) -> Iterator[str]:

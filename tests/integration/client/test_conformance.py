@@ -166,6 +166,21 @@ def test_cancel(stage: Stage) -> None:
         stage.client.job("nobody").cancel()
 
 
+def test_an_end_between_two_attempts_is_none(stage: Stage) -> None:
+    """A job that is cancelled while it waits for its retry made the attempts it made, and its end counts as none."""
+    job = stage.client.queue("reports").enqueue("annual", YEAR, max_attempts=3)
+    stage.player.fail(stage.take(), retry_ms=60_000)
+
+    job.cancel(reason="obsolete")
+
+    info = job.info()
+    assert (info.state, info.attempt, info.starts, info.attempts_made) == (JobState.CANCELLED, 1, 1, 1)
+    first, end = info.history
+    assert (first.seq, first.attempt, end.seq, end.attempt, end.execution) == (1, 1, 0, 0, "")
+    assert end.outcome is not None
+    assert end.outcome.cls == "cancelled"
+
+
 def test_order(stage: Stage) -> None:
     """Lower priorities go first, lifo goes before what waits in its level, a changed one behind its new level."""
     queue = stage.client.queue("reports")

@@ -43,6 +43,9 @@ OOM = Attempt(
     next="retry",
 )
 
+BETWEEN = replace(OOM, seq=0, attempt=0, execution="", outcome=Outcome(cls="cancelled", message="cancelled by ada"))
+LATER = NOW + timedelta(minutes=5)
+
 
 @pytest.mark.parametrize(
     ("job", "around", "want"),
@@ -122,8 +125,14 @@ OOM = Attempt(
         pytest.param(
             JOB,
             replace(AROUND, dispatchers=2, inflight=20),
-            ["2 dispatchers have 20 executions in flight: a job starts when one of their slots is free"],
+            ["2 dispatchers have 20 executions in flight: a job starts when a slot is free"],
             id="width",
+        ),
+        pytest.param(
+            JOB,
+            replace(AROUND, inflight=1),
+            ["1 dispatcher has 1 execution in flight: a job starts when a slot is free"],
+            id="width of one",
         ),
         pytest.param(
             JOB,
@@ -164,7 +173,36 @@ OOM = Attempt(
             ["It was attempt 3 of 3.", "It was started 7 times"],
             id="failed after more starts than attempts",
         ),
-        pytest.param(replace(JOB, expires_at=NOW), AROUND, ["expires at 2026-11-22T10:00:00Z"], id="expires"),
+        pytest.param(
+            replace(JOB, expires_at=NOW + timedelta(minutes=1)),
+            AROUND,
+            ["It expires at 2026-11-22T10:01:00Z if it has not started by then."],
+            id="expires",
+        ),
+        pytest.param(
+            replace(JOB, expires_at=NOW),
+            AROUND,
+            ["It expired at 2026-11-22T10:00:00Z: it never starts, and ends as failed when its turn comes."],
+            id="expired, and its turn has not come",
+        ),
+        pytest.param(
+            replace(JOB, state=JobState.DELAYED, not_before=LATER, expires_at=LATER + timedelta(minutes=5)),
+            AROUND,
+            ["delayed until 2026-11-22T10:05:00Z", "It expires at 2026-11-22T10:10:00Z if it has not started by then."],
+            id="delayed, expires later",
+        ),
+        pytest.param(
+            replace(JOB, state=JobState.DELAYED, not_before=LATER, expires_at=LATER),
+            AROUND,
+            ["It expires at 2026-11-22T10:05:00Z, before its delay is over: it never starts."],
+            id="delayed beyond its expiry",
+        ),
+        pytest.param(
+            replace(JOB, history=(BETWEEN,)),
+            AROUND,
+            ["It had ended as cancelled: cancelled by ada."],
+            id="retried after a cancel between two attempts",
+        ),
         pytest.param(
             replace(JOB, state=JobState.DELAYED, not_before=NOW + timedelta(minutes=5), history=(OOM,)),
             AROUND,
@@ -179,8 +217,23 @@ OOM = Attempt(
         ),
         pytest.param(
             replace(JOB, state=JobState.WAITING_CHILDREN),
-            replace(AROUND, dependencies={"b": JobState.ACTIVE, "c": JobState.FAILED, "d": None}),
-            ["job b, which is active", "job c, which failed", "job d, which is gone"],
+            replace(
+                AROUND,
+                dependencies={
+                    "b": JobState.ACTIVE,
+                    "c": JobState.FAILED,
+                    "d": None,
+                    "e": JobState.CANCELLED,
+                    "f": JobState.WAITING_CHILDREN,
+                },
+            ),
+            [
+                "job b, which is active.",
+                "job c, which failed: retry that one",
+                "job d, which is gone",
+                "job e, which was cancelled: retry that one (heavylift jobs retry e).",
+                "job f, which waits for others itself.",
+            ],
             id="dependencies",
         ),
         pytest.param(
