@@ -63,7 +63,7 @@ def enqueue(  # noqa: PLR0913, PLR0917 - one parameter per option of the command
     read |= {"timeouts": read_timeouts(timeout, total_timeout), "resources": pairs("--set", resources) or None}
     read |= {"env": pairs("--env", env) or None, "labels": pairs("--label", label) or None}
     given = {name: value for name, value in (plain | read).items() if value is not None}
-    waits = Waits(wait=wait, timeout=wait_timeout, output=output)
+    waits = Waits(wait=wait or wait_timeout is not None, timeout=wait_timeout, output=output)
     if from_file is None:
         return _enqueue_one(session(context), (queue, task), read_data(data), given, waits)
     if data is not None or given:
@@ -127,12 +127,13 @@ def _file(client: Client, lines: Sequence[Line | HeavyliftError], waits: Waits) 
             refused += bad
             step(min(start + _AT_ONCE, len(lines)), len(lines))
     if refused:
-        say(f"{refused} lines refused, {len(jobs)} jobs enqueued")
+        say(f"{refused} {'line' if refused == 1 else 'lines'} refused, {len(jobs)} jobs enqueued")
     code: int = Exit.REFUSED if refused else Exit.DONE
     if not waits.wait:
         _show(jobs, waits.output)
         return code
-    return code or wait_all(client, [job.id for job in jobs], waits.timeout, waits.output)
+    ended = wait_all(client, [job.id for job in jobs], waits.timeout, waits.output)
+    return code or ended
 
 
 def _batch(client: Client, batch: Sequence[Line | HeavyliftError]) -> tuple[list[Job[Any]], int]:

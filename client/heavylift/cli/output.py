@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -75,7 +76,21 @@ def emit_one(row: Row, form: Format, key: str = "id") -> None:
         width = max(len(name) for name in row)
         for name, value in row.items():
             if value not in (None, "", [], {}):
-                print(f"{name:<{width}}  {text(value)}")
+                print(_fact(f"{name:<{width}}  ", text(value)))
+
+
+def _fact(name: str, said: str) -> str:
+    """Return a line; on a terminal what it says is folded between words, beside its name."""
+    if not sys.stdout.isatty():
+        return name + said
+    return textwrap.fill(
+        said,
+        max(console().width, 2 * len(name)),
+        initial_indent=name,
+        subsequent_indent=" " * len(name),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def print_json(value: Any, *, indent: int | None = 2) -> None:

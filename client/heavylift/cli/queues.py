@@ -11,6 +11,7 @@ import typer
 from heavylift.cli.completing import PURGED, queue_names
 from heavylift.cli.exits import say
 from heavylift.cli.output import Format, Output, age, emit, emit_one, iso
+from heavylift.cli.plainly import plain_row
 from heavylift.cli.session import session
 from heavylift.cli.told import progress, telling
 from heavylift.cli.waiting import waiting
@@ -24,7 +25,8 @@ from heavylift.store import ops
 app = typer.Typer(no_args_is_help=True, help="Look at queues; pause, resume and purge them.")
 
 Name = Annotated[str, typer.Argument(help="Queue.", metavar="QUEUE", autocompletion=queue_names)]
-COLUMNS = ("name", "served", "paused", "waiting", "delayed", "active", "completed", "failed", "cancelled", "oldest")
+COLUMNS = ("name", "waiting", "delayed", "active", "completed", "failed", "cancelled", "oldest", "held")
+"""The last one goes below its row where the terminal is narrow, so it says what it means."""
 _FOREVER = "87600h"
 
 
@@ -36,7 +38,15 @@ def list_(context: typer.Context, output: Output = Format.TABLE) -> None:
     """
     with session(context).client() as client:
         rows = [_row(client, name) for name in client.queues()]
+    if output is Format.TABLE:
+        rows = [{**row, "held": _held(row)} for row in rows]
     emit(rows, output, COLUMNS, key="name")
+
+
+def _held(row: Mapping[str, Any]) -> str:
+    """Return what keeps all jobs of a queue from starting, in words."""
+    unserved = [] if row["served"] else ["no HeavyQueue serves it"]
+    return "; ".join([*unserved, *([f"paused by {row['paused']}"] if row["paused"] else [])])
 
 
 def _known(client: Client, name: str) -> Queue:
@@ -97,7 +107,7 @@ def show(context: typer.Context, name: Name, output: Output = Format.TABLE) -> N
         row["allow"] = (settings or {}).get("allow")
         row["troubles"] = client.run(ops.troubles(name))
         row["lastQuarantined"] = quarantine
-    emit_one(row, output, key="name")
+    emit_one(plain_row(row) if output is Format.TABLE else row, output, key="name")
 
 
 def _rate(client: Client, name: str, settings: Mapping[str, Any], install: str) -> dict[str, Any]:
@@ -121,7 +131,7 @@ def pause(
     name: Name,
     reason: Annotated[str, typer.Option(help="Why, for people who ask.")] = "",
     wait: Annotated[bool, typer.Option("--wait", help="Return when no job of it runs any more.")] = False,
-    wait_timeout: Annotated[str | None, typer.Option(help="Wait at most this long, for example 10m.")] = None,
+    wait_timeout: Annotated[str | None, typer.Option(help="Wait, and at most this long, for example 10m.")] = None,
     output: Output = Format.TABLE,
 ) -> None:
     """Start no more jobs of a queue until it is resumed; what runs goes on.

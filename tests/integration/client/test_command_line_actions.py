@@ -90,6 +90,27 @@ def test_lines_take_every_option_and_can_be_waited_for(
     assert (client.job("a").info().key, client.job("b").info().dedupe) == ("acme", "annual")
 
 
+@pytest.mark.usefixtures("served")
+def test_a_line_that_is_refused_keeps_nobody_from_the_wait(run: Run, tmp_path: Path) -> None:
+    """What became of the others is printed, and the exit code says that not all were taken."""
+    (tmp_path / "jobs.jsonl").write_text('{"task": "annual", "id": "a"}\nnot json\n')
+
+    said = run("enqueue", "reports", "--from-file", f"{tmp_path}/jobs.jsonl", "--wait-timeout", "20ms", "-o", "json")
+
+    assert said.code == 4
+    assert [(row["id"], row["state"]) for row in said.json] == [("a", "unknown")]
+    assert "1 line refused, 1 jobs enqueued" in said.err
+
+
+@pytest.mark.usefixtures("served")
+def test_a_longest_wait_is_a_wait(run: Run) -> None:
+    """``--wait-timeout`` alone waits, as it does for a pause."""
+    said = run("enqueue", "reports", "annual", "--wait-timeout", "20ms")
+
+    assert said.code == 124
+    assert "has not ended yet" in said.err
+
+
 def _run_two(player: Player) -> None:
     """Complete the first job that comes, the one of the lower priority, and fail the second."""
     done = 0
@@ -274,7 +295,12 @@ ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 def test_a_terminal_of_80_columns_is_enough(player: Player, redis_server: StoreServer, run: Run) -> None:
     """Ids stay whole, reasons stand below their jobs, and bulk operations move a bar."""
+    player.serve("reports", allow={"env": [f"VARIABLE_{number}" for number in range(9)]}, paused=True)
+    run("queues", "pause", "reports", "--reason", "an upgrade of the database that takes until tomorrow at noon")
+    words = ESCAPES.sub("", on_a_terminal(redis_server.url, "queues", "show", "reports")).replace("\r", "").splitlines()
+    queues = ESCAPES.sub("", on_a_terminal(redis_server.url, "queues", "list")).replace("\r", "").splitlines()
     player.serve("reports")
+    run("queues", "resume", "reports")
     reason = "the container needed more than its limit of 64Mi: raise resources, or let memory grow"
     for _ in range(2):
         run("enqueue", "reports", "annual")
@@ -282,13 +308,14 @@ def test_a_terminal_of_80_columns_is_enough(player: Player, redis_server: StoreS
     ids = run("jobs", "list", "-o", "name").out.split()
 
     listed = ESCAPES.sub("", on_a_terminal(redis_server.url, "jobs", "list")).replace("\r", "").splitlines()
-    queues = ESCAPES.sub("", on_a_terminal(redis_server.url, "queues", "list")).replace("\r", "").splitlines()
     retried = on_a_terminal(redis_server.url, "jobs", "retry", "--state", "failed", "--yes")
 
-    assert max(map(len, [*listed, *queues])) <= 80
+    assert max(map(len, [*listed, *queues, *words])) <= 80
+    assert any(line.endswith("pending 1h, run 24h") for line in words)
     assert all(any(line.startswith(job) for line in listed) for job in ids)
     assert " ".join(" ".join(listed).split()).count(reason) == 2
-    assert len(queues) == 2
+    assert len(queues) == 3
+    assert queues[2] == "    paused by HeavyQueue, ada (heavylift command)"
     assert "queue reports" in retried
     assert "100%" in retried
     assert ESCAPES.search(retried)
