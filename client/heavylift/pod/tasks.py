@@ -40,9 +40,11 @@ def resolve(name: str, modules: Sequence[str], allowed: Sequence[str]) -> Task[.
         return _admitted(name, allowed)
     known = ", ".join(sorted(registered())) or "none"
     hint = f"; --allow admits {', '.join(allowed)}" if allowed else ""
+    where = f" in {', '.join(modules)}" if modules else ""  # in memory nobody names modules
+    remedy = "name its module in the container's command" if modules else "import its module"
     raise UnknownTaskError(
-        f"no task named {printable(name)!r} in {', '.join(modules)}: registered are {known}{hint}. "
-        "Decorate the function with @heavylift.task, or name its module in the container's command"
+        f"no task named {printable(name)!r}{where}: registered are {known}{hint}. "
+        f"Decorate the function with @heavylift.task, or {remedy}"
     )
 
 
