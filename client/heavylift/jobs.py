@@ -359,7 +359,10 @@ class Job(Generic[R]):
 def failure_message(job: str, outcome: Outcome | None) -> str:
     """Return one sentence on a failed job."""
     if outcome is None:
-        return f"job {job} failed; nothing is recorded about why"
+        return (
+            f"job {job} failed; nothing is recorded about why, as a worker of RQ does that takes it: stop the one that "
+            "listens to its queue (rq info)"
+        )
     message = f"job {job} failed: {outcome.cls}"
     if outcome.message:
         message += f": {outcome.message}"

@@ -53,6 +53,8 @@ SWEEP_STEP = 100
 """Deduplication keys one script call looks at."""
 DEPENDENTS_SWEEP_STEP = 50
 """Jobs that wait for others one script call looks at."""
+ENDED_SWEEP_STEP = 50
+"""Ended jobs of each state one script call compares with RQ's registries."""
 RETENTION_STEP = 20
 """Jobs one script call removes at most when it trims."""
 WAIT_BOUNDS_MS = (

@@ -45,6 +45,8 @@ class Janitor:
     """Queue -> where the sweep over its deduplication keys goes on."""
     _dependents: dict[str, int] = field(default_factory=dict)
     """Queue -> where the sweep over its jobs that wait for others goes on."""
+    _ended: dict[str, int] = field(default_factory=dict)
+    """Queue -> where the sweep over RQ's ended jobs goes on."""
     _log: Any = field(default_factory=lambda: logs.get("janitor"))
 
     def __post_init__(self) -> None:
@@ -113,7 +115,8 @@ class Janitor:
         """Trim and sweep each queue; what is wrong with one is raised after all had their turn."""
         trouble: HeavyliftError | None = None
         for queue in queues:
-            for step in (self._trim, self._sweep_keys, self._sweep_dedupe, self._sweep_dependents):
+            steps = (self._trim, self._sweep_keys, self._sweep_dedupe, self._sweep_dependents, self._sweep_ended)
+            for step in steps:
                 try:
                     await step(queue)
                 except RedisUnavailableError:
@@ -164,3 +167,16 @@ class Janitor:
         self._dependents[queue] = cursor or 0
         if mended:
             self._log.warning("jobs seen to that waited for what cannot end any more", queue=queue, count=mended)
+
+    async def _sweep_ended(self, queue: str) -> None:
+        """Go on with the sweep over the jobs that RQ ended, a bounded number of steps per pass."""
+        cursor: int | None = self._ended.get(queue, 0)
+        found = 0
+        for _ in range(_SWEEPS_PER_QUEUE):
+            cursor, came = await self.link.run(ops.sweep_ended(queue, cursor or 0))
+            found += came
+            if cursor is None:
+                break
+        self._ended[queue] = cursor or 0
+        if found:
+            self._log.warning("jobs listed that RQ ended by itself", queue=queue, count=found)

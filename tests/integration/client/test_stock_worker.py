@@ -10,7 +10,8 @@ import pytest
 from rq import Queue, SimpleWorker
 from rq.serializers import JSONSerializer
 
-from heavylift import Client, JobState
+from heavylift import Client, JobFailedError, JobState
+from heavylift.store import ops
 
 if TYPE_CHECKING:
     from tests.integration.client.conftest import Player
@@ -40,7 +41,14 @@ def test_stock_worker_fails_the_job_with_the_remedy(served: Player, client: Clie
 
     assert job.info().state is JobState.FAILED
     assert "was enqueued for Heavylift and runs only in its Kubernetes Job" in str(result and result.exc_string)
-    job.retry()
+    with pytest.raises(JobFailedError, match="a worker of RQ"):
+        job.wait(timeout=5)
+
+    assert client.queue("reports").jobs("failed") == []  # until an operator's next look
+    assert served.store.run(ops.sweep_ended("reports")) == (None, 1)
+    assert served.store.run(ops.sweep_ended("reports")) == (None, 0)
+    assert [info.id for info in client.queue("reports").jobs("failed")] == [job.id]
+    assert [found.id for found in client.queue("reports").retry_failed()] == [job.id]
     claim = served.claim()
     assert claim is not None
     assert claim.job == job.id

@@ -287,6 +287,7 @@ def tidying(queue: str = QUEUE) -> Iterator[tuple[str, Op[Any]]]:
     yield "clear_trouble", ops.clear_trouble(queue, "k")
     yield "due_schedules", ops.due_schedules()
     yield "sweep_dependents", ops.sweep_dependents(queue)
+    yield "sweep_ended", ops.sweep_ended(queue)
     yield "put_settings", ops.put_settings("third", {}, generation=1, install=INSTALL, namespace=NAMESPACE, uid="u")
     yield "delete_settings", ops.delete_settings("third", "u")
 

@@ -12,7 +12,7 @@ from rq.registry import (
     StartedJobRegistry,
 )
 
-from heavylift.contract import ids, payload
+from heavylift.contract import ids, limits, payload
 from heavylift.contract.states import JobState
 from heavylift.store import Fence, Next, Verdict, decode, ops
 from heavylift_operator.services.views import Views
@@ -200,6 +200,28 @@ def test_rq_delete_of_an_ended_job(w: World, q: Queue) -> None:
     w.serve(retention={"completed": {"count": 0, "age": 60_000}})
     assert w.run(ops.trim(QUEUE)) == 1
     assert not w.redis.exists(f"heavylift:ended:completed:{QUEUE}")
+
+
+def test_what_rq_cancelled_is_trimmed_as_others(w: World, q: Queue) -> None:
+    """Jobs that RQ's cancel ended come into the index of ended jobs, all of them, one that runs when it has ended."""
+    for number in range(limits.ENDED_SWEEP_STEP + 10):
+        q.enqueue(FUNC, job_id=f"j{number}").cancel()
+    q.enqueue(FUNC, job_id="runs")
+    claim = w.claim()
+    w.record(claim)
+    fetch(w, "runs").cancel()
+
+    assert w.run(ops.find_ended(QUEUE, JobState.CANCELLED))[0] == []
+    cursor, found = w.run(ops.sweep_ended(QUEUE))
+    assert (cursor, w.run(ops.sweep_ended(QUEUE, cursor or 0))[0]) == (limits.ENDED_SWEEP_STEP, None)
+    assert 0 < found <= limits.ENDED_SWEEP_STEP
+    assert w.redis.zcard(f"heavylift:ended:cancelled:{QUEUE}") == limits.ENDED_SWEEP_STEP + 10
+    assert w.run(ops.counters(QUEUE))["repaired:ended"] == limits.ENDED_SWEEP_STEP + 10
+    w.finish(claim, Next.CANCEL)
+    w.serve(retention={"failed": {"count": 0, "age": 60_000}})
+    while w.run(ops.trim(QUEUE)):
+        pass
+    assert list(w.redis.scan_iter("rq:job:*")) == [b"rq:job:runs"]  # its Job is not let go yet
 
 
 def test_rq_enqueue_in_is_promoted_by_claim(w: World, q: Queue) -> None:

@@ -130,6 +130,7 @@ CASES: dict[str, tuple[Callable[[World], None], Callable[[], Any]]] = {
     "sweep_dedupe": (_holds, lambda: ops.sweep_dedupe(QUEUE)),
     "sweep_keys": (_keyed, lambda: ops.sweep_keys(QUEUE)),
     "sweep_dependents": (_orphaned, lambda: ops.sweep_dependents(QUEUE)),
+    "sweep_ended": (_ended, lambda: ops.sweep_ended(QUEUE)),
     "key_standing": (_keyed, lambda: ops.key_standing(QUEUE, "tenant")),
     "claim keyed": (_keyed, lambda: ops.claim(_ask())),
     "finish keyed": (_keyed, lambda: _finish(Next.COMPLETE)),

@@ -61,6 +61,7 @@ class NothingToTrim:
             "sweep_keys": (ops.KeyCursor(), 0),
             "sweep_dedupe": (0, 0),
             "sweep_dependents": (None, 0),
+            "sweep_ended": (None, 0),
         }
         return done[op.__name__]
 

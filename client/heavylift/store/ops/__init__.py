@@ -18,6 +18,7 @@ from heavylift.store.ops.admin import (
     retry_many,
     sweep_dedupe,
     sweep_dependents,
+    sweep_ended,
 )
 from heavylift.store.ops.executions import (
     attend,
@@ -175,6 +176,7 @@ __all__ = [
     "suspend_schedule",
     "sweep_dedupe",
     "sweep_dependents",
+    "sweep_ended",
     "sweep_keys",
     "take_lock",
     "trigger_schedule",

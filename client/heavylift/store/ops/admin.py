@@ -142,6 +142,16 @@ def sweep_dependents(queue: str, cursor: int = 0) -> Op[tuple[int | None, int]]:
     return (None if int(following) < 0 else int(following)), int(mended)
 
 
+def sweep_ended(queue: str, cursor: int = 0) -> Op[tuple[int | None, int]]:
+    """Take one step of a sweep over RQ's registries of ended jobs.
+
+    A job that RQ ended by itself (a worker of RQ took it, ``Job.cancel``) is listed, retried, purged and trimmed from
+    then on as others are. Returns the next cursor (None = done) and how many came in (``repaired:ended``).
+    """
+    following, mended = yield Call("sweep_ended", (queue, cursor, limits.ENDED_SWEEP_STEP))
+    return (None if int(following) < 0 else int(following)), int(mended)
+
+
 def dedupe_holder(queue: str, key: str) -> Op[str | None]:
     """Return the id of the job that holds a deduplication key, None when it is free."""
     answer = yield Call("dedupe_holder", (queue, key, "0"))
