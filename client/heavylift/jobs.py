@@ -307,7 +307,7 @@ class Job(Generic[R]):
 
         Args:
             options: set anew for the coming attempts: data, priority, max_attempts, backoff, timeouts, resources, env,
-                labels.
+                labels. Resources, times, variables and labels that are not named stay.
 
         Raises:
             JobNotFoundError: no such job.

@@ -72,11 +72,11 @@ def cancel(
 def retry(  # noqa: PLR0913, PLR0917 - one parameter per option of the command
     context: typer.Context,
     ids: Annotated[Words, typer.Argument(help="Job ids.", metavar="ID...")] = None,
-    resources: Annotated[Words, typer.Option("--set", help="New resource, as memory=8Gi.")] = None,
+    resources: Annotated[Words, typer.Option("--set", help="New resource, as memory=8Gi; others stay.")] = None,
     max_attempts: Annotated[int | None, typer.Option(help="New number of attempts.")] = None,
     priority: Annotated[int | None, typer.Option(help="New priority, -1000 to 1000; lower is sooner.")] = None,
     timeout: Annotated[Text, typer.Option(help="New longest run of one attempt, for example 2h.")] = None,
-    env: Annotated[Words, typer.Option(help="New environment variables, NAME=VALUE.")] = None,
+    env: Annotated[Words, typer.Option(help="New environment variable, NAME=VALUE; others stay.")] = None,
     data: Data = None,
     state: Annotated[
         Text,

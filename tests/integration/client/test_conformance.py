@@ -23,6 +23,7 @@ from heavylift import (
     JobState,
     JobStateError,
     PayloadTooLargeError,
+    Timeouts,
     UnknownQueueError,
     testing,
 )
@@ -256,6 +257,26 @@ def test_pause_purge_remove(stage: Stage) -> None:
     queue.resume()
     queue.enqueue("annual", YEAR)
     assert stage.take().task == "annual"
+
+
+def test_a_retry_leaves_what_it_does_not_name(stage: Stage) -> None:
+    """More memory is no less cpu: each resource, variable and time set anew takes the place of its own."""
+    stage.player.serve("reports", allow={"resources": {"memory": "8Gi", "cpu": "4"}, "env": ["A", "B"]})
+    queue = stage.client.queue("reports")
+    times, asked = Timeouts(run="1h", total="5h"), {"memory": "4Gi", "cpu": "2"}
+    job = queue.enqueue("annual", YEAR, resources=asked, env={"A": "1", "B": "2"}, timeouts=times)
+    stage.player.fail(stage.take())
+
+    job.retry(resources={"memory": "8Gi"}, env={"B": "3"}, timeouts=Timeouts(run="2h"))
+    claim = stage.take()
+    assert claim.options == {
+        "resources": {"memory": "8Gi", "cpu": "2"},
+        "env": {"A": "1", "B": "3"},
+        "timeouts": {"run": 7_200_000, "total": 18_000_000},
+    }
+    stage.player.fail(claim)
+    assert len(queue.retry_failed(resources={"cpu": "4"})) == 1
+    assert stage.take().options["resources"] == {"memory": "8Gi", "cpu": "4"}
 
 
 def test_what_is_wrong_is_refused(stage: Stage) -> None:

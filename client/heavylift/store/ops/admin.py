@@ -9,7 +9,7 @@ from heavylift.contract import limits, payload
 from heavylift.contract.outcomes import OutcomeClass
 from heavylift.contract.states import JobState
 from heavylift.store import bodies, decode
-from heavylift.store.model import Change, JobRecord, Outcome, Reply, Verdict
+from heavylift.store.model import Change, JobRecord, Json, Outcome, Reply, Verdict
 from heavylift.store.ops.replies import reply
 from heavylift.store.steps import Arg, Call, Command, Op
 
@@ -55,8 +55,8 @@ def retry(job: str, change: Change | None = None, *, by: str = "") -> Op[Reply]:
 
     Args:
         job: its id.
-        change: options that replace those of the same name, for example ``{"resources": {"memory": "8Gi"}}``, another
-            priority, other data.
+        change: options that replace those of the same name, another priority, other data. Of resources, env, labels and
+            timeouts each entry counts as one: ``{"resources": {"memory": "8Gi"}}`` leaves the cpu as it was.
         by: who, for the event.
     """
     found = None
@@ -79,10 +79,22 @@ def _retry(jobs: Sequence[tuple[str, JobRecord | None]], change: Change, by: str
         "" if change.priority is None else change.priority,
     ]
     for job, found in jobs:
-        options = bodies.compact({**found.options, **change.options}) if found and change.options else ""
+        options = bodies.compact(_changed(found.options, change.options)) if found and change.options else ""
         arguments += [job, options, *_data(found.task if found else "", change)]
     rows = yield Call("retry", tuple(arguments))
     return [_applied(reply(row)) for row in rows]
+
+
+_OF_ENTRIES = ("resources", "env", "labels", "timeouts")
+
+
+def _changed(old: Json, new: Json) -> Json:
+    """Return a job's options with what is set anew."""
+    changed = {**old, **new}
+    for name in _OF_ENTRIES:
+        if name in new and isinstance(kept := old.get(name), dict):  # another producer may have written anything
+            changed[name] = {**kept, **new[name]}
+    return changed
 
 
 def find_ended(
