@@ -10,6 +10,7 @@ import typer
 
 from heavylift import administration
 from heavylift.cli.exits import Exit, report, say
+from heavylift.cli.known import known_names
 from heavylift.cli.output import Format
 from heavylift.cli.session import Session
 from heavylift.cli.told import Told, progress, telling
@@ -66,8 +67,12 @@ class Chosen:
         return found
 
     def of_client(self, client: Client) -> tuple[str, ...]:
-        """Return the queues meant."""
-        return self.queues or tuple(client.queues())
+        """Return the queues meant.
+
+        Raises:
+            UnknownQueueError: one is not there.
+        """
+        return known_names(client, self.queues)
 
 
 def retry_chosen(here: Session, chosen: Chosen, changes: RetryOptions, *, yes: bool, output: Format) -> int:

@@ -12,8 +12,9 @@ import typer
 from heavylift import operations, schedules
 from heavylift.cli.acting import Id, Ids, cancel, change, promote, remove, retry
 from heavylift.cli.completing import CLASSES, STATES, queue_names
-from heavylift.cli.exits import safe
+from heavylift.cli.exits import safe, say
 from heavylift.cli.inputs import pairs
+from heavylift.cli.known import known_names
 from heavylift.cli.output import Format, Output, emit, emit_one, job_detail, job_row, print_job
 from heavylift.cli.session import session
 from heavylift.cli.waiting import wait_all
@@ -67,10 +68,12 @@ def list_(  # noqa: PLR0913, PLR0917 - one parameter per option of the command
     states = [operations.parse_state(name) for name in state or ()] or list(_STATES)
     wanted = Wanted.of(tuple(class_ or ()), since, pairs("--label", label))
     with session(context).client() as client:
-        found = _collect(client, queue or client.queues(), states, wanted, limit)
+        found = _collect(client, known_names(client, queue or ()), states, wanted, limit + 1)
     now = datetime.now(UTC)
-    rows = [job_row(info, now) if output is Format.TABLE else job_detail(info) for info in found]
+    rows = [job_row(info, now) if output is Format.TABLE else job_detail(info) for info in found[:limit]]
     emit(rows, output, COLUMNS)
+    if len(found) > limit:
+        say(f"these are the first {limit}: --limit lists more, --queue, --state, --class, --since and --label fewer")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

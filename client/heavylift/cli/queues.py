@@ -10,15 +10,15 @@ import typer
 
 from heavylift.cli.completing import PURGED, queue_names
 from heavylift.cli.exits import say
+from heavylift.cli.known import known
 from heavylift.cli.output import Format, Output, age, emit, emit_one, iso
 from heavylift.cli.plainly import plain_row
 from heavylift.cli.session import session
 from heavylift.cli.told import progress, telling
 from heavylift.cli.waiting import waiting
-from heavylift.client import Client, Queue
+from heavylift.client import Client
 from heavylift.contract import ids
 from heavylift.contract.states import JobState
-from heavylift.errors import UnknownQueueError
 from heavylift.jobs import moment
 from heavylift.store import ops
 
@@ -47,18 +47,6 @@ def _held(row: Mapping[str, Any]) -> str:
     """Return what keeps all jobs of a queue from starting, in words."""
     unserved = [] if row["served"] else ["no HeavyQueue serves it"]
     return "; ".join([*unserved, *([f"paused by {row['paused']}"] if row["paused"] else [])])
-
-
-def _known(client: Client, name: str) -> Queue:
-    """Return a queue that is there: a pause of a misspelt one would hold nothing back.
-
-    Raises:
-        UnknownQueueError: nobody enqueued into it, serves it or paused it.
-    """
-    queue = client.queue(name)
-    if name not in client.queues() and not client.run(ops.get_settings(name)) and not client.run(ops.paused(name)):
-        raise UnknownQueueError(f"there is no queue {name} in this Redis: see `heavylift queues list`")
-    return queue
 
 
 def _row(client: Client, name: str) -> dict[str, Any]:
@@ -91,7 +79,7 @@ def show(context: typer.Context, name: Name, output: Output = Format.TABLE) -> N
     """
     ids.check_queue_name(name)
     with session(context).client() as client:
-        _known(client, name)
+        known(client, name)
         row = _row(client, name)
         settings, owner = client.run(ops.get_settings(name)), client.run(ops.settings_owner(name))
         pause, quarantine = client.run(ops.paused(name)), client.run(ops.quarantine(name, 5))
@@ -139,7 +127,7 @@ def pause(
     Example: heavylift queues pause reports --reason "database upgrade" --wait
     """
     with session(context).client() as client, telling(output, "name") as told:
-        queue = _known(client, name)
+        queue = known(client, name)
         queue.pause(reason=reason)
         told.did(f"queue {name} is paused", name=name, did="paused")
         if wait or wait_timeout:
@@ -154,7 +142,7 @@ def resume(context: typer.Context, name: Name, output: Output = Format.TABLE) ->
     Example: heavylift queues resume reports
     """
     with session(context).client() as client, telling(output, "name") as told:
-        _known(client, name).resume()
+        known(client, name).resume()
         told.did(f"queue {name} is resumed", name=name, did="resumed")
         settings = client.run(ops.get_settings(name))
     if (settings or {}).get("paused") is True:
@@ -179,7 +167,7 @@ def purge(
     Example: heavylift queues purge reports --state failed --yes
     """
     with session(context).client() as client, telling(output, "name") as told:
-        queue = _known(client, name)
+        queue = known(client, name)
         there = queue.purge(state, dry_run=True)
         if dry_run:
             told.did(f"{there} {state} jobs of queue {name} would be removed", name=name, did="none", jobs=there)

@@ -108,6 +108,8 @@ def _run_next(player: Player, result: str) -> None:
         (("queues", "pause", "a b"), 2, "queue name"),
         (("queues", "pause", "report"), 3, "there is no queue report in this Redis: see `heavylift queues list`"),
         (("queues", "resume", "report"), 3, "there is no queue report"),
+        (("jobs", "list", "--queue", "report"), 3, "there is no queue report"),
+        (("jobs", "retry", "--state", "failed", "--queue", "report", "--yes"), 3, "there is no queue report"),
         (("queues", "show", "report"), 3, "there is no queue report"),
         (("queues", "purge", "report", "--yes"), 3, "there is no queue report"),
         (("nonsense",), 2, "No such command"),

@@ -290,6 +290,19 @@ def test_why_reads_who_slowed_a_queue_down(served: Player, run: Run, client: Cli
     assert "Queue reports is held back: Job b raised RateLimited; the next may start in 1m" in said
 
 
+def test_a_list_says_when_it_is_cut(served: Player, run: Run) -> None:
+    """A person or a program that counts lines learns that there are more."""
+    for name in "abc":
+        run("enqueue", "reports", "annual", "--id", name)
+
+    cut, whole = run("jobs", "list", "--limit", "2", "-o", "name"), run("jobs", "list", "--limit", "3", "-o", "name")
+
+    assert (cut.code, cut.out) == (0, "a\nb\n")
+    assert "these are the first 2: --limit lists more" in cut.err
+    assert (whole.out, whole.err) == ("a\nb\nc\n", "")
+    assert served.claim() is not None
+
+
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
