@@ -152,7 +152,8 @@ class JobInfo:
     checkpoint: Any = None
     """What the last attempts kept for the next one (``ctx.checkpoint``, ``ctx.resume``); None = nothing."""
     total_due: datetime | None = None
-    """When the time for all attempts is over (``timeouts.total``); None before the first claim, or without a limit."""
+    """When the time for all attempts is over (``timeouts.total``); None before the first claim, without a limit, and
+    when the job completed."""
 
     @classmethod
     def read(cls, record: JobRecord) -> JobInfo:
@@ -191,7 +192,7 @@ class JobInfo:
             expires_at=moment(record.expires),
             memory=record.memory,
             checkpoint=decode.parsed(record.checkpoint),
-            total_due=moment(_optional(record.frozen.get("totalDue"))),
+            total_due=_total_due(record),
         )
 
 
@@ -209,6 +210,12 @@ def _attempt(record: JobRecord) -> int:
     if record.seq == 0 or last is None:  # never started
         return record.attempts_made
     return max(record.attempts_made, _whole(last.get("attempt")))
+
+
+def _total_due(record: JobRecord) -> datetime | None:
+    if record.first_claimed_at is None:  # a retry begins anew: what is frozen is of the claim before
+        return None
+    return moment(_optional(record.frozen.get("totalDue")))
 
 
 def _whole(value: object) -> int:

@@ -88,7 +88,7 @@ def _waiting(info: JobInfo, around: Surroundings) -> Iterator[str]:
         yield f"It waits in queue {info.queue}, behind more than {_PLACES:,} others."
     if info.reason:
         yield f"It was put back last because of: {info.reason}."
-    yield from _last_failure(info)
+    yield from _last_failure(info, around.now)
     if not blocked and info.position == 0:
         yield from _next(_whose(info, around))
     if not blocked and around.inflight and around.dispatchers:
@@ -190,26 +190,28 @@ def _delayed(info: JobInfo, around: Surroundings) -> Iterator[str]:
         yield "It is delayed."
     else:
         yield f"It is delayed until {iso(info.not_before)} ({until(info.not_before, around.now)})."
-    yield from _last_failure(info)
+    yield from _last_failure(info, around.now)
     yield from _queue_blocks(info.queue, around)
     yield from _expiry(info, around)
 
 
-def _last_failure(info: JobInfo) -> Iterator[str]:
+def _last_failure(info: JobInfo, now: datetime) -> Iterator[str]:
     last = info.history[-1] if info.history else None
     if last is None or last.outcome is None:
         return
     yield f"{_name(last)} ended as {last.outcome.cls}: {last.outcome.message or 'no details'}."
-    yield from _inherited(info)
+    yield from _inherited(info, now)
 
 
-def _inherited(info: JobInfo) -> Iterator[str]:
+def _inherited(info: JobInfo, now: datetime) -> Iterator[str]:
     """Say what the attempts so far mean for the one that runs or comes."""
     if info.memory is not None:
         yield f"Its memory has grown to {quantities.memory(info.memory)}, since it ran out of less."
     if info.checkpoint is not None:
         yield "It goes on from a checkpoint of an earlier attempt."
-    if info.total_due is not None:
+    if info.total_due is not None and info.total_due <= now and info.state is not JobState.ACTIVE:
+        yield f"Its total time was over at {iso(info.total_due)} (timeouts.total): it fails when its turn comes."
+    elif info.total_due is not None:
         yield f"All its attempts together may take until {iso(info.total_due)} (timeouts.total)."
 
 
@@ -240,7 +242,7 @@ def _deferred(info: JobInfo, around: Surroundings) -> Iterator[str]:
     yield from _expiry(info, around)
 
 
-def _active(info: JobInfo, _around: Surroundings) -> Iterator[str]:
+def _active(info: JobInfo, around: Surroundings) -> Iterator[str]:
     where = f" as Job {info.namespace}/{info.job_name}" if info.job_name else ""
     if info.phase is Phase.RUNNING:
         yield f"It runs{where}{_since(info)}."
@@ -251,7 +253,7 @@ def _active(info: JobInfo, _around: Surroundings) -> Iterator[str]:
         yield "A dispatcher has claimed it; its Kubernetes Job is being created."
     if info.attempt > 1:
         yield f"This is attempt {info.attempt} of {info.max_attempts or 1}."
-        yield from _last_failure(info)
+        yield from _last_failure(info, around.now)
     if info.cancel:
         yield f"A cancel by {info.cancel.get('by') or 'somebody'} is under way{_because(info.cancel)}."
 

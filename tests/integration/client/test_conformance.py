@@ -274,8 +274,10 @@ def test_a_retry_leaves_what_it_does_not_name(stage: Stage) -> None:
         "env": {"A": "1", "B": "3"},
         "timeouts": {"run": 7_200_000, "total": 18_000_000},
     }
+    assert job.info().total_due is not None
     stage.player.fail(claim)
     assert len(queue.retry_failed(resources={"cpu": "4"})) == 1
+    assert job.info().total_due is None, "its time begins with its next claim"
     assert stage.take().options["resources"] == {"memory": "8Gi", "cpu": "4"}
 
 

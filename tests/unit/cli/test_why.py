@@ -162,10 +162,16 @@ LATER = NOW + timedelta(minutes=5)
             id="put back",
         ),
         pytest.param(
-            replace(JOB, history=(OOM,), memory=144 * 1024**2, checkpoint={"page": 3}, total_due=NOW),
+            replace(JOB, history=(OOM,), memory=144 * 1024**2, checkpoint={"page": 3}, total_due=LATER),
             AROUND,
-            ["grown to 144Mi", "from a checkpoint", "together may take until 2026-11-22T10:00:00Z (timeouts.total)"],
+            ["grown to 144Mi", "from a checkpoint", "together may take until 2026-11-22T10:05:00Z (timeouts.total)"],
             id="what it inherits",
+        ),
+        pytest.param(
+            replace(JOB, history=(OOM,), total_due=NOW),
+            AROUND,
+            ["Its total time was over at 2026-11-22T10:00:00Z (timeouts.total): it fails when its turn comes."],
+            id="past its total time",
         ),
         pytest.param(
             replace(JOB, state=JobState.FAILED, starts=7, attempts_made=3, attempt=3, outcome=OOM.outcome),
