@@ -53,7 +53,7 @@ def draft(task: str, data: Any, options: Mapping[str, Any]) -> Draft:
     if not isinstance(task, str):
         raise InvalidInputError(f"task is {task!r}: give the registered name as text, or call .enqueue of the task")
     stored = stored_options(own)
-    depends_on = _dependencies(options.get("depends_on"))
+    depends_on = _dependencies(options.get("depends_on"), given_id)
     if depends_on and stored.get("dedupe", {}).get("mode") == "keep_last":
         raise InvalidInputError("dedupe with keep_last cannot be combined with depends_on: it orders its jobs itself")
     delay_ms = _delay(options.get("delay"), stored.get("dedupe", {}))
@@ -170,7 +170,7 @@ def _expires(value: Any, delay_ms: int) -> int | None:
     return ms
 
 
-def _dependencies(value: Any) -> tuple[str, ...]:
+def _dependencies(value: Any, own_id: str | None) -> tuple[str, ...]:
     if value is None:
         return ()
     if isinstance(value, str) or not isinstance(value, Sequence):
@@ -182,4 +182,6 @@ def _dependencies(value: Any) -> tuple[str, ...]:
         if not isinstance(entry, str):
             raise InvalidInputError(f"depends_on has {entry!r}: pass jobs or their ids")
         ids.check_job_id(entry)
+        if entry == own_id:
+            raise InvalidInputError(f"depends_on has {entry}, the job's own id: a job cannot wait for itself")
     return tuple(dict.fromkeys(names))

@@ -292,6 +292,8 @@ def test_what_is_wrong_is_refused(stage: Stage) -> None:
         stage.client.queue("other").enqueue("annual", YEAR)
     with pytest.raises(InvalidInputError, match="env"):
         queue.enqueue("annual", YEAR, env={"A": "b"})
+    with pytest.raises(InvalidInputError, match="a job cannot wait for itself"):
+        queue.enqueue("annual", YEAR, id="own", depends_on=["own"])
     with pytest.raises(BatchError) as refused:
         queue.enqueue_many([JobRequest("annual", YEAR), JobRequest("annual", {"x": float("inf")})])
     assert len(refused.value.jobs) == 1

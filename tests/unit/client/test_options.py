@@ -157,7 +157,8 @@ def test_patience_gives_up_on_a_redis_that_stays_away() -> None:
 
 def test_history_of_odd_bytes_is_still_readable() -> None:
     """Entries from Redis are hostile: what is missing or odd becomes empty, nothing raises."""
-    read = Attempt.read({"seq": "x", "attempt": 2.0, "class": 7, "startedAt": 10**30, "endedAt": None, "evidence": []})
+    odd = {"seq": "x", "attempt": 2.0, "execution": 7, "class": 7, "startedAt": 10**30, "endedAt": None, "evidence": []}
+    read = Attempt.read(odd)
 
     assert (read.seq, read.attempt, read.started_at, read.ended_at) == (0, 2, None, None)
     assert read.outcome is not None
