@@ -167,7 +167,7 @@ class JobInfo:
             phase=record.phase if record.state is JobState.ACTIVE else None,
             reason=record.reason,
             attempt=_attempt(record),
-            max_attempts=record.max_attempts or _optional(asked),
+            max_attempts=_optional(asked) or record.max_attempts,  # a retry may ask for more than what is frozen still
             attempts_made=record.attempts_made,
             starts=record.starts,
             priority=record.priority,

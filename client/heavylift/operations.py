@@ -127,7 +127,7 @@ def refusal(made: Enqueued, queue: str) -> HeavyliftError | None:
             )
         case "conflict":
             why = made.message or f"job {made.id} exists already with other data or in another queue"
-            return DuplicateJobError(f"{why} (or choose another id)")
+            return DuplicateJobError(f"{why}: choose another id, or remove that job first")
         case "unknown-queue":
             return UnknownQueueError(
                 f"no HeavyQueue serves queue {queue!r}: apply one (kubectl apply -f queue.yaml), check the name, or "

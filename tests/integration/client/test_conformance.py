@@ -137,6 +137,7 @@ def test_a_failed_job_says_why_and_runs_again(stage: Stage) -> None:
 
     info, claim = job.info(), stage.take()
     assert (info.state, len(info.history), info.outcome) == (JobState.WAITING, 1, None)
+    assert info.max_attempts == 4
     assert (claim.seq, claim.attempt, claim.frozen["maxAttempts"]) == (2, 1, 4)
 
 
