@@ -279,6 +279,9 @@ def _pending_words(info: JobInfo) -> Iterator[str]:
 
 def _completed(info: JobInfo, _around: Surroundings) -> Iterator[str]:
     yield f"It completed at {iso(info.ended_at) or 'an unknown time'}, in attempt {max(info.attempt, 1)}."
+    warning = info.outcome.evidence.get("warning") if info.outcome is not None else None
+    if isinstance(warning, str):
+        yield f"{warning[:1].upper()}{warning[1:].rstrip('.')}."
 
 
 def _failed(info: JobInfo, _around: Surroundings) -> Iterator[str]:

@@ -293,6 +293,17 @@ LATER = NOW + timedelta(minutes=5)
         ),
         pytest.param(
             replace(
+                JOB,
+                state=JobState.COMPLETED,
+                attempt=1,
+                outcome=Outcome(cls="succeeded", message="", evidence={"warning": "what the program left is not JSON"}),
+            ),
+            AROUND,
+            ["What the program left is not JSON."],
+            id="completed, its result dropped",
+        ),
+        pytest.param(
+            replace(
                 JOB, state=JobState.FAILED, attempt=3, outcome=Outcome(cls="error", message="no such year", exit_code=3)
             ),
             AROUND,
