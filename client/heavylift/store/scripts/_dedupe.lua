@@ -101,6 +101,25 @@ function L.dedup_end(q, key, job, state)
   end
 end
 
+-- Jobs of one queue with keys ended, {key, job, state} each: those that hold their keys plainly go together, the others one by
+-- one, in their order. An error that one of them meets costs its key, which the sweep frees.
+function L.dedup_ends(q, ends)
+  local keys, plain = {}, {}
+  for i, e in ipairs(ends) do keys[i] = e[1] end
+  local found = try('HMGET', K.dedup(q), unpack(keys))
+  if found.err then return end
+  local others = {}
+  for i, e in ipairs(ends) do
+    if found[i] == e[2] then
+      plain[#plain + 1] = e[1]
+    elseif found[i] and string.find(found[i], e[2], 1, true) then
+      others[#others + 1] = e
+    end
+  end
+  if #plain > 0 then try('HDEL', K.dedup(q), unpack(plain)) end
+  for _, e in ipairs(others) do pcall(L.dedup_end, q, unpack(e)) end
+end
+
 L.dedup_free = pass
 
 -- Look at one entry, as the sweep does: true when it was stale (its time over is no fault: nil).

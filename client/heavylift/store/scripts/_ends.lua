@@ -15,7 +15,7 @@ end
 local function group(q)
   local g = groups[q]
   if not g then
-    g = { members = {}, counts = {}, states = {} }
+    g = { members = {}, counts = {}, states = {}, held = {}, ring = false }
     groups[q] = g
     queues[#queues + 1] = q
   end
@@ -166,7 +166,7 @@ function L.over(q, job, h, e)
   try('XADD', K.outbox, 'MAXLEN', '~', 10000, '*', 'event', e.state, 'job', job, 'queue', q, 'class', e.class,
     'final', '1', 'at', NOW_MS)
   call('PUBLISH', K.done(job), e.state)
-  if h['hl:dedup'] then L.dedup_end(q, h['hl:dedup'], job, e.state) end
+  if h['hl:dedup'] then add(group(q).held, { h['hl:dedup'], job, e.state }) end
   if not h['hl:task'] then L.rq_unpark(job) end
   if followed then L.free_dependents(job, e.state, 50) else todo[#todo + 1] = job end
   return outcome
@@ -185,12 +185,12 @@ local function settle_state(q, state, own)
 end
 
 local function settle_queue(q, g)
+  if #g.held > 0 then L.dedup_ends(q, g.held) end
   if #g.members > 0 then
     try('ZREM', K.started(q), unpack(g.members))
-    local keys = try('HMGET', K.keyof(q), unpack(g.members))
-    for i, member in ipairs(g.members) do
-      if type(keys[i]) == 'string' then L.key_ends(q, member) end
-    end
+    local keys, any = try('HMGET', K.keyof(q), unpack(g.members)), false
+    for i = 1, #g.members do any = any or type(keys[i]) == 'string' end
+    if any and L.keys_end(q, g.members, keys) then g.ring = true end
   end
   for name, n in pairs(g.counts) do L.count(q, name, n) end
   if g.ring then try('PUBLISH', K.doorbell, q) end

@@ -1,5 +1,5 @@
 -- How jobs move between states: places, ends, dependents, fences; after `_lib.lua` in front of every script.
--- With: _dependents.lua, _keys.lua, _rate.lua, _breaker.lua, _dedupe.lua, _retention.lua, _rqlimit.lua, _ends.lua
+-- With: _dependents.lua, _keys.lua, _leaving.lua, _rate.lua, _breaker.lua, _dedupe.lua, _retention.lua, _rqlimit.lua, _ends.lua
 local priorities = {}
 function L.priority(h)
   local text = h['hl:priority']

@@ -93,7 +93,7 @@ local function trim_some(q, state, oldest, keep)
       off[#off + 1] = job
       reasons[#off] = what == 'removed' and 'retention' or 'gone'
     end
-    if what == 'removed' then held[job] = h['hl:dedup'] end
+    if what == 'removed' and h['hl:dedup'] then held[#held + 1] = { h['hl:dedup'], job } end
   end
   if #entries == 0 then return 0 end
   call('ZREM', K.ended(q, state), unpack(entries))
@@ -102,8 +102,8 @@ local function trim_some(q, state, oldest, keep)
     try('ZREM', K.registry(L.REGISTRY[state], q), unpack(off))
     L.count(q, 'trimmed', #off)
   end
+  if #held > 0 then L.dedup_ends(q, held) end
   for i, job in ipairs(off) do
-    if held[job] then L.dedup_end(q, held[job], job, nil) end
     L.emit(q, 'removed', job, 'reason', reasons[i], 'prev', state)
   end
   return #entries
