@@ -15,6 +15,7 @@ SMALL_EVIDENCE = 1024
 """Bytes of evidence an entry of the history keeps."""
 _ROUNDS = 200
 _SHORTEST = 16
+_LEAD = max(len(f"cancelled; its last attempt ended as {cls}: ") for cls in OutcomeClass)
 _ENCODER = json.JSONEncoder(separators=(",", ":"), default=str)
 
 
@@ -52,8 +53,15 @@ def _longest(value: Any) -> tuple[Any, Any, int]:
     return best
 
 
+def size(text: str) -> int:
+    """Return how many bytes of UTF-8 a text has, lone surrogates replaced."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+
+
 def clip(message: str, limit: int = limits.MESSAGE_MAX) -> str:
     """Return a message of at most ``limit`` bytes of UTF-8, lone surrogates replaced."""
+    if message.isascii() and len(message) <= limit:
+        return message
     encoded = message.encode("utf-8", "replace")
     return encoded.decode() if len(encoded) <= limit else encoded[: limit - 3].decode("utf-8", "ignore") + "…"
 
@@ -81,10 +89,9 @@ def both(*outcomes: Outcome) -> list[str]:
 
 def of_end(outcome: Outcome) -> list[str]:
     """Return ``both`` of an outcome, and of the one if a cancel wins: empty = the script makes it of these."""
-    lead = len(f"cancelled; its last attempt ended as {outcome.cls.value}: ")
-    if lead + len(outcome.message.encode("utf-8", "replace")) <= limits.MESSAGE_MAX:
-        return [*both(outcome), "", ""]
-    return both(outcome, cancelled_instead(outcome))
+    if _LEAD + size(outcome.message) > limits.MESSAGE_MAX:
+        return both(outcome, cancelled_instead(outcome))
+    return [*both(outcome), "", ""]
 
 
 def cancelled_instead(outcome: Outcome) -> Outcome:

@@ -74,12 +74,20 @@ def parsed(value: Any) -> Any:
     if not raw_text:
         return None  # most fields of most jobs
     try:
-        found = _DECODER.decode(raw_text)
+        found = _read(raw_text)
     except (ValueError, RecursionError):
         return None
     if raw_text.count("[") + raw_text.count("{") > _DEPTH and _deeper(found, _DEPTH):
         return None
-    return _mended(found) if _MAY_BE_LONE.search(raw_text) else found
+    return _mended(found) if "\\u" in raw_text and _MAY_BE_LONE.search(raw_text) else found
+
+
+def _read(raw_text: str) -> Any:
+    if raw_text[0] in "{[":  # as we write it: no blanks to be looked for around it
+        found, end = _DECODER.raw_decode(raw_text)
+        if end == len(raw_text):
+            return found
+    return _DECODER.decode(raw_text)
 
 
 def _finite(digits: str) -> float | None:

@@ -57,7 +57,7 @@ def test_states_are_the_contracts() -> None:
 
 def test_limits_written_in_lua_are_the_contracts() -> None:
     """Bounds that stand in Lua as numbers are those of the contract."""
-    assert f"'~', {limits.EVENTS_MAXLEN}" in LIB
+    assert f"'~', '{limits.EVENTS_MAXLEN}'" in LIB
     assert f"K.quarantine(q), 0, {limits.QUARANTINE_MAX - 1}" in LIB
     assert f"#lines - {limits.HISTORY_MAX - 1}, 1" in LIB
     assert f"L.trim(q, state, {limits.RETENTION_STEP - 1} + #own.ids, own.keep)" in LIB

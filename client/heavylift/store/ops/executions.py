@@ -159,36 +159,39 @@ def _stands(fence: Fence, obs: Observation, fields: Mapping[str, Any], stored: J
 
 
 def _finish_arguments(req: FinishRequest) -> tuple[Arg, ...]:
-    outcome, failed = req.outcome, req.next is Next.FAIL
+    outcome = req.outcome
     body, small, instead, instead_small = bodies.of_end(outcome)
+    further: dict[str, Arg | None] = {
+        "small": small,
+        "instead": instead,
+        "instead_small": instead_small,
+        "memory": req.memory,
+        "checkpoint": req.checkpoint,
+        "hold": min(max(req.hold_ms, 0), limits.HOLD_MAX_MS),
+    }
+    named = {name: word for name, word in further.items() if word}
     return (
         *_fence(req.fence),
-        req.next.value,
-        req.spend.value,
-        outcome.cls.value,
-        req.delay_ms,
+        f"{req.next} {req.spend} {outcome.cls} {req.delay_ms} {int(req.job_exists)}",
         body,
-        small,
-        bodies.exception_text(outcome) if failed else "",
-        instead,
-        instead_small,
+        bodies.exception_text(outcome) if req.next is Next.FAIL else "",
         req.result or "",
         bodies.return_value(req.result),
         "" if req.started_at is None else req.started_at,
         "" if req.ended_at is None else req.ended_at,
-        "1" if req.job_exists else "0",
-        "",
-        "" if req.memory is None else req.memory,
-        req.checkpoint or "",
-        min(max(req.hold_ms, 0), limits.HOLD_MAX_MS),
+        " ".join(named),
+        *named.values(),
     )
 
 
+_STATES: dict[bytes, JobState] = {state.value.encode(): state for state in JobState}
+
+
 def _finish_reply(answer: Any) -> FinishReply:
-    state = decode.text(answer[1])
+    state = answer[1]
     return FinishReply(
         verdict=verdict(answer[0]),
-        state=decode.member(JobState, state, JobState.FAILED) if state else None,
+        state=_STATES.get(state) or decode.member(JobState, state, JobState.FAILED) if state else None,
         stored=decode.obj(answer[2]),
         message=decode.text(answer[3]),
     )
@@ -203,9 +206,9 @@ def finish(req: FinishRequest) -> Op[FinishReply]:
     Raises:
         InvalidInputError: the result is larger than 4 KiB, or the checkpoint than limits.CHECKPOINT_MAX.
     """
-    if req.result is not None and len(req.result.encode("utf-8", "replace")) > RESULT_MAX:
+    if req.result is not None and bodies.size(req.result) > RESULT_MAX:
         raise InvalidInputError(f"a result has at most {RESULT_MAX} bytes of JSON: return a reference")
-    if req.checkpoint is not None and len(req.checkpoint.encode("utf-8", "replace")) > limits.CHECKPOINT_MAX:
+    if req.checkpoint is not None and bodies.size(req.checkpoint) > limits.CHECKPOINT_MAX:
         raise InvalidInputError(f"a checkpoint has at most {limits.CHECKPOINT_MAX} bytes of JSON: keep a reference")
     answer = yield Call("finish", _finish_arguments(req), limits.ENDS_MAX)
     done = _finish_reply(answer)

@@ -8,6 +8,8 @@ from heavylift.errors import StoreCorruptError
 from heavylift.store import decode
 from heavylift.store.model import Reply, Verdict
 
+_VERDICTS: dict[bytes, Verdict] = {one.value.encode(): one for one in Verdict}
+
 
 def verdict(value: Any) -> Verdict:
     """Return a verdict.
@@ -15,6 +17,9 @@ def verdict(value: Any) -> Verdict:
     Raises:
         StoreCorruptError: a script of another version answered.
     """
+    known = _VERDICTS.get(value) if isinstance(value, bytes) else None
+    if known is not None:
+        return known
     try:
         return Verdict(decode.text(value))
     except ValueError:

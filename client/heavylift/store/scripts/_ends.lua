@@ -48,6 +48,7 @@ end
 function L.gather_ring(q) group(q).ring = true end
 
 -- The current execution of a job is over: RQ's keys of it, its place in the install's width and among those of its key.
+-- Returns its member there.
 function L.leave(q, job, execution, worker, install)
   local member = job .. ':' .. execution
   add(group(q).members, member)
@@ -57,6 +58,7 @@ function L.leave(q, job, execution, worker, install)
     add(workers[worker], member)
   end
   if install and install ~= '' then add(of_install(install).members, member) end
+  return member
 end
 
 -- A Job that waits for its finishing PATCH: `member` = namespace/name.
@@ -99,7 +101,7 @@ local function in_seconds(ms)
 end
 
 -- RQ's stream of results.
-local function tell_rq(job, e)
+local function tell_rq(stream, e)
   local told
   if e.started and e.execution ~= '' then
     told = { 'worker_name', e.worker, 'execution_id', e.execution, 'execution_started_at', in_seconds(e.started),
@@ -109,21 +111,21 @@ local function tell_rq(job, e)
     if e.execution ~= '' then add(told, 'execution_id', e.execution) end
   end
   if e.state == 'completed' and e.value then
-    try('XADD', K.results(job), 'MAXLEN', 10, '*', 'type', 1, 'return_value', e.value, unpack(told))
+    try('XADD', stream, 'MAXLEN', '10', '*', 'type', '1', 'return_value', e.value, unpack(told))
   elseif e.state == 'completed' then
-    try('XADD', K.results(job), 'MAXLEN', 10, '*', 'type', 1, unpack(told))
+    try('XADD', stream, 'MAXLEN', '10', '*', 'type', '1', unpack(told))
   elseif e.state == 'failed' then
-    try('XADD', K.results(job), 'MAXLEN', 10, '*', 'type', 2, 'exc_string', e.exc or '', unpack(told))
+    try('XADD', stream, 'MAXLEN', '10', '*', 'type', '2', 'exc_string', e.exc or '', unpack(told))
   end
 end
 
 -- The outcome into the job's hash; returns it.
-local function write_outcome(job, h, e)
+local function write_outcome(key, h, e)
   local known = { seq = e.seq, attempt = e.attempt, execution = e.execution, next = L.NEXT[e.state],
     started = e.started, ended = e.ended, spend = e.spend }
   local outcome = L.outcome(e.body, known)
   local entry = e.history and L.outcome(e.history, known) or outcome
-  local key, more = K.job(job), e.fields or {}
+  local more = e.fields or {}
   if e.result then add(more, 'hl:result', e.result) end
   call('HSET', key, 'status', L.STATUS[e.state], 'ended_at', L.utc(e.ended or NOW, 999), -- not before a start in the same ms
     'hl:ended', NOW_MS, 'hl:outcome', outcome, 'hl:history', (L.history(h['hl:history'], entry)), unpack(more))
@@ -144,7 +146,8 @@ end
 --   e = {state, body, class, history (text of the small entry's body, nil = the same), exc, result, value, execution, seq,
 --        attempt, started, ended, spend, worker, fields (more to set), alone (nobody depends on it, nil = look)}
 function L.over(q, job, h, e)
-  local outcome, own = write_outcome(job, h, e), of_state(q, e.state)
+  local key, results = K.job(job), K.results(job)
+  local outcome, own = write_outcome(key, h, e), of_state(q, e.state)
   local ttl, last = lives(h, e, own.keep)
   add(own.registry, L.int(NOW_S + ttl), job)
   add(own.ended, NOW_MS, job)
@@ -153,17 +156,17 @@ function L.over(q, job, h, e)
   L.gather_count(q, e.state)
   L.gather_count(q, 'outcome:' .. e.class .. ':1')
   L.gather_ring(q)
-  tell_rq(job, e)
+  tell_rq(results, e)
   local followed = not e.alone and call('EXISTS', K.dependents(job), K.dependencies(job)) > 0
-  try('EXPIRE', K.job(job), last)
-  try('EXPIRE', K.results(job), last)
+  try('EXPIRE', key, last)
+  try('EXPIRE', results, last)
   if followed then
     try('EXPIRE', K.dependents(job), last)
     try('EXPIRE', K.dependencies(job), last)
   end
   L.emit(q, e.state, job, 'final', '1', 'class', e.class, 'execution', e.execution or '', 'attempt',
     L.int(e.attempt), 'seq', L.int(e.seq), 'worker', e.worker or '', 'uid', h['hl:uid'] or '')
-  try('XADD', K.outbox, 'MAXLEN', '~', 10000, '*', 'event', e.state, 'job', job, 'queue', q, 'class', e.class,
+  try('XADD', K.outbox, 'MAXLEN', '~', '10000', '*', 'event', e.state, 'job', job, 'queue', q, 'class', e.class,
     'final', '1', 'at', NOW_MS)
   call('PUBLISH', K.done(job), e.state)
   if h['hl:dedup'] then add(group(q).held, { h['hl:dedup'], job, e.state }) end

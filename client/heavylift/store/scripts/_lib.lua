@@ -117,8 +117,15 @@ end
 local NOW_MS = L.int(NOW)
 
 -- A whole number from text, or the default; anything else a stranger may have written is the default.
+local as_number = {} -- those of one call are mostly the same
 function L.num(value, default)
-  if type(value) == 'string' and #value <= 15 and string.match(value, '^-?%d+$') then return tonumber(value) end
+  local found = as_number[value or '']
+  if found then return found end
+  if type(value) == 'string' and #value <= 15 and string.match(value, '^-?%d+$') then
+    found = tonumber(value)
+    as_number[value] = found
+    return found
+  end
   return default
 end
 
@@ -185,11 +192,11 @@ end
 function L.load(job, fields, into)
   local key = K.job(job)
   fields = fields or L.FIELDS
-  local values, h = try('HMGET', key, unpack(fields)), into or {}
+  local values, h, most = try('HMGET', key, unpack(fields)), into or {}, L.FIELD_MAX
   if values.err then return nil, 'corrupt', 'the key ' .. key .. ' is a ' .. L.type(key) .. ', not a hash' end
   for i = 1, #fields do
     local value = values[i]
-    if value and #value <= L.FIELD_MAX then h[fields[i]] = value end
+    if value and #value <= most then h[fields[i]] = value end
   end
   if next(h) == nil and L.type(key) == 'none' then return nil, 'missing', 'no job ' .. string.sub(job, 1, 200) end
   if fields == L.FIELDS and not h['hl:task'] then -- plain RQ: its description begins with the function's path
@@ -263,7 +270,7 @@ end
 function L.emit(q, name, job, ...)
   try('XADD', K.events(q), 'MAXLEN', '~', '10000', '*', 'event', name, 'job', job, 'at', NOW_MS, ...)
 end
-function L.count(q, name, n) try('HINCRBY', K.counters(q), name, n or 1) end
+function L.count(q, name, n) try('HINCRBY', K.counters(q), name, n and L.int(n) or '1') end
 
 -- The same note again is not written again: claim meets a corrupt key once a second.
 function L.trouble(q, kind, message)

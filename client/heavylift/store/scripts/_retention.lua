@@ -61,20 +61,20 @@ local function waits_since(install)
 end
 
 -- Whether a job's finishing PATCH is not confirmed (but not for ever: its operator may be gone).
-local function open(h, at, keep)
+local function open(job, h, at, keep)
   local install = h['hl:install'] or ''
   local since = waits_since(install)
   if not since or since > at or at < NOW - keep.age - 3600000 then return false end
-  return type(try('ZSCORE', K.unfinalized(install), (h['hl:ns'] or '') .. '/' .. (h['hl:job'] or ''))) == 'string'
+  local found = call('HMGET', K.job(job), 'hl:ns', 'hl:job')
+  return type(try('ZSCORE', K.unfinalized(install), (found[1] or '') .. '/' .. (found[2] or ''))) == 'string'
 end
 
 -- What an entry of the index stands for: 'open', 'removed' (with its fields) or, of what is gone or lives again, why.
-local TRIMMED = { 'status', 'hl:ended', 'hl:install', 'hl:ns', 'hl:job', 'hl:dedup' }
+local TRIMMED = { 'status', 'hl:ended', 'hl:install', 'hl:dedup' }
 local function judge(q, job, state, at, keep)
-  local h, why, message = L.load(job, TRIMMED, { status = nil, ['hl:ended'] = nil, ['hl:install'] = nil, ['hl:ns'] = nil,
-    ['hl:job'] = nil, ['hl:dedup'] = nil })
+  local h, why, message = L.load(job, TRIMMED, { status = nil, ['hl:ended'] = nil, ['hl:install'] = nil, ['hl:dedup'] = nil })
   if h and L.num(h['hl:ended'], -1) == at and L.STATES[h.status or ''] == state then
-    return open(h, at, keep) and 'open' or 'removed', h
+    return open(job, h, at, keep) and 'open' or 'removed', h
   end
   if why == 'corrupt' then L.quarantine(q, job, message) end
   return why or 'lives'
