@@ -146,14 +146,16 @@ class Ending(Bounds):
     # -- finish -------------------------------------------------------------------------------------------------------
     def finish_attempt(self, args: list[Any]) -> list[str]:
         """Write one outcome, once per execution."""
-        job, execution, worker, uid, next_, spend, cls, delay, *rest = args
+        job, execution, worker, uid, asked, *rest = args
         verdict, why, fields = self.fence(job, execution, worker, uid)
         stored = _written(fields, execution) if verdict == "refused" else ""
         if stored:
             return _reply("already", fields, stored)
         if verdict:
             return _reply(verdict, fields, "", self._refused(fields, verdict, why)[1])
-        body, small, _exc, cancel_body, cancel_small, result, _value, started, ended, exists, name, *kept = rest
+        next_, spend, cls, delay, exists = str(asked).split(" ")
+        body, _exc, result, _value, started, ended, names, *words = rest
+        small, cancel_body, cancel_small, *kept = _further(names, words)
         wins = next_ != "complete" or "hl:cancel" not in fields or fields["status"] != "started"
         if cancelled(fields) and next_ != "cancel" and wins:
             body, small = (cancel_body, cancel_small) if cancel_body else (_turned(body, cls), _turned(small, cls))
@@ -169,7 +171,7 @@ class Ending(Bounds):
             worker=fields.get("hl:worker", ""),
         )  # fmt: skip
         ran = "hl:running" in fields or started != ""
-        return self._write_end(job, fields, end, _How(next_, int(delay), uid, exists == "1", name, kept, ran=ran))
+        return self._write_end(job, fields, end, _How(next_, int(delay), uid, exists == "1", kept, ran=ran))
 
     def _write_end(self, job: str, fields: Fields, end: End, how: _How) -> list[str]:
         queue, install, unnamed = fields["origin"], fields["hl:install"], not fields.get("hl:uid")
@@ -220,7 +222,7 @@ class Ending(Bounds):
             queue, "retrying", job, class_=end.cls, execution=end.execution, attempt=str(end.attempt), seq=str(end.seq),
             delay=str(how.delay), uid=uid, worker=end.worker,
         )  # fmt: skip
-        hold, there = int(how.kept[2]), self.state.queue(queue)
+        hold, there = int(how.kept[2] or 0), self.state.queue(queue)
         if hold > max(there.held_until - now, 0):
             there.held_until, there.held_by = now + hold, job
             self.state.emit(queue, "rate-limited", job, ms=str(hold), execution=end.execution)
@@ -235,11 +237,19 @@ class _How:
     delay: int
     uid: str
     exists: bool
-    name: str
     kept: list[Any]
     """Memory, checkpoint, ms to hold the queue back."""
     ran: bool
     """Its container had started."""
+
+
+_FURTHER = ("small", "instead", "instead_small", "memory", "checkpoint", "hold")
+
+
+def _further(names: Any, words: list[Any]) -> list[str]:
+    """Return the words of an end that most are without, in this order; empty = not given."""
+    given = dict(zip(str(names).split(), map(str, words), strict=True))
+    return [given.get(name, "") for name in _FURTHER]
 
 
 def _turned(body: str, cls: str) -> str:

@@ -3,9 +3,9 @@
 ``_lib.lua`` and ``_moves.lua`` go in front of all; other helpers in front of the scripts (and helpers) whose header
 names them in a line ``-- With: _accept.lua, _other.lua``. Redis runs the whole text at each call, so that each function
 in it is made anew each time, the slower the more names are in scope: of the helpers only what a script reaches is sent,
-each file a block with local names of its own (but those of ``_lib.lua``). What stands below a line ``-- Opened when
-first used.`` is one function, which runs when one of the names of ``L`` in it is first asked for; ``-- Always there.``
-ends it.
+each file a block with local names of its own (but those of ``_lib.lua``), and all from the first function on inside one
+function. What stands below a line ``-- Opened when first used.`` is one function, which runs when one of the names of
+``L`` in it is first asked for; ``-- Always there.`` ends it.
 """
 
 from __future__ import annotations
@@ -47,8 +47,18 @@ def load(name: str) -> Script:
     for part in ("_lib.lua", "_moves.lua", f"{name}.lua"):
         _collect(part, parts)
     own = parts.pop(f"{name}.lua")
-    text = _reached(_COMMENT.sub("", own), parts) + own
+    text = _nested(_reached(_COMMENT.sub("", own), parts) + own)
     return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+def _nested(text: str) -> str:
+    """Return a script with all from its first function on inside one function.
+
+    Local names in front of it are then taken over from that function by each function in it; where they are of the same
+    function, Lua searches through all that were taken so far, each time.
+    """
+    at = text.find("\nfunction L.") + 1
+    return f"{text[:at]}local function main()\n{text[at:]}\nend\nreturn main()\n" if at else text
 
 
 def _collect(part: str, parts: dict[str, str]) -> None:

@@ -82,7 +82,7 @@ function L.history(old, entry)
   return '[\n' .. table.concat(lines, ',\n', from) .. '\n]', lines
 end
 
-local function quoted(text) return string.find(text, '[^%w-]') and cjson.encode(text) or '"' .. text .. '"' end
+local function quoted(text) return string.match(text, '^%w+%-%d+$') and '"' .. text .. '"' or cjson.encode(text) end
 -- One outcome as JSON text: what the script knows in front of the given body `{"class":...}`.
 function L.outcome(body, known)
   return '{"seq":' .. L.int(known.seq) .. ',"attempt":' .. L.int(known.attempt) .. ',"execution":'

@@ -150,7 +150,7 @@ function L.utc(ms, micros)
   local seconds = floor(ms / 1000)
   local told = seconds_told[seconds] or second(seconds)
   seconds_told[seconds] = told
-  return told .. string.format('.%06dZ', (ms % 1000) * 1000 + (micros or 0))
+  return told .. '.' .. string.sub(L.int(1000000 + (ms - seconds * 1000) * 1000 + (micros or 0)), 2) .. 'Z'
 end
 local utc_now
 function L.utc_now()
@@ -158,35 +158,7 @@ function L.utc_now()
   return utc_now
 end
 
--- Milliseconds from RQ's time format, or nil.
-function L.parse_utc(text)
-  if type(text) ~= 'string' then return nil end
-  local y, m, d, hh, mm, ss, us = string.match(text, '^(%d%d%d%d)-(%d%d)-(%d%d)T(%d%d):(%d%d):(%d%d)%.?(%d*)Z$')
-  if not y then return nil end
-  y, m, d = tonumber(y), tonumber(m), tonumber(d)
-  if m <= 2 then y = y - 1 end
-  local era = floor(y / 400)
-  local yoe = y - era * 400
-  local doy = floor((153 * (m > 2 and m - 3 or m + 9) + 2) / 5) + d - 1
-  local doe = yoe * 365 + floor(yoe / 4) - floor(yoe / 100) + doy
-  local seconds = (era * 146097 + doe - 719468) * 86400 + hh * 3600 + mm * 60 + ss
-  return seconds * 1000 + floor(tonumber('0.' .. (us == '' and '0' or us)) * 1000)
-end
-
 function L.type(key) return call('TYPE', key).ok end
-
--- nil, or a sentence on the first key that has another type than the one named after it.
-local SIZE_OF = { zset = 'ZCARD', list = 'LLEN', hash = 'HLEN', set = 'SCARD', string = 'STRLEN', stream = 'XLEN' }
-function L.wrong(...)
-  local pairs_ = { ... }
-  for i = 1, #pairs_, 2 do
-    if type(try(SIZE_OF[pairs_[i + 1]], pairs_[i])) ~= 'number' then -- a number costs half of what a type's name does
-      return 'the key ' .. pairs_[i] .. ' is a ' .. L.type(pairs_[i]) .. ', not a ' .. pairs_[i + 1]
-        .. ': something else wrote it; look at it, then delete it'
-    end
-  end
-  return nil
-end
 
 -- The job's fields as a table (`into`, where one is given), or nil and `missing` | `corrupt` and a sentence.
 function L.load(job, fields, into)
@@ -206,16 +178,6 @@ function L.load(job, fields, into)
   return h
 end
 
--- The job's fields as a flat list for the reply.
-function L.flat(h)
-  local out = {}
-  for name, value in pairs(h) do
-    out[#out + 1] = name
-    out[#out + 1] = value
-  end
-  return out
-end
-
 function L.json(text)
   if not text then return nil end
   local ok, value = pcall(cjson.decode, text)
@@ -233,6 +195,53 @@ function L.number(value)
 end
 -- Whether it is a whole number that ranks and expiries may be.
 function L.whole(value) return L.number(value) and value >= 1 and value <= 1e12 and value % 1 == 0 end
+
+local told_in = {} -- by queue, the key of its events
+function L.emit(q, name, job, ...)
+  local key = told_in[q] or K.events(q)
+  told_in[q] = key
+  try('XADD', key, 'MAXLEN', '~', '10000', '*', 'event', name, 'job', job, 'at', NOW_MS, ...)
+end
+function L.count(q, name, n) try('HINCRBY', K.counters(q), name, n and L.int(n) or '1') end
+
+-- Opened when first used.
+-- Milliseconds from RQ's time format, or nil.
+function L.parse_utc(text)
+  if type(text) ~= 'string' then return nil end
+  local y, m, d, hh, mm, ss, us = string.match(text, '^(%d%d%d%d)-(%d%d)-(%d%d)T(%d%d):(%d%d):(%d%d)%.?(%d*)Z$')
+  if not y then return nil end
+  y, m, d = tonumber(y), tonumber(m), tonumber(d)
+  if m <= 2 then y = y - 1 end
+  local era = floor(y / 400)
+  local yoe = y - era * 400
+  local doy = floor((153 * (m > 2 and m - 3 or m + 9) + 2) / 5) + d - 1
+  local doe = yoe * 365 + floor(yoe / 4) - floor(yoe / 100) + doy
+  local seconds = (era * 146097 + doe - 719468) * 86400 + hh * 3600 + mm * 60 + ss
+  return seconds * 1000 + floor(tonumber('0.' .. (us == '' and '0' or us)) * 1000)
+end
+
+-- nil, or a sentence on the first key that has another type than the one named after it.
+local SIZE_OF = { zset = 'ZCARD', list = 'LLEN', hash = 'HLEN', set = 'SCARD', string = 'STRLEN', stream = 'XLEN' }
+function L.wrong(...)
+  local pairs_ = { ... }
+  for i = 1, #pairs_, 2 do
+    if type(try(SIZE_OF[pairs_[i + 1]], pairs_[i])) ~= 'number' then -- a number costs half of what a type's name does
+      return 'the key ' .. pairs_[i] .. ' is a ' .. L.type(pairs_[i]) .. ', not a ' .. pairs_[i + 1]
+        .. ': something else wrote it; look at it, then delete it'
+    end
+  end
+  return nil
+end
+
+-- The job's fields as a flat list for the reply.
+function L.flat(h)
+  local out = {}
+  for name, value in pairs(h) do
+    out[#out + 1] = name
+    out[#out + 1] = value
+  end
+  return out
+end
 
 local function read_settings(q)
   local key = K.settings(q)
@@ -266,11 +275,6 @@ function L.settings(q)
   end
   return found[1], found[2]
 end
-
-function L.emit(q, name, job, ...)
-  try('XADD', K.events(q), 'MAXLEN', '~', '10000', '*', 'event', name, 'job', job, 'at', NOW_MS, ...)
-end
-function L.count(q, name, n) try('HINCRBY', K.counters(q), name, n and L.int(n) or '1') end
 
 -- The same note again is not written again: claim meets a corrupt key once a second.
 function L.trouble(q, kind, message)
