@@ -35,7 +35,7 @@ end
 """
 _REPLACED = (
     (re.compile(r"(?:call|try)\('PTTL', K\.hold\(q\)\)"), "test_left(K.hold(q))"),
-    (re.compile(r"try\('SET', K\.hold\(q\), f\.job, 'PX', L\.int\(hold\)\)"), "test_hold(K.hold(q), f.job, hold)"),
+    (re.compile(r"try\('SET', K\.hold\(q\), x\.job, 'PX', L\.int\(hold\)\)"), "test_hold(K.hold(q), x.job, hold)"),
     (re.compile(r"call\('SRANDMEMBER', ([^\n]+?)\)(?=[) ])"), r"test_some(\1)"),
     (re.compile(r"return call\('SMEMBERS', key\)"), "return test_some(key, 1000)"),
 )
