@@ -142,6 +142,18 @@ def test_deduplication_keys_of_a_call(w: World) -> None:
     assert w.enqueue(id="new", options={"dedupe": {"id": "k1", "mode": "first"}}).created
 
 
+def test_followers_go_before_what_a_later_end_lets_go(w: World) -> None:
+    """In a call with others too, who follows a job waits before one that is retried, or let go, by an end after it."""
+    _offer(w, "before", "k1", "keep_last")
+    w.enqueue(id="retried")
+    w.enqueue(id="parent")
+    claims = w.ask().claims
+    _offer(w, "after", "k1", "keep_last")
+    w.enqueue(id="child", depends_on=("parent",))
+    _end_all(w, claims, retried="retried")
+    assert w.waiting() == ["after", "retried", "child"]
+
+
 def test_deduplication_keys_of_a_wrong_type_stop_no_end(w: World) -> None:
     """Each end of the call is written though the keys are no hash."""
     for job in ("one", "two"):

@@ -2,6 +2,7 @@
 -- keys (registries, indexes, the width, counters, what waits for its PATCH), and the removal of old jobs that follows, is
 -- gathered and written once for all by L.settle, which a script calls when it has judged the last of them.
 -- Opened when first used.
+local int = L.int
 local groups, queues = {}, {} -- by queue, and in their order
 local installs, workers = {}, {} -- members of what ended, by install and by worker
 local gone, todo = {}, {} -- keys to delete; jobs whose dependents need no further look
@@ -85,17 +86,17 @@ end
 local function quoted(text) return string.match(text, '^%w+%-%d+$') and '"' .. text .. '"' or cjson.encode(text) end
 -- One outcome as JSON text: what the script knows in front of the given body `{"class":...}`.
 function L.outcome(body, known)
-  return '{"seq":' .. L.int(known.seq) .. ',"attempt":' .. L.int(known.attempt) .. ',"execution":'
+  return '{"seq":' .. int(known.seq) .. ',"attempt":' .. int(known.attempt) .. ',"execution":'
     .. quoted(known.execution or '') .. ',"next":"' .. known.next .. '","at":' .. NOW_MS
-    .. ',"startedAt":' .. (known.started and L.int(known.started) or 'null')
-    .. ',"endedAt":' .. L.int(known.ended or NOW) .. ',"delayMs":' .. L.int(known.delay or 0)
-    .. ',"spend":"' .. (known.spend or 'none') .. '"' .. (known.memory and ',"memory":' .. L.int(known.memory) or '')
+    .. ',"startedAt":' .. (known.started and int(known.started) or 'null')
+    .. ',"endedAt":' .. int(known.ended or NOW) .. ',"delayMs":' .. int(known.delay or 0)
+    .. ',"spend":"' .. (known.spend or 'none') .. '"' .. (known.memory and ',"memory":' .. int(known.memory) or '')
     .. ',' .. string.sub(body, 2)
 end
 
 -- Seconds with three decimals, from milliseconds.
 local function in_seconds(ms)
-  local text = L.int(ms)
+  local text = int(ms)
   if #text < 4 or ms < 0 then return format('%.3f', ms / 1000) end
   return string.sub(text, 1, -4) .. '.' .. string.sub(text, -3)
 end
@@ -139,7 +140,16 @@ local function lives(h, e, keep)
   local asked = L.num(e.state == 'completed' and h.result_ttl or h.failure_ttl, -1)
   if asked >= 0 then ttl = max(min(ttl, asked), 60) end -- repeats of this finish must still meet the outcome
   -- `rq requeue` leaves the expiry on a job that waits again; retention removes the others in time.
-  return ttl, L.int((e.state == 'failed' and asked < 0) and ttl + L.REQUEUED_S or ttl)
+  return ttl, int((e.state == 'failed' and asked < 0) and ttl + L.REQUEUED_S or ttl)
+end
+
+-- Give back the deduplication keys of what ended so far: a follower goes on before whatever else comes to wait.
+function L.settle_held()
+  for _, q in ipairs(queues) do
+    local held = groups[q].held
+    groups[q].held = {}
+    if #held > 0 then L.dedup_ends(q, held) end
+  end
 end
 
 -- Write a terminal state; the rest follows with L.settle. The job's hash is checked; everything else here is secondary.
@@ -149,7 +159,7 @@ function L.over(q, job, h, e)
   local key, results = K.job(job), K.results(job)
   local outcome, own = write_outcome(key, h, e), of_state(q, e.state)
   local ttl, last = lives(h, e, own.keep)
-  add(own.registry, L.int(NOW_S + ttl), job)
+  add(own.registry, int(NOW_S + ttl), job)
   add(own.ended, NOW_MS, job)
   add(own.ids, job)
   if h.status ~= 'started' or not h['hl:task'] then add(own.theirs, job) end -- a claim of ours left no index of ours behind
@@ -165,11 +175,12 @@ function L.over(q, job, h, e)
     try('EXPIRE', K.dependencies(job), last)
   end
   L.emit(q, e.state, job, 'final', '1', 'class', e.class, 'execution', e.execution or '', 'attempt',
-    L.int(e.attempt), 'seq', L.int(e.seq), 'worker', e.worker or '', 'uid', h['hl:uid'] or '')
+    int(e.attempt), 'seq', int(e.seq), 'worker', e.worker or '', 'uid', h['hl:uid'] or '')
   try('XADD', K.outbox, 'MAXLEN', '~', '10000', '*', 'event', e.state, 'job', job, 'queue', q, 'class', e.class,
     'final', '1', 'at', NOW_MS)
   call('PUBLISH', K.done(job), e.state)
   if h['hl:dedup'] then add(group(q).held, { h['hl:dedup'], job, e.state }) end
+  if followed or not h['hl:task'] then L.settle_held() end
   if not h['hl:task'] then L.rq_unpark(job) end
   if followed then L.free_dependents(job, e.state, 50) else todo[#todo + 1] = job end
   return outcome
@@ -188,7 +199,6 @@ local function settle_state(q, state, own)
 end
 
 local function settle_queue(q, g)
-  if #g.held > 0 then L.dedup_ends(q, g.held) end
   if #g.members > 0 then
     try('ZREM', K.started(q), unpack(g.members))
     local keys, any = try('HMGET', K.keyof(q), unpack(g.members)), false
@@ -201,6 +211,7 @@ local function settle_queue(q, g)
 end
 
 function L.settle()
+  L.settle_held()
   if #gone > 0 then try('DEL', unpack(gone)) end
   for worker, members in pairs(workers) do try('SREM', K.worker_executions(worker), unpack(members)) end
   for install, own in pairs(installs) do

@@ -157,6 +157,7 @@ local function aftermath(x)
   if x.exists and name then L.owe_patch(h['hl:install'] or '', (h['hl:ns'] or '') .. '/' .. name, member) end
   if uneasy[q] == nil or x.class == 'image' then uneasy[q] = x.class == 'image' or call('EXISTS', K.breaker(q), K.trouble(q)) > 0 end
   if uneasy[q] and (x.class == 'image' or x.ran) then
+    L.settle_held()
     L.breaker_ended(q, x.class, x.ran, member, x.class == 'image' and (L.object(x.body) or {}).message or '')
   end
   if not x.exists and not h['hl:uid'] then L.rate_return(q, member) end
@@ -189,6 +190,7 @@ local function retry(x)
   local q, h = x.q, x.h
   local due = x.delay > 0 and NOW + x.delay or nil
   local outcome = write_retry(x, due)
+  L.settle_held()
   L.place(q, x.job, h, false, due)
   if due then L.gather_ring(q) end -- its place is free for another
   L.gather_count(q, 'retrying')
