@@ -38,10 +38,9 @@ def _shape(w: World) -> dict[str, list[str]]:
 
 def _placed(w: World) -> bool:
     """Whether each slot's place stands in the ring, and nothing else."""
-    slots = w.redis.hgetall(f"heavylift:slots:{QUEUE}")
-    return sorted(place + b"\0" + key for key, place in slots.items()) == w.redis.zrange(
-        f"heavylift:ring:{QUEUE}", 0, -1
-    )
+    slots = w.redis.hgetall(f"heavylift:slots:{QUEUE}").items()
+    ring = [decode.text(entry) for entry in w.redis.zrange(f"heavylift:ring:{QUEUE}", 0, -1)]
+    return sorted(f"{decode.text(place)}\0{decode.text(key)}" for key, place in slots) == ring
 
 
 ORDERS: dict[str, dict[str, Any]] = {
