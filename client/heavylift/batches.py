@@ -119,6 +119,8 @@ class Batch:
     _parts: deque[list[ops.Entry]] = field(default_factory=deque)
     _read: int = 0
     """Answers."""
+    _unknown: int = 0
+    """Entries that one error stands for."""
 
     def made(self, maker: Maker, requests: Sequence[JobRequest]) -> Iterator[ops.Entry]:
         """Yield the entries that are good, and note where they were."""
@@ -162,6 +164,7 @@ class Batch:
         """Note that of the entries that were not read, up to the last of all, nothing is known."""
         first = self._places[0]
         lost = RedisUnavailableError(f"entries {first} to {last} are not confirmed: {why}")
+        self._unknown = last - first + 1 - sum(index > first for index, _ in self.errors)
         self.errors.append((first, lost))
 
     def refused(self, jobs: Sequence[Any]) -> BatchError | None:
@@ -169,7 +172,10 @@ class Batch:
         if not self.errors:
             return None
         errors = [error for _, error in sorted(self.errors, key=lambda entry: entry[0])]
-        error = BatchError(f"{len(self.errors)} jobs were refused, {len(jobs)} enqueued", errors)
+        refused = len(errors) - (self._unknown > 0)
+        counts = {"refused": refused, "not confirmed": self._unknown, "enqueued": len(jobs)}
+        said = [f"{count:,} {what}" for what, count in counts.items() if count or what == "enqueued"]
+        error = BatchError("of the jobs " + ", ".join(said), errors)
         error.jobs = tuple(jobs)
         return error
 

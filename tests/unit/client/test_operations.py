@@ -59,6 +59,7 @@ def test_batch_that_redis_leaves_half_way_names_what_is_not_confirmed() -> None:
     refused = batch.refused(batch.accepted)
     assert refused is not None
     assert [str(error) for error in refused.exceptions] == ["entries 120 to 249 are not confirmed: gone"]
+    assert refused.message == "of the jobs 130 not confirmed, 120 enqueued"
 
 
 def test_bad_entries_are_refused_before_redis_is_asked_to_store_them() -> None:
