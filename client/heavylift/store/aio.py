@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from itertools import chain, islice
+from itertools import islice
 from types import TracebackType
 from typing import Any, Self
 
@@ -21,6 +21,7 @@ from heavylift.store.batch import Batch
 from heavylift.store.connection import Target, no_backoff
 from heavylift.store.faults import FAULTS, Patience, busy, missing_script
 from heavylift.store.joint import Parcel, left_over, post
+from heavylift.store.lines import Lines
 from heavylift.store.steps import Ahead, AheadOp, Call, Op, Step, T, key_of
 from heavylift.store.sync import CONFIRM_S, asked_of, command, confirmed, decode_message
 from heavylift.store.together import Together
@@ -47,7 +48,7 @@ class AsyncStore:
         self.where = where or f"{given.get('host', given.get('path', '?'))}:{given.get('port', '')}"
         self._owned = owned
         self._together = Together(redis)
-        self._taught: set[str] = set()
+        self._lines = Lines()
 
     @classmethod
     def connect(
@@ -154,12 +155,6 @@ class AsyncStore:
         """Take calls while the answer to the one before each is on its way; as of ``Store``."""
         calls, answers = ahead.calls, ahead.answers
         try:
-            for call in islice(calls, 1):
-                if call.script in self._taught:
-                    calls = chain((call,), calls)
-                else:
-                    answers.append(await self._take(call))
-                    self._taught.add(call.script)
             while waiting := await self._stream(calls, answers):
                 while waiting:
                     answers.append(await self._take(waiting.popleft()))
@@ -178,15 +173,21 @@ class AsyncStore:
         except FAULTS:
             honour_cancel(asked)
             return waiting
+        line = self._lines.of(connection)
         try:
             await connection.send_command(*command(waiting[0], self.keys))
             for call in calls:
                 waiting.append(call)
-                await connection.send_command(*command(call, self.keys))
+                ahead = line.knows(waiting[0].script)
+                if ahead:  # redis-py's own look at the connection's health would read the answer that is owed
+                    await connection.send_command(*command(call, self.keys), check_health=False)
+                    line.check(waiting[0].script)
                 answers.append(await _answer(connection, asked))
-                waiting.popleft()
+                line.answered(waiting.popleft().script)
+                if not ahead:
+                    await connection.send_command(*command(call, self.keys))
             answers.append(await _answer(connection, asked))
-            waiting.popleft()
+            line.answered(waiting.popleft().script)
         except BaseException as error:
             await connection.disconnect(nowait=True)
             if not isinstance(error, FAULTS):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain, islice
+from itertools import islice
 from types import TracebackType
 from typing import Any, Self
 
@@ -20,6 +20,7 @@ from heavylift.store.batch import Batch
 from heavylift.store.connection import Target, no_backoff
 from heavylift.store.faults import FAULTS, Patience, missing_script
 from heavylift.store.joint import Asked, Parcel, alone, left_over, post
+from heavylift.store.lines import Lines
 from heavylift.store.steps import Ahead, AheadOp, Arg, Call, Op, Step, T, key_of
 
 
@@ -46,7 +47,7 @@ class Store:
         self.patience = patience
         self.where = where or f"{given.get('host', given.get('path', '?'))}:{given.get('port', '')}"
         self._owned = owned
-        self._taught: set[str] = set()
+        self._lines = Lines()
 
     @classmethod
     def connect(
@@ -148,18 +149,9 @@ class Store:
         return patiently(self, once, step)
 
     def _take_ahead(self, ahead: Ahead) -> list[Any]:
-        """Take calls while the answer to the one before each is on its way; see ``Ahead``.
-
-        The first call of a script is awaited: Redis may have to learn it.
-        """
+        """Take calls while the answer to the one before each is on its way; see ``Ahead``."""
         calls, answers = ahead.calls, ahead.answers
         try:
-            for call in islice(calls, 1):
-                if call.script in self._taught:
-                    calls = chain((call,), calls)
-                else:
-                    answers.append(self._take(call))
-                    self._taught.add(call.script)
             while waiting := self._stream(calls, answers):
                 while waiting:  # alone each knows what to do about it
                     answers.append(self._take(waiting.popleft()))
@@ -168,7 +160,10 @@ class Store:
         return answers
 
     def _stream(self, calls: Iterator[Call], answers: list[Any]) -> deque[Call]:
-        """Send calls over one connection and read their answers; returns those that failed or were not answered."""
+        """Send calls over one connection and read their answers; returns those that failed or were not answered.
+
+        Until it answered a script each of its calls is awaited; see ``Line``.
+        """
         waiting: deque[Call] = deque(islice(calls, 1))
         if not waiting:
             return waiting
@@ -177,15 +172,21 @@ class Store:
             connection: Any = pool.get_connection()
         except FAULTS:
             return waiting
+        line = self._lines.of(connection)
         try:
             connection.send_command(*command(waiting[0], self.keys))
             for call in calls:
                 waiting.append(call)
-                connection.send_command(*command(call, self.keys))
+                ahead = line.knows(waiting[0].script)
+                if ahead:  # redis-py's own look at the connection's health would read the answer that is owed
+                    connection.send_command(*command(call, self.keys), check_health=False)
+                    line.check(waiting[0].script)
                 answers.append(self._answer(connection))
-                waiting.popleft()
+                line.answered(waiting.popleft().script)
+                if not ahead:
+                    connection.send_command(*command(call, self.keys))
             answers.append(self._answer(connection))
-            waiting.popleft()
+            line.answered(waiting.popleft().script)
         except BaseException as error:
             connection.disconnect()
             if not isinstance(error, FAULTS):

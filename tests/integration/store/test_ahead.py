@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
 import redis
+import redis.asyncio as aioredis
 from typing_extensions import override
 
 from heavylift import JobRequest
 from heavylift.batches import Batch, enqueue_many
 from heavylift.contract import failpoints
 from heavylift.errors import RedisUnavailableError
-from heavylift.store import AsyncStore, Store
+from heavylift.store import AsyncStore, Store, ops
 from heavylift.store.steps import Ahead, AheadOp, Call
-from tests.integration.store.kit import QUEUE, World
+from tests.integration.store.kit import QUEUE, World, request
 
 COUNT = 250
 """Five calls."""
@@ -83,11 +85,11 @@ def test_what_is_not_confirmed_is_named_and_what_was_stays(w: World, *, awaited:
 
         def __iter__(self) -> Iterator[JobRequest]:  # type: ignore[explicit-override]  # the decorator is for methods of ours
             nonlocal done
-            for request in requests:
+            for one in requests:
                 done += 1
                 if done == 130:
                     w.redis.config_set("maxmemory", 1)
-                yield request
+                yield one
 
     try:
         batch = enqueue(w, Refusing(requests), awaited=awaited)
@@ -98,6 +100,87 @@ def test_what_is_not_confirmed_is_named_and_what_was_stays(w: World, *, awaited:
     assert f"entries {first} to {COUNT - 1} are not confirmed" in str(error)
     assert first == len(batch.accepted) == w.redis.llen(f"rq:queue:{QUEUE}")
     assert 60 <= first < COUNT
+
+
+def unhealthy(pool: Any) -> None:
+    """Let the time of the next look at each connection's health be over."""
+    for connection in pool._in_use_connections:
+        connection.next_health_check = -1.0
+
+
+def cut(pool: Any) -> None:
+    """Take the connections away, as another thread that closes the client."""
+    for connection in pool._in_use_connections:
+        if isinstance(connection, redis.Connection):
+            connection.disconnect()  # type: ignore[no-untyped-call]  # redis-py's
+        else:
+            connection._close()
+
+
+@pytest.mark.parametrize("awaited", [False, True])
+@pytest.mark.parametrize("harm", [unhealthy, cut])
+def test_no_call_gets_the_answer_to_another(w: World, harm: Callable[[Any], None], *, awaited: bool) -> None:
+    """A connection that redis-py makes again while an answer is owed brings no other call's answer."""
+    for n, queue in enumerate("abc", 1):
+        w.store.run(ops.enqueue_many([request(queue=queue, id=f"{queue}{i}", strict=False) for i in range(n)]))
+
+    def op(pool: Any) -> AheadOp[list[Any]]:
+        def calls() -> Iterator[Call]:
+            for queue in "abc":
+                if queue == "b":
+                    harm(pool)
+                yield Call("counts", (queue,))
+
+        answers: list[Any] = yield Ahead(calls())
+        return answers
+
+    async def twice() -> list[list[Any]]:
+        made = aioredis.Redis.from_url(w.server.url, health_check_interval=30, socket_timeout=2)
+        async with made, AsyncStore(redis=made) as store:
+            return [await store.run(op(made.connection_pool)) for _ in range(2)]
+
+    if awaited:
+        found = asyncio.run(twice())
+    else:
+        with redis.Redis.from_url(w.server.url, health_check_interval=30, socket_timeout=2) as given:
+            store = Store(redis=given)
+            found = [store.run(op(given.connection_pool)) for _ in range(2)]
+    assert [[json.loads(answer)["waiting"] for answer in answers] for answers in found] == [[1, 2, 3]] * 2
+
+
+@pytest.mark.parametrize("awaited", [False, True])
+def test_a_batch_keeps_its_order_when_others_teach_a_redis_that_was_restarted(w: World, *, awaited: bool) -> None:
+    """A first call that is refused, as Redis lost its scripts, is not overtaken by the next one, which is not."""
+    requests = numbered(COUNT * 2)
+
+    class Meanwhile(list[JobRequest]):
+        """While its second part is made, another producer enqueues."""
+
+        def __iter__(self) -> Iterator[JobRequest]:  # type: ignore[explicit-override]  # the decorator is for methods of ours
+            yield from self[:110]
+            with Store.connect(w.server.url) as other:
+                other.run(ops.enqueue(request(queue="other", id="o1", strict=False)))
+            yield from self[110:]
+
+    async def both() -> list[Batch]:
+        async with AsyncStore.connect(w.server.url) as store:
+            first = await store.run(enqueue_many(QUEUE, requests[:COUNT], strict=True))
+            restart()
+            await asyncio.sleep(0)
+            return [first, await store.run(enqueue_many(QUEUE, Meanwhile(requests[COUNT:]), strict=True))]
+
+    def restart() -> None:
+        w.redis.script_flush()
+        w.redis.client_kill_filter(_type="normal", skipme=True)
+
+    if awaited:
+        made = asyncio.run(both())
+    else:
+        made = [w.store.run(enqueue_many(QUEUE, requests[:COUNT], strict=True))]
+        restart()
+        made.append(w.store.run(enqueue_many(QUEUE, Meanwhile(requests[COUNT:]), strict=True)))
+    assert [one.id for batch in made for one in batch.accepted] == [f"n{n:04}" for n in range(COUNT * 2)]
+    assert w.waiting() == [f"n{n:04}" for n in range(COUNT * 2)]
 
 
 def test_an_error_of_the_callers_own_leaves_the_connection_usable(w: World) -> None:
@@ -150,6 +233,7 @@ def test_answers_are_read_while_calls_are_made(w: World) -> None:
     """Who makes the calls finds the answers to those before the last one."""
     seen: list[int] = []
     answers: list[Any] = []
+    w.store.run(ops.counts(QUEUE))
 
     def op() -> AheadOp[list[Any]]:
         def calls() -> Iterator[Call]:
@@ -164,4 +248,4 @@ def test_answers_are_read_while_calls_are_made(w: World) -> None:
         answers.clear()
         assert w.store.run(op()) is answers
         assert len(answers) == 4
-    assert seen == [0, 1, 1, 2, 0, 0, 1, 2]
+    assert seen == [0, 0, 1, 2] * 2
