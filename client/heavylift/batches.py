@@ -124,7 +124,7 @@ class Batch:
 
     def made(self, maker: Maker, requests: Sequence[JobRequest]) -> Iterator[ops.Entry]:
         """Yield the entries that are good, and note where they were."""
-        for index, request in enumerate(requests):
+        for index, request in enumerate(self._given(requests)):
             try:
                 entry = maker.entry(request)
             except HeavyliftError as error:
@@ -136,6 +136,19 @@ class Batch:
             else:
                 self._places.append(index)
                 yield entry
+
+    def _given(self, requests: Sequence[JobRequest]) -> Iterator[JobRequest]:
+        index = 0
+        try:
+            for request in requests:
+                yield request
+                index += 1
+        except Exception as error:  # noqa: BLE001 - raised by what a user wrote; those before it are enqueued
+            unreadable = InvalidInputError(
+                f"from entry {index} on: going through the requests failed: {type(error).__name__}: {error}"
+            )
+            unreadable.__cause__ = error
+            self.errors.append((index, unreadable))
 
     def calls(self, entries: Iterator[ops.Entry]) -> Iterator[Call]:
         """Yield the calls that accept the entries."""

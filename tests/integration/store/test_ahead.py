@@ -102,6 +102,24 @@ def test_what_is_not_confirmed_is_named_and_what_was_stays(w: World, *, awaited:
     assert 60 <= first < COUNT
 
 
+@pytest.mark.parametrize("awaited", [False, True])
+def test_requests_that_cannot_be_gone_through_are_told_and_those_before_stay(w: World, *, awaited: bool) -> None:
+    """A file that ends early, say, is no lost connection: what it kept out is named, what came before is enqueued."""
+
+    class Breaking(list[JobRequest]):
+        """Cannot be read to its end."""
+
+        def __iter__(self) -> Iterator[JobRequest]:  # type: ignore[explicit-override]  # the decorator is for methods of ours
+            yield from self[:130]
+            raise OSError("no such device")
+
+    batch = enqueue(w, Breaking(numbered()), awaited=awaited)
+    assert [str(error) for _, error in batch.errors] == [
+        "from entry 130 on: going through the requests failed: OSError: no such device"
+    ]
+    assert [made.id for made in batch.accepted] == w.waiting() == [f"n{n:04}" for n in range(130)]
+
+
 def unhealthy(pool: Any) -> None:
     """Let the time of the next look at each connection's health be over."""
     for connection in pool._in_use_connections:
