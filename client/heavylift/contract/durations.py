@@ -9,6 +9,8 @@ from functools import lru_cache
 from heavylift.errors import InvalidDurationError
 
 _UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
+_TEXT_MAX = 100
+"""Characters; none that anybody means is longer, and what was parsed is kept for a while."""
 _PART = re.compile(r"(\d{1,18})(ms|s|m|h)")
 _LONGEST_MS = 876_000 * 3_600_000
 """A hundred years: later moments are beyond what scripts and calendars hold."""
@@ -30,7 +32,9 @@ def to_ms(value: Duration) -> int:
         if value != value or value in {float("inf"), float("-inf")}:  # noqa: PLR0124 - NaN is the one value unlike itself
             raise InvalidDurationError(f"{value!r} is not a duration: write 90s, 15m, 168h, a timedelta or seconds")
         return _checked(value)
-    return _checked(_parse(value) / 1000)
+    if len(value) > _TEXT_MAX:
+        raise _not_one(value)
+    return _checked(_parse(str.__str__(value)) / 1000)  # as plain text: one of a user's own type may be no key
 
 
 @lru_cache(maxsize=256)  # jobs of one batch mostly say the same
@@ -44,8 +48,12 @@ def _parse(text: str) -> int:
         total += int(part.group(1)) * _UNITS_MS[part.group(2)]
         position = part.end()
     if not text or position != len(text):
-        raise InvalidDurationError(f"{text[:40]!r} is not a duration: write it like 90s, 15m, 1h30m or 168h (no days)")
+        raise _not_one(text)
     return total
+
+
+def _not_one(text: str) -> InvalidDurationError:
+    return InvalidDurationError(f"{text[:40]!r} is not a duration: write it like 90s, 15m, 1h30m or 168h (no days)")
 
 
 def _checked(seconds: float) -> int:

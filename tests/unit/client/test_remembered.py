@@ -6,8 +6,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from typing_extensions import override
 
-from heavylift import Backoff
+from heavylift import Backoff, Timeouts
+from heavylift.contract.durations import to_ms
 from heavylift.errors import InvalidDurationError, InvalidInputError
 from heavylift.remembered import remembered
 
@@ -38,3 +40,30 @@ def test_an_error_of_the_makers_own_stays_its_own() -> None:
 
     with pytest.raises(TypeError, match="not 1"):
         remembered(make)(1)
+
+
+class OwnText(str):
+    """Text of a user's own type, which says when two are equal and is no key."""
+
+    __slots__ = ()
+    __hash__ = None  # type: ignore[assignment]  # as when only __eq__ is defined
+
+    @override
+    def __eq__(self, other: object) -> bool:
+        return True
+
+
+def test_text_of_a_users_own_type_is_read_as_it_stands() -> None:
+    """What is remembered is plain text: nothing else decides what is equal to it."""
+    assert to_ms("5s") == 5_000
+    assert to_ms(OwnText("7s")) == 7_000
+    assert to_ms("5s") == 5_000
+    assert Timeouts(run=OwnText("2m")).to_json() == {"run": 120_000}
+    assert Backoff.fixed(OwnText("3s")).delay_ms == 3_000
+
+
+def test_a_text_too_long_to_be_meant_is_refused() -> None:
+    """What is remembered takes a bounded part of the memory, however long a text that somebody sends."""
+    assert to_ms("0s" * 40 + "5s") == 5_000
+    with pytest.raises(InvalidDurationError, match="is not a duration"):
+        to_ms("0s" * 100_000)
