@@ -38,6 +38,8 @@ class Admission:
         allow, defaults = _part(settings, "allow"), _part(settings, "defaults")
         timeouts, size = _part(settings, "timeouts"), _part(settings, "payload").get("maxSize")
         priority = _whole(defaults, "priority")
+        if abs(priority) > limits.PRIORITY_MAX:
+            priority = 0
         return cls(
             served=bool(settings),
             payload=min(size, limits.PAYLOAD_MAX) if _is_whole(size) else limits.PAYLOAD_DEFAULT,

@@ -227,3 +227,21 @@ def test_hashes_beyond_measure_are_not_read(w: World) -> None:
     ((name, problem),) = w.run(ops.due_schedules()).corrupt
     assert (name, "heavylift:schedule:s is not a schedule of ours" in problem) == ("s", True)
     assert w.ask().blocked == {QUEUE: "corrupt"}
+
+
+@pytest.mark.parametrize("through", ["the client", "the script"])
+def test_a_default_priority_out_of_range_keeps_no_job_back(w: World, through: str) -> None:
+    """Jobs go where claims look, whatever priority the settings give to those whose producer names none."""
+    odd = (9_500, -5_000, 10**15, 10**16, -(10**30), 10**400)
+    queues = {f"odd{at}": priority for at, priority in enumerate(odd)}
+    for queue, priority in queues.items():
+        bound = None if queue.endswith(("1", "3", "5")) else 100
+        w.serve(queue, defaults={"priority": priority, "maxAttempts": 1}, concurrencyPerKey=bound)
+        if through == "the client":
+            asked = [JobRequest("annual", id=f"{queue}-{n}", key="a") for n in range(3)]
+            assert w.store.run(batches.enqueue_many(queue, asked, strict=True)).errors == []
+        else:
+            options = {"key": "a", "priority": priority}
+            made = [request(queue=queue, id=f"{queue}-{n}", options=options) for n in range(3)]
+            assert all(one.created for one in w.run(ops.enqueue_many(made)))
+        assert [claim.job for claim in w.ask(queue).claims] == [f"{queue}-{n}" for n in range(3)]

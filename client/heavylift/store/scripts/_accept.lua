@@ -370,10 +370,11 @@ local function header(text)
   return e
 end
 
-local numbers = { [''] = 0 } -- those of one call are mostly the same
-local function number(text)
-  local found = numbers[text] or tonumber(text)
-  numbers[text] = found
+local priorities = { [''] = 0 } -- those of one call are mostly the same
+-- As a claim reads it from the job: out of range (a default is whatever a queue's settings say) is none.
+local function priority_of(text)
+  local found = priorities[text] or L.priority({ ['hl:priority'] = text })
+  priorities[text] = found
   return found
 end
 
@@ -389,8 +390,8 @@ function L.entry(i)
     i, text = i + 1, ARGV[i + 1]
   end
   local id, incarnation, fingerprint, trace, priority, lifo, key, dedup, from = struct.unpack('ssssssss', text)
-  local e = { id = id, at = job_key .. id, data = cut(text, from), priority = number(priority), lifo = lifo == '1', key = key,
-    dedup = dedup, turn = false }
+  local e = { id = id, at = job_key .. id, data = cut(text, from), priority = priority_of(priority), lifo = lifo == '1',
+    key = key, dedup = dedup, turn = false }
   if incarnation ~= '' or fingerprint ~= '' then e.incarnation, e.fingerprint = incarnation, fingerprint end
   if trace ~= '' then e.trace = trace end
   return setmetatable(e, shared), i + 1
