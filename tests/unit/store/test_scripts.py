@@ -33,6 +33,15 @@ def test_a_script_is_sent_without_what_it_does_not_reach(name: str) -> None:
         assert len(re.findall(rf"(?<![\w.]){re.escape(function)}\b", text)) > 1, function
 
 
+@pytest.mark.parametrize("name", scripts.names())
+def test_a_scripts_functions_stand_in_one(name: str) -> None:
+    """What is sent from the first function on is one function, which begins in no part that is opened later."""
+    before, begins, inside = scripts.load(name).text.partition("\nlocal function main()\n")
+    assert begins
+    assert inside.endswith("\nend\nreturn main()\n")
+    assert not re.search(r"^(?:do$|local function open\d+\(\)$)", before, re.MULTILINE)
+
+
 def test_a_short_script_is_short() -> None:
     """A script that needs nothing but keys and the time is sent with little else."""
     assert "function L.over(" in scripts.load("finish").text
