@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from heavylift.errors import HeavyliftError, RedisUnavailableError
@@ -14,6 +15,7 @@ from heavylift.runtime import logs
 from heavylift.runtime.link import RedisLink
 from heavylift.runtime.service import Service, StateLine
 from heavylift.store import ops
+from heavylift.store.steps import Op
 from heavylift_operator.adapters.cluster import Cluster
 from heavylift_operator.core.evidence import JobEvidence
 from heavylift_operator.services.shelf import KEPT_DEFAULT, Shelf, wanted
@@ -23,7 +25,29 @@ _PAUSE_S: Final = 1.0
 """Between two passes at least."""
 _DELETES_PER_PASS: Final = 200
 _TRIMS_PER_QUEUE: Final = 20
-_SWEEPS_PER_QUEUE: Final = 20
+_STEPS_PER_QUEUE: Final = 20
+"""Of each sweep."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Sweep:
+    """Goes over what a queue has of something, step by step."""
+
+    mended: str
+    """What the log calls what it mends."""
+    step: Callable[[str, Any], Op[tuple[Any, int]]]
+    """Queue and cursor -> the next cursor, and how many it mended."""
+    start: Any = 0
+    over: Any = 0
+    """The cursor after the last step."""
+
+
+_SWEEPS: Final = (
+    _Sweep("concurrency keys mended", ops.sweep_keys, ops.KeyCursor(), ops.KeyCursor()),
+    _Sweep("deduplication keys freed that no live job held", ops.sweep_dedupe),
+    _Sweep("jobs seen to that waited for what cannot end any more", ops.sweep_dependents, over=None),
+    _Sweep("jobs listed that RQ ended by itself", ops.sweep_ended, over=None),
+)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -39,14 +63,8 @@ class Janitor:
     """Keeps the count as Jobs come, between passes."""
     _asked: asyncio.Event = field(default_factory=asyncio.Event)
     """Somebody has to know what stands."""
-    _keys: dict[str, ops.KeyCursor] = field(default_factory=dict)
-    """Queue -> where the sweep over its concurrency keys goes on."""
-    _dedupe: dict[str, int] = field(default_factory=dict)
-    """Queue -> where the sweep over its deduplication keys goes on."""
-    _dependents: dict[str, int] = field(default_factory=dict)
-    """Queue -> where the sweep over its jobs that wait for others goes on."""
-    _ended: dict[str, int] = field(default_factory=dict)
-    """Queue -> where the sweep over RQ's ended jobs goes on."""
+    _cursors: dict[tuple[str, str], Any] = field(default_factory=dict)
+    """What a sweep mends and a queue -> where it goes on."""
     _log: Any = field(default_factory=lambda: logs.get("janitor"))
 
     def __post_init__(self) -> None:
@@ -114,8 +132,9 @@ class Janitor:
     async def _tidy(self, queues: Iterable[str]) -> None:
         """Trim and sweep each queue; what is wrong with one is raised after all had their turn."""
         trouble: HeavyliftError | None = None
+        steps: list[Callable[[str], Awaitable[None]]] = [self._trim]
+        steps += [partial(self._sweep, sweep) for sweep in _SWEEPS]
         for queue in queues:
-            steps = (self._trim, self._sweep_keys, self._sweep_dedupe, self._sweep_dependents, self._sweep_ended)
             for step in steps:
                 try:
                     await step(queue)
@@ -131,52 +150,16 @@ class Janitor:
             if not await self.link.run(ops.trim(queue)):
                 return
 
-    async def _sweep_keys(self, queue: str) -> None:
-        """Go on with the sweep over a queue's concurrency keys, a bounded number of steps per pass."""
-        cursor, mended = self._keys.get(queue, ops.KeyCursor()), 0
-        for _ in range(_SWEEPS_PER_QUEUE):
-            cursor, found = await self.link.run(ops.sweep_keys(queue, cursor))
+    async def _sweep(self, sweep: _Sweep, queue: str) -> None:
+        """Go on with a sweep over a queue, a bounded number of steps per pass."""
+        where, mended = (sweep.mended, queue), 0
+        cursor = self._cursors.get(where, sweep.start)
+        for _ in range(_STEPS_PER_QUEUE):
+            cursor, found = await self.link.run(sweep.step(queue, cursor))
             mended += found
-            if cursor == ops.KeyCursor():
+            if cursor == sweep.over:
+                cursor = sweep.start
                 break
-        self._keys[queue] = cursor
+        self._cursors[where] = cursor
         if mended:
-            self._log.warning("concurrency keys mended", queue=queue, count=mended)
-
-    async def _sweep_dedupe(self, queue: str) -> None:
-        """Go on with the sweep over a queue's deduplication keys, a bounded number of steps per pass."""
-        cursor, freed = self._dedupe.get(queue, 0), 0
-        for _ in range(_SWEEPS_PER_QUEUE):
-            cursor, found = await self.link.run(ops.sweep_dedupe(queue, cursor))
-            freed += found
-            if cursor == 0:
-                break
-        self._dedupe[queue] = cursor
-        if freed:
-            self._log.warning("deduplication keys freed that no live job held", queue=queue, count=freed)
-
-    async def _sweep_dependents(self, queue: str) -> None:
-        """Go on with the sweep over a queue's jobs that wait for others, a bounded number of steps per pass."""
-        cursor: int | None = self._dependents.get(queue, 0)
-        mended = 0
-        for _ in range(_SWEEPS_PER_QUEUE):
-            cursor, found = await self.link.run(ops.sweep_dependents(queue, cursor or 0))
-            mended += found
-            if cursor is None:
-                break
-        self._dependents[queue] = cursor or 0
-        if mended:
-            self._log.warning("jobs seen to that waited for what cannot end any more", queue=queue, count=mended)
-
-    async def _sweep_ended(self, queue: str) -> None:
-        """Go on with the sweep over the jobs that RQ ended, a bounded number of steps per pass."""
-        cursor: int | None = self._ended.get(queue, 0)
-        found = 0
-        for _ in range(_SWEEPS_PER_QUEUE):
-            cursor, came = await self.link.run(ops.sweep_ended(queue, cursor or 0))
-            found += came
-            if cursor is None:
-                break
-        self._ended[queue] = cursor or 0
-        if found:
-            self._log.warning("jobs listed that RQ ended by itself", queue=queue, count=found)
+            self._log.warning(sweep.mended, queue=queue, count=mended)

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Sequence
 from typing import cast
 
 import pytest
+from rq.job import Job as RqJob
+from rq.serializers import JSONSerializer
 
 from heavylift.contract.states import JobState
 from heavylift.errors import StoreCorruptError
@@ -57,7 +59,7 @@ async def test_a_queue_of_wrong_types_keeps_no_other_from_being_tidied(w: World)
 
 
 async def test_a_pass_mends_what_each_sweep_is_for(w: World) -> None:
-    """A slot of a key that nobody uses, a deduplication key nobody holds, a job that waits for one that is gone."""
+    """Slots and deduplication keys nobody has, a job that waits for one that is gone, one that RQ cancelled."""
     w.serve("a", concurrencyPerKey=1, retention={"completed": {"count": 1, "age": 60_000}})
     w.redis.zadd("heavylift:keyed:a", {"tenant\0gone:execution": 0})
     w.redis.hset("heavylift:dedup:a", "annual", "nobody")
@@ -65,12 +67,14 @@ async def test_a_pass_mends_what_each_sweep_is_for(w: World) -> None:
     w.enqueue(id="parent", queue="a")
     w.enqueue(id="child", queue="a", depends_on=("parent",))
     w.run(ops.remove("parent"))
+    w.enqueue(id="stopped", queue="a")
+    RqJob.fetch("stopped", connection=w.redis, serializer=JSONSerializer).cancel()
 
     async with AsyncStore.connect(w.server.url) as store:
         await janitor(store).once()
 
     counters = w.run(ops.counters("a"))
-    names = ("repaired:keys", "repaired:dedupe", "repaired:dependents", "trimmed")
+    names = ("repaired:keys", "repaired:dedupe", "repaired:dependents", "repaired:ended", "trimmed")
     assert {name: counters.get(name) for name in names} == dict.fromkeys(names, 1)
     assert w.job("child").state is JobState.CANCELLED
 
